@@ -1,0 +1,107 @@
+//! What a node wants done, as one value.
+
+use alloc::vec::Vec;
+
+use crate::{Configuration, Entry, Envelope, LogIndex, NodeId, SnapshotMeta, Term};
+
+/// All that a node wants done since the last drain. Everything in it may start at once and in
+/// parallel, with one rule: [`Effects::restore`] comes before [`Effects::applies`], and both keep
+/// their order from one drain to the next. What must wait for the disk has not left the node.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// At most one write is out at a time; [`crate::Input::Persisted`] answers it.
+    pub write: Option<Write>,
+    /// Messages to send. Each may be lost.
+    pub messages: Vec<Envelope>,
+    /// The state machine is to be replaced by the newest stored snapshot, which ends here.
+    pub restore: Option<SnapshotMeta>,
+    /// Committed entries for the state machine, in order; [`crate::Input::Applied`] answers them.
+    pub applies: Option<Applies>,
+    /// Old entries to be read from the log; [`crate::Input::Fetched`] answers each.
+    pub fetches: Vec<Fetch>,
+    /// Peers that need the newest stored snapshot; [`crate::Input::SnapshotSent`] answers each.
+    pub snapshots: Vec<SendSnapshot>,
+}
+
+impl Effects {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Effects { write, messages, restore, applies, fetches, snapshots } = self;
+        write.is_none()
+            && messages.is_empty()
+            && restore.is_none()
+            && applies.is_none()
+            && fetches.is_empty()
+            && snapshots.is_empty()
+    }
+}
+
+/// Names one write.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(pub u64);
+
+/// One atomic change of what the disk holds: after a crash, all of it is there or none. It takes
+/// effect in the order of its fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Its name.
+    pub id: WriteId,
+    /// The whole log is replaced by an empty one that starts after this snapshot (which is durable
+    /// already, §7).
+    pub reset: Option<SnapshotMeta>,
+    /// Entries up to this one are no longer needed: the log starts after it, with this configuration
+    /// in force. Later entries stay.
+    pub compact: Option<SnapshotMeta>,
+    /// Entries without a gap. The first replaces the entry at its index, if there is one, and all
+    /// after it.
+    pub entries: Vec<Entry>,
+    /// Replaces the hard state. It comes last: its commit index lies within the log.
+    pub hard_state: Option<HardState>,
+}
+
+/// What a node must not forget, beside its log (paper, Fig. 2).
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct HardState {
+    /// The latest term that the node has seen.
+    pub term: Term,
+    /// Whom it voted for in that term.
+    pub vote: Option<NodeId>,
+    /// An index known to be committed. The paper keeps it in memory only; written beside what is
+    /// written anyway, it lets a restarted node apply before it has found a leader.
+    pub commit: LogIndex,
+}
+
+/// Committed entries that are durable here, without a gap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applies {
+    /// The entries, in order; never empty.
+    pub entries: Vec<Entry>,
+    /// The configuration in force at the last of them, for a snapshot that is taken there.
+    pub configuration: Configuration,
+}
+
+/// Names one fetch.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FetchId(pub u64);
+
+/// Entries that are asked for, because they have left the memory tail.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// Its name.
+    pub id: FetchId,
+    /// The first entry.
+    pub first: LogIndex,
+    /// The last entry that is of use.
+    pub last: LogIndex,
+    /// Stop before the sum of [`Entry::cost_bytes`] is greater than this, but not before the first entry.
+    pub bytes_max: usize,
+}
+
+/// A peer needs entries that are compacted: send it the newest stored snapshot.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct SendSnapshot {
+    /// Who needs it.
+    pub to: NodeId,
+}

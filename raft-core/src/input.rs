@@ -1,0 +1,101 @@
+//! Facts: what happened around the node.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::{
+    Configuration, Entry, EntryId, Envelope, FetchId, HardState, NodeId, TermRuns, WriteId,
+};
+
+/// One fact. Taking it in cannot fail, whatever it says.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The time, since an origin of the driver's choice, on a clock that never goes back and goes on
+    /// while the process is paused. The driver reads it *after* it took the other inputs of the
+    /// round, and steps it first, so that a process that was paused knows before it answers anything.
+    Tick(Duration),
+    /// A message has arrived.
+    Receive(Envelope),
+    /// This [`crate::Write`] is durable, whole.
+    Persisted(WriteId),
+    /// The state machine has applied every entry up to this index (which it was handed before).
+    Applied(crate::LogIndex),
+    /// A snapshot of this node's own state machine is durable.
+    SnapshotTaken(SnapshotMeta),
+    /// A snapshot that a leader sent is durable here, whole.
+    SnapshotReceived(SnapshotMeta),
+    /// A transfer asked for by [`crate::SendSnapshot`] has ended.
+    SnapshotSent {
+        /// Who was to get it.
+        to: NodeId,
+        /// How it ended.
+        outcome: SnapshotOutcome,
+    },
+    /// The answer to a [`crate::Fetch`].
+    Fetched {
+        /// Which one.
+        id: FetchId,
+        /// What was found.
+        result: Fetched,
+    },
+    /// The connection to this peer is closed: what was on its way may be lost.
+    Disconnected(NodeId),
+}
+
+/// How the transfer of a snapshot ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotOutcome {
+    /// The peer has it, durably; it ends with this entry.
+    Delivered(EntryId),
+    /// It did not get through.
+    Failed,
+}
+
+/// What storage answers to a [`crate::Fetch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// The entries from the first one asked for on, without a gap: at least one, and no more than
+    /// was asked for.
+    Entries(Vec<Entry>),
+    /// The first entry asked for is no longer in the log.
+    Compacted,
+    /// The log cannot be read. The node stops.
+    Failed,
+}
+
+/// What a snapshot says about itself (§7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct SnapshotMeta {
+    /// The last entry that the snapshot replaces.
+    pub last: EntryId,
+    /// The configuration in force at that entry.
+    pub configuration: Configuration,
+}
+
+/// What the disk held when the node started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The last hard state that was written.
+    pub hard_state: HardState,
+    /// Where the log starts: the last compacted entry and the configuration in force there. For a log
+    /// that was never compacted, [`EntryId::ZERO`] and the first configuration.
+    pub start: SnapshotMeta,
+    /// The terms of the entries after `start`, up to the last one.
+    pub terms: TermRuns,
+    /// The newest complete snapshot, if there is one.
+    pub snapshot: Option<SnapshotMeta>,
+}
+
+impl Restored {
+    /// What a node starts from that never ran before: an empty log and the first configuration.
+    #[must_use]
+    pub fn first_start(configuration: Configuration) -> Restored {
+        Restored {
+            hard_state: HardState::default(),
+            start: SnapshotMeta { last: EntryId::ZERO, configuration },
+            terms: TermRuns::new(EntryId::ZERO),
+            snapshot: None,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What nodes say to each other.
+
+use alloc::vec::Vec;
+
+use crate::{Entry, EntryId, LogIndex, NodeId, Term};
+
+/// One message with its addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Envelope {
+    /// Who sends it.
+    pub from: NodeId,
+    /// Whom it is for.
+    pub to: NodeId,
+    /// The sender's current term when it left (§5.1).
+    pub term: Term,
+    /// What it says.
+    pub message: Message,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Message {
+    /// "Would you vote for me in this term?" Promises nothing and changes no term (diss. §9.6).
+    PreVote {
+        /// The term in which the sender would campaign.
+        campaign: Term,
+        /// The sender's last entry.
+        last: EntryId,
+    },
+    /// The answer to a [`Message::PreVote`]. It promises nothing.
+    PreVoteResponse {
+        /// The term that was asked for.
+        campaign: Term,
+        /// Whether the sender would vote for the receiver.
+        granted: bool,
+    },
+    /// "Vote for me in my term" (§5.2).
+    RequestVote {
+        /// The candidate's last entry (§5.4.1).
+        last: EntryId,
+    },
+    /// The answer to a [`Message::RequestVote`]; a granted one is durable before it leaves.
+    VoteResponse {
+        /// Whether the sender voted for the receiver, in the envelope's term.
+        granted: bool,
+    },
+    /// Entries of the leader's log (§5.3).
+    AppendEntries {
+        /// The entry before the first of `entries`.
+        previous: EntryId,
+        /// The entries, without a gap. May be empty: then it only asks for an answer.
+        entries: Vec<Entry>,
+        /// The leader's commit index.
+        commit: LogIndex,
+    },
+    /// The answer to [`Message::AppendEntries`].
+    AppendResponse(AppendOutcome),
+    /// "I lead this term" (§5.2).
+    Heartbeat {
+        /// The leader's commit index, at most what it knows the receiver to hold.
+        commit: LogIndex,
+        /// Names the round of heartbeats that this one belongs to. Without one, it only carries the
+        /// commit index and wants no answer.
+        round: Option<u64>,
+    },
+    /// The answer to a [`Message::Heartbeat`] with a round. It promises nothing.
+    HeartbeatResponse {
+        /// The round that is answered.
+        round: u64,
+        /// Up to where the sender's log, durable or not, is known to be the leader's: a hint by
+        /// which the leader notices lost messages.
+        received: LogIndex,
+    },
+}
+
+/// What became of an [`Message::AppendEntries`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum AppendOutcome {
+    /// Everything up to `matched` is the leader's log, and is durable at the sender.
+    Accepted {
+        /// The last index that is both.
+        matched: LogIndex,
+    },
+    /// The sender does not have `previous`, or has another entry there.
+    Rejected {
+        /// The index of the `previous` that was refused.
+        previous: LogIndex,
+        /// The last entry of the sender, at or before `previous`, whose term is at most that of
+        /// `previous`: every later one of the sender's conflicts, so whole terms are skipped (§5.3).
+        hint: EntryId,
+    },
+}

@@ -1,0 +1,92 @@
+//! How a node is set up.
+
+use core::time::Duration;
+
+use crate::NodeId;
+
+/// How a node is set up. All nodes of a cluster should have the same times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// This node's id.
+    pub id: NodeId,
+    /// A follower that has heard no leader for a time drawn from once to twice this starts an
+    /// election (§5.2). A leader that has heard no quorum for this long steps down.
+    pub election_timeout: Duration,
+    /// A leader sends heartbeats this often. Well below `election_timeout`.
+    pub heartbeat_interval: Duration,
+    /// Ask whether an election can be won before raising the term for it (diss. §9.6).
+    pub pre_vote: bool,
+    /// A leader that hears no quorum steps down, and a node that hears a leader grants no vote
+    /// (diss. §6.2, §4.2.3).
+    pub check_quorum: bool,
+    /// Seeds the only randomness of the node, its election timeouts. Nodes need different ones.
+    pub seed: u64,
+    /// The limits of every queue and buffer.
+    pub limits: Limits,
+}
+
+/// The limits of every queue and buffer of a node. Bytes are counted by [`crate::Entry::cost_bytes`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest command that [`crate::Node::propose`] takes, in bytes.
+    pub command_bytes_max: usize,
+    /// Entries in one AppendEntries: this many bytes (but at least one entry) ...
+    pub message_bytes_max: usize,
+    /// ... and this many entries.
+    pub message_entries_max: usize,
+    /// AppendEntries on their way to one peer: this many messages ...
+    pub inflight_messages_max: usize,
+    /// ... and this many bytes.
+    pub inflight_bytes_max: usize,
+    /// Entries of a leader that are not committed yet: this many bytes ...
+    pub uncommitted_bytes_max: usize,
+    /// ... and this many entries; beyond either, proposals are refused.
+    pub uncommitted_entries_max: usize,
+    /// The part of the log that is held in memory: this many bytes. Entries that are not durable yet
+    /// stay; when they fill it, a follower drops appends and a leader refuses proposals.
+    pub tail_bytes_max: usize,
+    /// Entries handed to the state machine and not yet applied: this many bytes (but at least one entry) ...
+    pub applying_bytes_max: usize,
+    /// ... and this many entries.
+    pub applying_entries_max: usize,
+    /// Entries that stay in the log behind a snapshot, for followers that lag a little: this many
+    /// entries.
+    pub kept_entries_max: u64,
+}
+
+impl Options {
+    /// The defaults for a node on a local network: election timeout 500 ms, heartbeats each 100 ms,
+    /// PreVote and CheckQuorum on.
+    #[must_use]
+    pub fn new(id: NodeId) -> Options {
+        Options {
+            id,
+            election_timeout: Duration::from_millis(500),
+            heartbeat_interval: Duration::from_millis(100),
+            pre_vote: true,
+            check_quorum: true,
+            seed: id.0,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        const KIB: usize = 1024;
+        const MIB: usize = 1024 * KIB;
+        Limits {
+            command_bytes_max: 4 * MIB,
+            message_bytes_max: MIB,
+            message_entries_max: 4096,
+            inflight_messages_max: 64,
+            inflight_bytes_max: 16 * MIB,
+            uncommitted_bytes_max: 32 * MIB,
+            uncommitted_entries_max: 64 * KIB,
+            tail_bytes_max: 64 * MIB,
+            applying_bytes_max: 16 * MIB,
+            applying_entries_max: 16 * KIB,
+            kept_entries_max: 1024,
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What a user of this crate writes.
+
+use std::io;
+use std::time::Duration;
+
+use raft_core::{LogIndex, Term};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A deterministic machine that is replicated: the same commands in the same order lead to the same state and
+/// the same responses on every node. It reads no clock, draws no random number, and iterates over no
+/// collection whose order is left to chance.
+pub trait StateMachine: Send + 'static {
+    /// What changes the state. It is serialized by postcard, which is not self-describing: variants
+    /// and fields are only ever added at the end.
+    type Command: Serialize + DeserializeOwned + Send + 'static;
+    /// What a command returns.
+    type Response: Serialize + DeserializeOwned + Send + 'static;
+    /// What asks about the state.
+    type Query: Serialize + DeserializeOwned + Send + 'static;
+    /// What a query returns.
+    type Answer: Serialize + DeserializeOwned + Send + 'static;
+
+    /// Carries out one committed command.
+    fn apply(&mut self, context: &Context, command: Self::Command) -> Self::Response;
+
+    /// Answers from the state as it is.
+    fn query(&self, query: Self::Query) -> Self::Answer;
+
+    /// A frozen view of the state, to be written out elsewhere while commands go on: make it cheap, by a
+    /// persistent map or by reference counts.
+    fn snapshot(&self) -> Box<dyn SnapshotView>;
+
+    /// Replaces the whole state by the one that a snapshot's image holds. Nothing of the state before
+    /// survives.
+    ///
+    /// # Errors
+    /// The image cannot be read or makes no sense: the node stops.
+    fn restore(&mut self, image: &mut dyn io::Read) -> io::Result<()>;
+}
+
+/// A state that no longer changes, to be written out.
+pub trait SnapshotView: Send + 'static {
+    /// Writes the image. Its size should be of the order of the state's, and the memory used on the way bounded.
+    ///
+    /// # Errors
+    /// Those of `image`.
+    fn write_to(&self, image: &mut dyn io::Write) -> io::Result<()>;
+}
+
+/// Where and when a command is applied: the same on every node.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The index of the command's entry. It only grows.
+    pub index: LogIndex,
+    /// The term of the entry.
+    pub term: Term,
+    /// The log's own time: how long leaders have led so far, as they measured it. It never goes back,
+    /// no wall clock takes part in it, and it says nothing about dates.
+    pub time: Duration,
+}

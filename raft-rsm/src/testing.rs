@@ -1,0 +1,1 @@
+//! Conformance suites: the contracts of the traits as tests, for users who bring their own.

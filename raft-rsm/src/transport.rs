@@ -1,0 +1,190 @@
+//! How packets get from node to node, and requests from clients to nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use raft_core::{Envelope, NodeId, SnapshotMeta};
+use serde::{Deserialize, Serialize};
+
+/// Moves packets between nodes, and hands the requests of clients to a [`Service`]. Each sentence of its
+/// contract is a test in [`crate::testing::transport`].
+///
+/// Packets may be lost, repeated and reordered, never changed: a packet that is damaged on the way is not delivered.
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// Starts to deliver: packets for this node to `inbox`, requests of clients to `service`.
+    /// Called once.
+    fn start(&self, inbox: Arc<dyn Inbox>, service: Arc<dyn Service>);
+
+    /// Sends a packet on its way and returns at once. A queue that is full drops it.
+    fn send(&self, packet: Packet);
+
+    /// Stops to deliver and closes everything; returns when nothing of it runs any more.
+    async fn shutdown(&self);
+}
+
+/// Where a transport delivers to.
+pub trait Inbox: Send + Sync + 'static {
+    /// Takes one packet that is for this node. Never blocks; drops the packet when the node cannot
+    /// keep up.
+    fn deliver(&self, packet: Packet);
+
+    /// The connection to or from this peer was closed: what was on its way may be lost.
+    fn disconnected(&self, peer: NodeId);
+}
+
+/// What travels between nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packet {
+    /// A message of the protocol.
+    Raft(Envelope),
+    /// A part of a snapshot.
+    SnapshotChunk(SnapshotChunk),
+    /// The answer to one.
+    SnapshotResponse(SnapshotResponse),
+}
+
+/// A part of a snapshot on its way to a follower.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotChunk {
+    /// Who sends it.
+    pub from: NodeId,
+    /// Whom it is for.
+    pub to: NodeId,
+    /// Names the transfer: random, so that a late chunk of another one is known as such.
+    pub transfer: u64,
+    /// What the snapshot says about itself.
+    pub meta: SnapshotMeta,
+    /// The length of the whole image, in bytes.
+    pub image_bytes: u64,
+    /// Where in the image `data` begins, in bytes.
+    pub offset: u64,
+    /// The part itself.
+    pub data: Bytes,
+}
+
+/// What the receiver of a snapshot answers to a chunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotResponse {
+    /// Who sends it.
+    pub from: NodeId,
+    /// Whom it is for.
+    pub to: NodeId,
+    /// Which transfer.
+    pub transfer: u64,
+    /// How it stands.
+    pub status: SnapshotStatus,
+}
+
+/// How the transfer of a snapshot stands at its receiver.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotStatus {
+    /// Everything before this offset, in bytes, has arrived: send what follows.
+    Continue {
+        /// The next offset wanted.
+        offset: u64,
+    },
+    /// The snapshot is durable here, or no longer needed.
+    Done,
+    /// The receiver has given this transfer up.
+    Refused,
+}
+
+impl Packet {
+    /// Who sends it.
+    #[must_use]
+    pub fn from(&self) -> NodeId {
+        match self {
+            Packet::Raft(envelope) => envelope.from,
+            Packet::SnapshotChunk(chunk) => chunk.from,
+            Packet::SnapshotResponse(response) => response.from,
+        }
+    }
+
+    /// Whom it is for.
+    #[must_use]
+    pub fn to(&self) -> NodeId {
+        match self {
+            Packet::Raft(envelope) => envelope.to,
+            Packet::SnapshotChunk(chunk) => chunk.to,
+            Packet::SnapshotResponse(response) => response.to,
+        }
+    }
+}
+
+/// Answers the requests of clients. A transport moves the bytes and does not look into them.
+pub trait Service: Send + Sync + 'static {
+    /// Takes one request and returns at once; `reply` is given the answer later, on whatever thread.
+    fn call(&self, request: Bytes, reply: Reply);
+}
+
+/// The way back to the client that asked. Dropped without an answer, the client is told that there is none.
+pub struct Reply(Option<Box<dyn FnOnce(Option<Bytes>) + Send>>);
+
+impl Reply {
+    /// `send` is called once: with the answer, or with `None` when there will be none. It never blocks.
+    pub fn new(send: impl FnOnce(Option<Bytes>) + Send + 'static) -> Reply {
+        Reply(Some(Box::new(send)))
+    }
+
+    /// Answers.
+    pub fn send(mut self, answer: Bytes) {
+        if let Some(send) = self.0.take() {
+            send(Some(answer));
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(send) = self.0.take() {
+            send(None);
+        }
+    }
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reply")
+    }
+}
+
+/// How a client reaches nodes.
+#[async_trait]
+pub trait Connector: Send + Sync + 'static {
+    /// Sends one request to one node and waits for the answer, for at most `deadline` from now.
+    /// Any number may be in flight at once. Dropping the future drops the answer, not the request.
+    async fn call(
+        &self,
+        to: NodeId,
+        request: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, CallError>;
+
+    /// The nodes that can be called, sorted.
+    fn nodes(&self) -> Vec<NodeId>;
+}
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The request did not leave: it has no effect, now or later.
+    #[error("cannot reach node {to}: {reason}")]
+    NotSent {
+        /// Whom it was for.
+        to: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// The request left and nothing came back: it may take effect, now or later.
+    #[error("no answer from node {to}: {reason}")]
+    MaybeSent {
+        /// Whom it was for.
+        to: NodeId,
+        /// Why.
+        reason: String,
+    },
+}
