@@ -129,8 +129,8 @@ pub(crate) struct Server {
 struct Checker {
     leaders: BTreeMap<Term, NodeId>,
     leader_last: BTreeMap<Term, LogIndex>,
-    /// Every entry that any server has applied.
-    applied: BTreeMap<LogIndex, (Entry, State)>,
+    /// Every entry that any server has applied, the state after it, and a term in which it was committed.
+    applied: BTreeMap<LogIndex, (Entry, State, Term)>,
     committed: LogIndex,
 }
 
@@ -237,7 +237,8 @@ impl Cluster {
         server.write = None;
         server.fetches.clear();
         server.applying = None;
-        self.transfers.retain(|(from, to)| *from != id && *to != id);
+        // Who sends to it will be told that the transfer has ended; who is gone needs no word.
+        self.transfers.retain(|(from, _)| *from != id);
     }
 
     pub(crate) fn step(&mut self, id: NodeId, input: Input, drain: bool) {
@@ -317,7 +318,7 @@ impl Cluster {
         let checker = &self.checker;
         let server = self.servers.get_mut(&id).unwrap();
         let index = server.state.applied;
-        let (Some(_), Some((entry, _))) = (&server.node, checker.applied.get(&index)) else {
+        let (Some(_), Some((entry, ..))) = (&server.node, checker.applied.get(&index)) else {
             return;
         };
         let meta = SnapshotMeta::new(entry.id, server.configuration.clone());
@@ -413,7 +414,7 @@ impl Cluster {
             self.happened.applied += applies.entries.len() as u64;
             for entry in &applies.entries {
                 assert!(server.disk.holds(entry.id), "applied before it is durable here");
-                server.state = self.checker.apply(server.state, entry);
+                server.state = self.checker.apply(server.state, entry, term);
             }
             server.configuration = applies.configuration;
             server.applying = Some(server.state.applied);
@@ -467,7 +468,7 @@ impl Cluster {
 
 impl Checker {
     /// State Machine Safety: no two servers apply different entries at an index, none skips one.
-    fn apply(&mut self, state: State, entry: &Entry) -> State {
+    fn apply(&mut self, state: State, entry: &Entry, term: Term) -> State {
         assert_eq!(entry.id.index, state.applied.next(), "applied in order, without a gap");
         let payload = match &entry.payload {
             Payload::Empty => 0,
@@ -476,17 +477,19 @@ impl Checker {
         let check = (state.check.rotate_left(7) ^ payload ^ entry.id.term.0.rotate_left(32))
             .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let state = State { applied: entry.id.index, check };
-        let (first, after) = self.applied.entry(entry.id.index).or_insert((entry.clone(), state));
+        let applied = || (entry.clone(), state, term);
+        let (first, after, _) = self.applied.entry(entry.id.index).or_insert_with(applied);
         assert_eq!(first, entry, "State Machine Safety");
         assert_eq!(*after, state, "the same commands lead to the same state");
         state
     }
 
-    /// Leader Completeness: what a leader sends agrees with all that was ever applied.
+    /// Leader Completeness: what a leader sends agrees with all that was committed in its term or before.
     fn leader_completeness(&self, envelope: &Envelope) {
         let Message::AppendEntries { previous, entries, .. } = &envelope.message else { return };
         for id in entries.iter().map(|entry| entry.id).chain([*previous]) {
-            if let Some((applied, _)) = self.applied.get(&id.index) {
+            let applied = self.applied.get(&id.index);
+            if let Some((applied, _, _)) = applied.filter(|(_, _, term)| *term <= envelope.term) {
                 assert_eq!(
                     applied.id, id,
                     "Leader Completeness: {} lacks an applied entry",

@@ -328,3 +328,26 @@ fn a_long_undisturbed_run_has_one_leader_and_one_term() {
     assert_eq!((node.role(), node.term()), (Role::Leader, term));
     assert!(cluster.servers.values().all(|server| server.state == cluster.servers[&leader].state));
 }
+
+/// Found by the stories above: the leader asked again for an answer that covers an index, while that index
+/// was compacted, and neither side moved any more.
+#[test]
+fn a_lost_acknowledgement_of_what_is_compacted_meanwhile_is_recovered() {
+    use Event::{Calm, Cut, Deliver, Persist, Propose, Snapshot, Tick};
+    let events = vec![
+        Tick { ms: 46 },
+        Calm { ms: 113 },
+        Tick { ms: 63 },
+        Tick { ms: 42 },
+        Cut { from: 229, to: 27 },
+        Tick { ms: 49 },
+        Calm { ms: 142 },
+        Propose { node: 126, bytes: 212 },
+        Deliver { at: 71 },
+        Persist { node: 77 },
+        Deliver { at: 118 },
+        Persist { node: 213 },
+        Snapshot { node: 66 },
+    ];
+    tell(&Story { settings: 8358, lazy: 98, events }, voters(3));
+}
