@@ -1,9 +1,10 @@
 //! A follower's side of replication (§5.3).
 
-use alloc::vec::Vec;
-
+use crate::log;
 use crate::node::RoleState;
-use crate::{AppendOutcome, Effects, Entry, EntryId, LogIndex, Message, Node, NodeId, Term};
+use crate::{
+    AppendOutcome, Effects, Entries, Entry, EntryId, LogIndex, Message, Node, NodeId, Term,
+};
 
 impl Node {
     /// Takes in entries of the current term's leader (§5.3).
@@ -11,7 +12,7 @@ impl Node {
         &mut self,
         from: NodeId,
         previous: EntryId,
-        entries: Vec<Entry>,
+        entries: Entries,
         commit: LogIndex,
     ) {
         if !is_sound(previous, &entries, self.term) {
@@ -28,7 +29,7 @@ impl Node {
             self.answers.push(answer);
             return;
         }
-        let Some(verified) = self.take_entries(previous, entries) else { return };
+        let Some(verified) = self.take_entries(previous, &entries) else { return };
         self.follower.verified = self.follower.verified.max(verified);
         self.follower.owed = self.follower.owed.max(Some(verified));
         self.commit_to(commit.min(verified));
@@ -76,41 +77,52 @@ impl Node {
 
     /// Puts those of `entries` that the log lacks into it. Returns the index up to which the log is then known to be
     /// the leader's; `None` when they contradict what is committed.
-    fn take_entries(&mut self, previous: EntryId, entries: Vec<Entry>) -> Option<LogIndex> {
+    fn take_entries(&mut self, previous: EntryId, entries: &Entries) -> Option<LogIndex> {
         let start = self.log.start().index;
-        let mut verified = previous.index.max(start.min(self.commit));
-        for entry in entries {
-            let index = entry.id.index;
-            if index <= start || self.log.terms().contains(entry.id) {
-                // Here already: a stale or repeated message never makes the log shorter.
-                verified = verified.max(index);
-                continue;
-            }
-            if index <= self.commit {
-                self.counters.conflicts_with_committed += 1;
-                return None;
-            }
-            if index <= self.log.last().index {
-                self.log.truncate(index);
-                self.disk.truncated(index);
-                self.follower.verified = self.follower.verified.min(index.previous());
-            }
-            if !self.has_room(entry.cost_bytes()) {
-                self.counters.appends_dropped += 1;
-                break;
-            }
-            self.log.push(entry.id.term, entry.payload);
-            verified = index;
+        // Compacted entries are committed, so they are the leader's, too.
+        let held = previous.index.max(start);
+        let here = |entry: &Entry| entry.id.index <= start || self.log.terms().contains(entry.id);
+        let known = match previous == self.log.last() {
+            true => 0,
+            false => entries.iter().take_while(|entry| here(entry)).count(),
+        };
+        // A stale or repeated message brings nothing new, and never makes the log shorter.
+        let Some(first) = entries.get(known).map(|entry| entry.id.index) else {
+            return Some(entries.last().map_or(held, |entry| held.max(entry.id.index)));
+        };
+        if first <= self.commit {
+            self.counters.conflicts_with_committed += 1;
+            return None;
         }
-        Some(verified)
+        if first <= self.log.last().index {
+            self.log.truncate(first);
+            self.disk.truncated(first);
+            self.follower.verified = self.follower.verified.min(first.previous());
+        }
+        let new = entries.slice(known..entries.len());
+        let (fitting, bytes) = self.fitting(&new);
+        if fitting < new.len() {
+            self.counters.appends_dropped += 1;
+        }
+        self.log.append(new.slice(0..fitting), bytes);
+        Some(self.log.last().index)
     }
 
-    /// Whether the memory tail takes an entry of this cost, after what is durable has left it as far as needed. One
-    /// entry always fits.
-    fn has_room(&mut self, cost: usize) -> bool {
+    /// How many of `entries` the memory tail takes, and what they cost, after what is durable has left it as far as
+    /// needed. An empty tail takes at least one.
+    fn fitting(&mut self, entries: &Entries) -> (usize, usize) {
         let bytes_max = self.options.limits.tail_bytes_max;
-        self.log.evict(self.disk.durable(), bytes_max.saturating_sub(cost));
-        self.log.tail_bytes() + cost <= bytes_max || self.log.tail_first() > self.log.last().index
+        let bytes = entries.cost_bytes();
+        self.log.evict(self.disk.durable(), bytes_max.saturating_sub(bytes));
+        let room = bytes_max.saturating_sub(self.log.tail_bytes());
+        if bytes <= room {
+            return (entries.len(), bytes);
+        }
+        let is_empty = self.log.tail_first() > self.log.last().index;
+        match log::fitting(entries.iter(), room) {
+            (1, cost) if cost > room && !is_empty => (0, 0),
+            fitting => fitting,
+        }
     }
 }
 

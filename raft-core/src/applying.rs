@@ -1,9 +1,10 @@
 //! What goes to the state machine, and old entries that are read for it.
 
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 
-use crate::{Applies, Effects, Entry, Fetch, FetchId, Fetched, LogIndex, Node, SnapshotMeta};
+use crate::{
+    Applies, Effects, Entries, Entry, Fetch, FetchId, Fetched, LogIndex, Node, SnapshotMeta,
+};
 
 /// What went to the state machine.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub(crate) struct Applying {
 enum ApplyFetch {
     None,
     Asked(FetchId),
-    Found(Vec<Entry>),
+    Found(Entries),
 }
 
 impl Applying {
@@ -73,15 +74,14 @@ impl Node {
         if first > last || (!idle && (entries_max == 0 || bytes_max == 0)) {
             return;
         }
-        let mut bytes = 0;
-        let entries = if first >= self.log.tail_first() {
-            self.log.entries(first, last, entries_max, bytes_max, &mut bytes)
+        let (entries, bytes) = if first >= self.log.tail_first() {
+            self.log.entries(first, last, entries_max, bytes_max)
         } else {
             let Some(entries) = self.fetched_applies(first, last, bytes_max, effects) else {
                 return;
             };
-            bytes = entries.iter().map(Entry::cost_bytes).sum();
-            entries
+            let bytes = entries.cost_bytes();
+            (entries, bytes)
         };
         let Some(end) = entries.last().map(|entry| entry.id.index) else { return };
         self.applying.hand_out(end, entries.len(), bytes);
@@ -95,7 +95,7 @@ impl Node {
         last: LogIndex,
         bytes_max: usize,
         effects: &mut Effects,
-    ) -> Option<Vec<Entry>> {
+    ) -> Option<Entries> {
         match core::mem::replace(&mut self.applying.fetch, ApplyFetch::None) {
             ApplyFetch::Found(entries)
                 if entries.first().is_some_and(|entry| entry.id.index == first) =>
@@ -126,7 +126,7 @@ impl Node {
                 return;
             }
             Fetched::Compacted => None,
-            Fetched::Entries(entries) => Some(entries),
+            Fetched::Entries(entries) => Some(Entries::from(entries)),
         };
         // An entry that is not the log's own is not used: a truncation has overtaken the answer.
         let found = found.filter(|entries| {

@@ -8,7 +8,7 @@ use crate::log::Log;
 use crate::node::RoleState;
 use crate::progress::{PeerFetch, Progress, ProgressState};
 use crate::{
-    AppendOutcome, Effects, Entry, EntryId, Envelope, Fetch, FetchId, Limits, LogIndex, Message,
+    AppendOutcome, Effects, Entries, EntryId, Envelope, Fetch, FetchId, Limits, LogIndex, Message,
     Node, NodeId, Payload, SendSnapshot, Term,
 };
 
@@ -228,7 +228,7 @@ impl Node {
     }
 
     /// Old entries for a peer have been read. Whatever the world has overtaken is let go.
-    pub(crate) fn fetched_for_peer(&mut self, id: FetchId, found: Option<Vec<Entry>>) {
+    pub(crate) fn fetched_for_peer(&mut self, id: FetchId, found: Option<Entries>) {
         let RoleState::Leader(leader) = &mut self.role else { return };
         let asked =
             |peer: &&mut Progress| matches!(peer.fetch, PeerFetch::Asked(asked) if asked == id);
@@ -283,7 +283,7 @@ impl Sender<'_> {
     /// Sends what the peer may be sent now.
     fn entries(&mut self, peer: &mut Progress) {
         if let Some(index) = peer.ask.take()
-            && !self.append(peer, index, Vec::new())
+            && !self.append(peer, index, Entries::new())
         {
             // Compacted meanwhile; what follows it is what the peer needs.
             peer.probe(index.next());
@@ -295,22 +295,21 @@ impl Sender<'_> {
                 self.effects.snapshots.push(SendSnapshot { to: peer.id });
                 return;
             }
-            let mut bytes = 0;
-            let entries = if peer.next > last {
+            let (entries, bytes) = if peer.next > last {
                 let unknown = peer.matched.next() < peer.next;
                 if !matches!(peer.state, ProgressState::Probe { .. }) || !unknown {
                     break;
                 }
-                Vec::new()
+                (Entries::new(), 0)
             } else if peer.next >= self.log.tail_first() {
                 let limits = self.limits;
                 let (entries_max, bytes_max) =
                     (limits.message_entries_max, limits.message_bytes_max);
-                self.log.entries(peer.next, last, entries_max, bytes_max, &mut bytes)
+                self.log.entries(peer.next, last, entries_max, bytes_max)
             } else {
                 let Some(entries) = self.fetched(peer) else { break };
-                bytes = entries.iter().map(Entry::cost_bytes).sum();
-                entries
+                let bytes = entries.cost_bytes();
+                (entries, bytes)
             };
             let end = entries.last().map_or(peer.next.previous(), |entry| entry.id.index);
             if !self.append(peer, peer.next.previous(), entries) {
@@ -321,7 +320,7 @@ impl Sender<'_> {
     }
 
     /// Sends one AppendEntries. `false`: `previous` has been compacted.
-    fn append(&mut self, peer: &mut Progress, previous: LogIndex, entries: Vec<Entry>) -> bool {
+    fn append(&mut self, peer: &mut Progress, previous: LogIndex, entries: Entries) -> bool {
         let Some(term) = self.log.terms().term(previous) else { return false };
         let end = entries.last().map_or(previous, |entry| entry.id.index);
         peer.commit_sent = peer.commit_sent.max(self.commit.min(end));
@@ -331,7 +330,7 @@ impl Sender<'_> {
     }
 
     /// The entries from `peer.next` on, when they have been read; else asks for them.
-    fn fetched(&mut self, peer: &mut Progress) -> Option<Vec<Entry>> {
+    fn fetched(&mut self, peer: &mut Progress) -> Option<Entries> {
         match core::mem::replace(&mut peer.fetch, PeerFetch::None) {
             PeerFetch::Found(entries) => return Some(entries),
             PeerFetch::Asked(id) => {

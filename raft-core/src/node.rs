@@ -12,9 +12,9 @@ use crate::leader::Leader;
 use crate::log::Log;
 use crate::random::Random;
 use crate::{
-    Configuration, Counters, Effects, EntryId, Envelope, HardState, Input, LogIndex, Message,
-    NodeId, Options, Payload, ProposeError, RestoreError, Restored, Role, SnapshotMeta, Status,
-    Term,
+    Configuration, Counters, Effects, Entries, EntryId, Envelope, HardState, Input, LogIndex,
+    Message, NodeId, Options, Payload, ProposeError, RestoreError, Restored, Role, SnapshotMeta,
+    Status, Term,
 };
 
 /// One replica of one group: a value that takes in facts by [`Node::step`] and requests by methods of their own,
@@ -319,6 +319,7 @@ impl Node {
         if self.stopped {
             return;
         }
+        self.log.seal();
         effects.messages.append(&mut self.answers);
         self.drain_vote(effects);
         self.drain_acknowledgement(effects);
@@ -372,10 +373,10 @@ impl Node {
             return;
         }
         let (first, last) = (self.disk.written().next(), self.log.last().index);
-        let mut entries = Vec::new();
+        let mut entries = Entries::new();
         if first <= last {
             let bytes_max = self.options.limits.write_bytes_max;
-            entries = self.log.entries(first, last, usize::MAX, bytes_max, &mut 0);
+            (entries, _) = self.log.entries(first, last, usize::MAX, bytes_max);
         }
         let written = entries.last().map_or(self.disk.written(), |entry| entry.id.index);
         state.commit = state.commit.min(written);

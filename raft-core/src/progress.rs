@@ -1,10 +1,9 @@
 //! What a leader knows of one peer, and what it may send it.
 
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::{Entry, FetchId, Limits, LogIndex, NodeId};
+use crate::{Entries, FetchId, Limits, LogIndex, NodeId};
 
 /// What a leader knows of one peer (paper, Fig. 2: `nextIndex` and `matchIndex`).
 #[derive(Debug)]
@@ -50,7 +49,7 @@ pub(crate) enum PeerFetch {
     None,
     Asked(FetchId),
     /// They begin at `next`.
-    Found(Vec<Entry>),
+    Found(Entries),
 }
 
 impl Progress {
