@@ -29,7 +29,7 @@ impl Node {
             self.answers.push(answer);
             return;
         }
-        let Some(verified) = self.take_entries(previous, &entries) else { return };
+        let Some(verified) = self.take_entries(previous, entries) else { return };
         self.follower.verified = self.follower.verified.max(verified);
         self.follower.owed = self.follower.owed.max(Some(verified));
         self.commit_to(commit.min(verified));
@@ -77,7 +77,7 @@ impl Node {
 
     /// Puts those of `entries` that the log lacks into it. Returns the index up to which the log is then known to be
     /// the leader's; `None` when they contradict what is committed.
-    fn take_entries(&mut self, previous: EntryId, entries: &Entries) -> Option<LogIndex> {
+    fn take_entries(&mut self, previous: EntryId, entries: Entries) -> Option<LogIndex> {
         let start = self.log.start().index;
         // Compacted entries are committed, so they are the leader's, too.
         let held = previous.index.max(start);
@@ -99,12 +99,14 @@ impl Node {
             self.disk.truncated(first);
             self.follower.verified = self.follower.verified.min(first.previous());
         }
-        let new = entries.slice(known..entries.len());
+        let new = if known == 0 { entries } else { entries.slice(known..entries.len()) };
         let (fitting, bytes) = self.fitting(&new);
         if fitting < new.len() {
             self.counters.appends_dropped += 1;
+            self.log.append(new.slice(0..fitting), bytes);
+        } else {
+            self.log.append(new, bytes);
         }
-        self.log.append(new.slice(0..fitting), bytes);
         Some(self.log.last().index)
     }
 

@@ -45,11 +45,11 @@ impl Node {
     /// Waits anew for a leader, for once to twice the election timeout (§5.2). Who is the only voter has nobody
     /// to wait for.
     pub(crate) fn reset_election_timer(&mut self) {
-        let timeout = match self.configuration.is_sole_voter(self.options.id) {
+        self.election_timeout = match self.configuration.is_sole_voter(self.options.id) {
             true => Duration::ZERO,
             false => self.random.timeout(self.options.election_timeout),
         };
-        self.election_deadline = self.now().saturating_add(timeout);
+        self.election_deadline = self.now().saturating_add(self.election_timeout);
     }
 
     /// The clock of a node that does not lead.
@@ -130,6 +130,9 @@ impl Node {
 
     /// Asks those voters that have not answered.
     pub(crate) fn drain_election(&mut self, effects: &mut Effects) {
+        if !matches!(self.role, RoleState::PreCandidate(_) | RoleState::Candidate(_)) {
+            return;
+        }
         let id = self.options.id;
         let campaign = self.term.next();
         let last = self.log.last();
@@ -266,7 +269,7 @@ impl Node {
         self.role = RoleState::Follower;
         self.leader = Some(from);
         self.leader_heard = self.now();
-        self.reset_election_timer();
+        self.election_deadline = self.leader_heard.saturating_add(self.election_timeout);
         true
     }
 }

@@ -137,7 +137,8 @@ impl Node {
             }
             AppendOutcome::Accepted { matched } => {
                 peer.heard_at = now;
-                if peer.accepted(matched, start.index) {
+                // Only what is not committed yet can become so.
+                if peer.accepted(matched, start.index) && matched > self.commit {
                     self.advance_commit();
                 }
             }

@@ -94,7 +94,9 @@ impl Log {
         let entries = self.open.drain(..).collect();
         self.push_run(entries, bytes);
         const KEPT_ENTRIES: usize = 1024;
-        self.open.shrink_to(KEPT_ENTRIES);
+        if self.open.capacity() > KEPT_ENTRIES {
+            self.open.shrink_to(KEPT_ENTRIES);
+        }
     }
 
     /// Appends entries that follow upon the last one, whose cost is `bytes`.

@@ -66,7 +66,9 @@ pub struct Node {
     pub(crate) leader: Option<NodeId>,
     /// When that leader was last heard.
     pub(crate) leader_heard: Duration,
+    /// When to stop waiting for a leader, and how long the wait is: drawn anew for each election.
     pub(crate) election_deadline: Duration,
+    pub(crate) election_timeout: Duration,
     pub(crate) follower: Follower,
     /// Answers that promise nothing and wait for the next drain only.
     pub(crate) answers: Vec<Envelope>,
@@ -139,6 +141,7 @@ impl Node {
             leader: None,
             leader_heard: Duration::ZERO,
             election_deadline: Duration::ZERO,
+            election_timeout: Duration::ZERO,
             follower: Follower::default(),
             answers: Vec::new(),
             next_fetch: 1,
@@ -394,8 +397,8 @@ impl Node {
         self.log.evict(self.disk.durable(), self.options.limits.tail_bytes_max);
         match self.role {
             RoleState::Candidate(_) => self.own_vote_may_count(),
-            RoleState::Leader(_) => self.advance_commit(),
-            RoleState::Follower | RoleState::PreCandidate(_) => {}
+            RoleState::Leader(_) if self.disk.durable() > self.commit => self.advance_commit(),
+            RoleState::Leader(_) | RoleState::Follower | RoleState::PreCandidate(_) => {}
         }
     }
 
