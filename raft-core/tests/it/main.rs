@@ -1,4 +1,6 @@
 //! Integration tests of the core: one binary, so that shared test code is built once.
 
 mod cluster;
+mod contract;
+mod harness;
 mod properties;
