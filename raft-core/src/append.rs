@@ -21,6 +21,10 @@ impl Node {
         if !self.hear_leader(from) {
             return;
         }
+        if self.contradicts_commit(previous) {
+            self.counters.conflicts_with_committed += 1;
+            return;
+        }
         if !self.matches(previous) {
             let hint = self.log.terms().last_at_most(previous.index.previous(), previous.term);
             let outcome = AppendOutcome::Rejected { previous: previous.index, hint };
@@ -74,6 +78,13 @@ impl Node {
         previous.index <= self.log.start().index || self.log.terms().contains(previous)
     }
 
+    /// Whether another entry is committed at the place of `id`, as far as its term is still known: no leader sends
+    /// such an entry (§5.4.3).
+    fn contradicts_commit(&self, id: EntryId) -> bool {
+        id.index <= self.commit
+            && self.log.terms().term(id.index).is_some_and(|term| term != id.term)
+    }
+
     /// Puts those of `entries` that the log lacks into it. Returns the index up to which the log is then known to be
     /// the leader's; `None` when they contradict what is committed.
     fn take_entries(&mut self, previous: EntryId, entries: Vec<Entry>) -> Option<LogIndex> {
@@ -81,14 +92,14 @@ impl Node {
         let mut verified = previous.index.max(start.min(self.commit));
         for entry in entries {
             let index = entry.id.index;
+            if self.contradicts_commit(entry.id) {
+                self.counters.conflicts_with_committed += 1;
+                return None;
+            }
             if index <= start || self.log.terms().contains(entry.id) {
                 // Here already: a stale or repeated message never makes the log shorter.
                 verified = verified.max(index);
                 continue;
-            }
-            if index <= self.commit {
-                self.counters.conflicts_with_committed += 1;
-                return None;
             }
             if index <= self.log.last().index {
                 self.log.truncate(index);
