@@ -424,9 +424,15 @@ fn check_options(options: &Options) -> Result<(), RestoreError> {
     if options.heartbeat_interval.is_zero() {
         return Err(RestoreError::Options("the heartbeat interval is zero"));
     }
-    if options.election_timeout < options.heartbeat_interval * 2 {
+    if options.election_timeout < options.heartbeat_interval.saturating_mul(2) {
         let problem = "the election timeout is shorter than two heartbeat intervals";
         return Err(RestoreError::Options(problem));
+    }
+    let limits = &options.limits;
+    if limits.inflight_messages_max == 0 || limits.inflight_bytes_max == 0 {
+        return Err(RestoreError::Options(
+            "the in-flight window is zero: nothing would ever leave",
+        ));
     }
     Ok(())
 }
