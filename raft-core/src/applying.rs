@@ -122,7 +122,7 @@ impl Node {
     pub(crate) fn fetched(&mut self, id: FetchId, result: Fetched) {
         let found = match result {
             Fetched::Failed => {
-                self.stopped = true;
+                self.stop();
                 return;
             }
             Fetched::Compacted => None,

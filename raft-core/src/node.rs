@@ -230,11 +230,13 @@ impl Node {
     /// no harm. [`Duration::MAX`]: it waits for nothing.
     #[must_use]
     pub fn next_tick(&self) -> Duration {
+        if self.stopped {
+            return Duration::MAX;
+        }
         if self.clock.is_none() {
             return Duration::ZERO;
         }
         match &self.role {
-            _ if self.stopped => Duration::MAX,
             RoleState::Leader(leader) => leader.heartbeat_due,
             RoleState::PreCandidate(votes) | RoleState::Candidate(votes) => {
                 self.election_deadline.min(votes.ask_again_at)
@@ -306,7 +308,7 @@ impl Node {
         self.log.evict(self.disk.durable(), limits.tail_bytes_max.saturating_sub(cost));
         let tail_is_full = self.log.tail_bytes() + cost > limits.tail_bytes_max
             && self.log.tail_first() <= self.log.last().index;
-        if self.stopped || tail_is_full || !leader.uncommitted.has_room(cost, limits) {
+        if tail_is_full || !leader.uncommitted.has_room(cost, limits) {
             return Err(ProposeError::Busy);
         }
         leader.uncommitted.push(cost);
@@ -350,6 +352,13 @@ impl Node {
         if let RoleState::Leader(leader) = &mut self.role {
             leader.uncommitted.committed(index);
         }
+    }
+
+    /// The log cannot be read: the node does nothing any more, and shows no leader, least of all itself.
+    pub(crate) fn stop(&mut self) {
+        self.stop_leading();
+        self.leader = None;
+        self.stopped = true;
     }
 
     fn tick(&mut self, now: Duration) {
