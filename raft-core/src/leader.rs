@@ -227,19 +227,19 @@ impl Node {
         }
     }
 
-    /// Old entries for a peer have been read. Whatever the world has overtaken is let go.
+    /// The first entry that a fetch for a peer has asked for; `None` when nobody waits for that answer any more.
+    pub(crate) fn asked_for_peer(&self, id: FetchId) -> Option<LogIndex> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        leader.peers.iter().find(|peer| peer.fetch.is_asked(id)).map(|peer| peer.next)
+    }
+
+    /// Old entries for a peer have been read; `None` when they are compacted.
     pub(crate) fn fetched_for_peer(&mut self, id: FetchId, found: Option<Vec<Entry>>) {
-        let RoleState::Leader(leader) = &mut self.role else { return };
-        let asked =
-            |peer: &&mut Progress| matches!(peer.fetch, PeerFetch::Asked(asked) if asked == id);
-        let Some(peer) = leader.peers.iter_mut().find(asked) else { return };
-        peer.fetch = match found {
-            Some(entries) if entries.first().is_some_and(|first| first.id.index == peer.next) => {
-                PeerFetch::Found(entries)
-            }
-            // Compacted meanwhile, or asked for from elsewhere: the next drain decides anew.
-            Some(_) | None => PeerFetch::None,
+        let Some(leader) = self.leader_state() else { return };
+        let Some(peer) = leader.peers.iter_mut().find(|peer| peer.fetch.is_asked(id)) else {
+            return;
         };
+        peer.fetch = found.map_or(PeerFetch::Compacted, PeerFetch::Found);
     }
 }
 
@@ -284,7 +284,7 @@ impl Sender<'_> {
     fn entries(&mut self, peer: &mut Progress) {
         while peer.may_send(self.limits) {
             let last = self.log.last().index;
-            if peer.next <= self.log.start().index {
+            if peer.next <= self.log.start().index || peer.fetch.is_compacted() {
                 peer.await_snapshot();
                 self.effects.snapshots.push(SendSnapshot { to: peer.id });
                 return;
@@ -335,7 +335,7 @@ impl Sender<'_> {
                 peer.fetch = PeerFetch::Asked(id);
                 return None;
             }
-            PeerFetch::None => {}
+            PeerFetch::None | PeerFetch::Compacted => {}
         }
         let id = FetchId(*self.next_fetch);
         *self.next_fetch += 1;

@@ -51,6 +51,18 @@ pub(crate) enum PeerFetch {
     Asked(FetchId),
     /// They begin at `next`.
     Found(Vec<Entry>),
+    /// They are compacted: only a snapshot helps.
+    Compacted,
+}
+
+impl PeerFetch {
+    pub(crate) fn is_asked(&self, id: FetchId) -> bool {
+        matches!(self, PeerFetch::Asked(asked) if *asked == id)
+    }
+
+    pub(crate) fn is_compacted(&self) -> bool {
+        matches!(self, PeerFetch::Compacted)
+    }
 }
 
 impl Progress {
@@ -100,6 +112,11 @@ impl Progress {
     pub(crate) fn accepted(&mut self, matched: LogIndex, log_start: LogIndex) -> bool {
         let grew = matched > self.matched;
         self.matched = self.matched.max(matched);
+        if self.next <= self.matched {
+            // Sent before the leader went back to probing: what is being read for the peer is no longer the next.
+            self.next = self.matched.next();
+            self.fetch = PeerFetch::None;
+        }
         while let Some((last, bytes)) = self.inflight.front().copied() {
             if last > matched {
                 break;

@@ -480,3 +480,27 @@ fn an_answer_for_a_place_that_is_no_longer_the_next_is_ignored() {
     leader.step(Input::Fetched { id: fetch.id, result });
     assert_eq!(leader.sent_to(2), []);
 }
+
+#[test]
+fn an_answer_that_contradicts_the_log_stops_the_node_instead_of_being_asked_for_again() {
+    for wrong in [entries(0, &[9]), entries(1, &[1]), entries(7, &[1]), vec![]] {
+        let mut replica = Replica::with_log(&[1, 1, 1], 1, 2);
+        let fetch = replica.fetches.pop().unwrap();
+        replica.step(Input::Fetched { id: fetch.id, result: Fetched::Entries(wrong) });
+        assert!(replica.fetches.is_empty() && replica.applied.is_empty());
+        assert!(replica.node.is_stopped());
+    }
+    let mut replica = Replica::with_log(&[1, 1, 1], 1, 2);
+    let fetch = replica.fetches.pop().unwrap();
+    replica.step(Input::Fetched { id: fetch.id, result: Fetched::Compacted });
+    assert!(replica.node.is_stopped(), "what is not applied yet is never compacted");
+}
+
+#[test]
+fn an_answer_with_more_than_was_asked_for_hands_out_no_entry_that_is_not_committed() {
+    let mut replica = Replica::with_log(&[1, 1, 1], 1, 2);
+    let fetch = replica.fetches.pop().unwrap();
+    let result = Fetched::Entries(entries(0, &[1, 1, 1]));
+    replica.step(Input::Fetched { id: fetch.id, result });
+    assert_eq!(replica.applied_ids(), [id(1, 1), id(1, 2)]);
+}
