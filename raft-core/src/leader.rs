@@ -172,14 +172,12 @@ impl Node {
             self.counters.misaddressed += 1;
             return;
         };
-        if received > last {
+        if received > last || round > current {
             self.counters.acknowledged_unsent += 1;
             return;
         }
         peer.heard_at = now;
-        if round == current {
-            peer.heartbeat_answered(round, received);
-        }
+        peer.heartbeat_answered(round, received);
     }
 
     /// Commits what a quorum holds durably, this node among it or not (§5.3). Only an entry of the leader's own
@@ -216,7 +214,7 @@ impl Node {
         };
         for peer in &mut leader.peers {
             if heartbeat {
-                peer.at_heartbeat = Some((round, peer.next));
+                peer.at_heartbeat.get_or_insert((round, peer.next));
                 sender.heartbeat(peer, Some(round));
             }
             sender.entries(peer);
@@ -312,8 +310,12 @@ impl Sender<'_> {
             }
             peer.sent(self.round, end, bytes);
         }
-        if let Some(index) = peer.ask.take() {
-            self.append(peer, index, Vec::new());
+        if let Some(index) = peer.ask.take()
+            && !self.append(peer, index, Vec::new())
+        {
+            // Compacted: a rejection of what comes after it says what the peer needs.
+            peer.probe(self.log.start().index.next());
+            self.entries(peer);
         }
     }
 

@@ -22,7 +22,8 @@ pub(crate) struct Progress {
     pub(crate) heard_at: Duration,
     /// The greatest commit index that was sent to the peer.
     pub(crate) commit_sent: LogIndex,
-    /// The round and the value of `next` when the latest heartbeat left.
+    /// The round and the value of `next` when a heartbeat left: the first since one was answered. (Not the latest:
+    /// where an answer takes longer than the interval of heartbeats, that one is never answered in time.)
     pub(crate) at_heartbeat: Option<(u64, LogIndex)>,
     /// All was received, but not all is acknowledged: the answer may be lost, so ask again for the one
     /// that covers this index.
@@ -192,10 +193,10 @@ impl Progress {
                 }
             }
             ProgressState::Replicate => {
-                let Some((_, next)) = self.at_heartbeat.filter(|(at, _)| *at == round) else {
+                let Some((_, next)) = self.at_heartbeat.take_if(|(at, _)| *at <= round) else {
                     return;
                 };
-                if received.next() < next {
+                if received.max(self.matched).next() < next {
                     self.probe(received.next());
                 } else if self.matched.next() < next {
                     self.ask = Some(next.previous());
