@@ -22,6 +22,10 @@ impl Node {
         if !self.hear_leader(from) {
             return;
         }
+        if self.contradicts_commit(previous) {
+            self.counters.conflicts_with_committed += 1;
+            return;
+        }
         if !self.matches(previous) {
             let hint = self.log.terms().last_at_most(previous.index.previous(), previous.term);
             let outcome = AppendOutcome::Rejected { previous: previous.index, hint };
@@ -75,13 +79,20 @@ impl Node {
         previous.index <= self.log.start().index || self.log.terms().contains(previous)
     }
 
+    /// Whether another entry is committed at the place of `id`, as far as its term is still known: no leader sends
+    /// such an entry (§5.4.3).
+    fn contradicts_commit(&self, id: EntryId) -> bool {
+        id.index <= self.commit
+            && self.log.terms().term(id.index).is_some_and(|term| term != id.term)
+    }
+
     /// Puts those of `entries` that the log lacks into it. Returns the index up to which the log is then known to be
     /// the leader's; `None` when they contradict what is committed.
     fn take_entries(&mut self, previous: EntryId, entries: Entries) -> Option<LogIndex> {
         let start = self.log.start().index;
         // Compacted entries are committed, so they are the leader's, too.
         let held = previous.index.max(start);
-        let here = |entry: &Entry| entry.id.index <= start || self.log.terms().contains(entry.id);
+        let here = |entry: &Entry| entry.id.index < start || self.log.terms().contains(entry.id);
         let known = match previous == self.log.last() {
             true => 0,
             false => entries.iter().take_while(|entry| here(entry)).count(),

@@ -171,6 +171,7 @@ impl Node {
     ) {
         if let RoleState::PreCandidate(votes) = &mut self.role
             && campaign == self.term.next()
+            && self.configuration.is_voter(from)
         {
             votes.record(from, granted);
             self.count_pre_votes();
@@ -219,7 +220,9 @@ impl Node {
     }
 
     pub(crate) fn receive_vote_response(&mut self, from: NodeId, granted: bool) {
-        if let RoleState::Candidate(votes) = &mut self.role {
+        if let RoleState::Candidate(votes) = &mut self.role
+            && self.configuration.is_voter(from)
+        {
             votes.record(from, granted);
             self.count_votes();
         }

@@ -173,14 +173,12 @@ impl Node {
             self.counters.misaddressed += 1;
             return;
         };
-        if received > last {
+        if received > last || round > current {
             self.counters.acknowledged_unsent += 1;
             return;
         }
         peer.heard_at = now;
-        if round == current {
-            peer.heartbeat_answered(round, received);
-        }
+        peer.heartbeat_answered(round, received);
     }
 
     /// Commits what a quorum holds durably, this node among it or not (§5.3). Only an entry of the leader's own
@@ -217,7 +215,7 @@ impl Node {
         };
         for peer in &mut leader.peers {
             if heartbeat {
-                peer.at_heartbeat = Some((round, peer.next));
+                peer.at_heartbeat.get_or_insert((round, peer.next));
                 sender.heartbeat(peer, Some(round));
             }
             sender.entries(peer);
@@ -228,19 +226,19 @@ impl Node {
         }
     }
 
-    /// Old entries for a peer have been read. Whatever the world has overtaken is let go.
+    /// The first entry that a fetch for a peer has asked for; `None` when nobody waits for that answer any more.
+    pub(crate) fn asked_for_peer(&self, id: FetchId) -> Option<LogIndex> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        leader.peers.iter().find(|peer| peer.fetch.is_asked(id)).map(|peer| peer.next)
+    }
+
+    /// Old entries for a peer have been read; `None` when they are compacted.
     pub(crate) fn fetched_for_peer(&mut self, id: FetchId, found: Option<Entries>) {
-        let RoleState::Leader(leader) = &mut self.role else { return };
-        let asked =
-            |peer: &&mut Progress| matches!(peer.fetch, PeerFetch::Asked(asked) if asked == id);
-        let Some(peer) = leader.peers.iter_mut().find(asked) else { return };
-        peer.fetch = match found {
-            Some(entries) if entries.first().is_some_and(|first| first.id.index == peer.next) => {
-                PeerFetch::Found(entries)
-            }
-            // Compacted meanwhile, or asked for from elsewhere: the next drain decides anew.
-            Some(_) | None => PeerFetch::None,
+        let Some(leader) = self.leader_state() else { return };
+        let Some(peer) = leader.peers.iter_mut().find(|peer| peer.fetch.is_asked(id)) else {
+            return;
         };
+        peer.fetch = found.map_or(PeerFetch::Compacted, PeerFetch::Found);
     }
 }
 
@@ -286,12 +284,12 @@ impl Sender<'_> {
         if let Some(index) = peer.ask.take()
             && !self.append(peer, index, Entries::new())
         {
-            // Compacted meanwhile; what follows it is what the peer needs.
-            peer.probe(index.next());
+            // Compacted: a rejection of what comes after it says what the peer needs.
+            peer.probe(self.log.start().index.next());
         }
         while peer.may_send(self.limits) {
             let last = self.log.last().index;
-            if peer.next <= self.log.start().index {
+            if peer.next <= self.log.start().index || peer.fetch.is_compacted() {
                 peer.await_snapshot();
                 self.effects.snapshots.push(SendSnapshot { to: peer.id });
                 return;
@@ -338,7 +336,7 @@ impl Sender<'_> {
                 peer.fetch = PeerFetch::Asked(id);
                 return None;
             }
-            PeerFetch::None => {}
+            PeerFetch::None | PeerFetch::Compacted => {}
         }
         let id = FetchId(*self.next_fetch);
         *self.next_fetch += 1;

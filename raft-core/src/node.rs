@@ -233,11 +233,13 @@ impl Node {
     /// no harm. [`Duration::MAX`]: it waits for nothing.
     #[must_use]
     pub fn next_tick(&self) -> Duration {
+        if self.stopped {
+            return Duration::MAX;
+        }
         if self.clock.is_none() {
             return Duration::ZERO;
         }
         match &self.role {
-            _ if self.stopped => Duration::MAX,
             RoleState::Leader(leader) => leader.heartbeat_due,
             RoleState::PreCandidate(votes) | RoleState::Candidate(votes) => {
                 self.election_deadline.min(votes.ask_again_at)
@@ -309,7 +311,7 @@ impl Node {
         self.log.evict(self.disk.durable(), limits.tail_bytes_max.saturating_sub(cost));
         let tail_is_full = self.log.tail_bytes() + cost > limits.tail_bytes_max
             && self.log.tail_first() <= self.log.last().index;
-        if self.stopped || tail_is_full || !leader.uncommitted.has_room(cost, limits) {
+        if tail_is_full || !leader.uncommitted.has_room(cost, limits) {
             return Err(ProposeError::Busy);
         }
         leader.uncommitted.push(cost);
@@ -354,6 +356,13 @@ impl Node {
         if let RoleState::Leader(leader) = &mut self.role {
             leader.uncommitted.committed(index);
         }
+    }
+
+    /// The log cannot be read: the node does nothing any more, and shows no leader, least of all itself.
+    pub(crate) fn stop(&mut self) {
+        self.stop_leading();
+        self.leader = None;
+        self.stopped = true;
     }
 
     fn tick(&mut self, now: Duration) {
@@ -428,9 +437,15 @@ fn check_options(options: &Options) -> Result<(), RestoreError> {
     if options.heartbeat_interval.is_zero() {
         return Err(RestoreError::Options("the heartbeat interval is zero"));
     }
-    if options.election_timeout < options.heartbeat_interval * 2 {
+    if options.election_timeout < options.heartbeat_interval.saturating_mul(2) {
         let problem = "the election timeout is shorter than two heartbeat intervals";
         return Err(RestoreError::Options(problem));
+    }
+    let limits = &options.limits;
+    if limits.inflight_messages_max == 0 || limits.inflight_bytes_max == 0 {
+        return Err(RestoreError::Options(
+            "the in-flight window is zero: nothing would ever leave",
+        ));
     }
     Ok(())
 }
