@@ -1,5 +1,7 @@
 //! Integration tests.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod runtime_threads;
 #[cfg(feature = "tokio")]
 mod runtime_tokio;
+mod transport_memory;
