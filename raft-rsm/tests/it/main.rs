@@ -5,3 +5,6 @@ mod runtime_threads;
 #[cfg(feature = "tokio")]
 mod runtime_tokio;
 mod transport_memory;
+mod transport_tcp;
+#[cfg(feature = "tokio")]
+mod transport_tokio;
