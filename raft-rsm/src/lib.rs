@@ -1,6 +1,8 @@
 //! A replicated state machine on [`raft_core`].
 
+mod entry_codec;
 mod identity;
+mod net;
 pub mod runtime;
 mod state_machine;
 pub mod storage;

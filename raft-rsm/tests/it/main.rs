@@ -1,1 +1,10 @@
 //! Integration tests.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod runtime_threads;
+#[cfg(feature = "tokio")]
+mod runtime_tokio;
+mod transport_memory;
+mod transport_tcp;
+#[cfg(feature = "tokio")]
+mod transport_tokio;
