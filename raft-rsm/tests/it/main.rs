@@ -4,6 +4,9 @@
 mod runtime_threads;
 #[cfg(feature = "tokio")]
 mod runtime_tokio;
+mod storage_file;
+mod storage_memory;
+mod storage_stand;
 mod transport_memory;
 mod transport_tcp;
 #[cfg(feature = "tokio")]
