@@ -1,5 +1,6 @@
 //! A replicated state machine on [`raft_core`].
 
+mod entry_codec;
 mod identity;
 pub mod runtime;
 mod state_machine;
