@@ -102,6 +102,8 @@ pub(crate) struct Applier<M: StateMachine> {
     /// The last entry that the core has handed out. A restore may find a newer snapshot than the one that it
     /// was asked for, and then the state is ahead of it for a while.
     handed_out: LogIndex,
+    /// Where the newest snapshot ends that was taken here or restored.
+    snapshot: LogIndex,
     shared: Shared<M>,
 }
 
@@ -124,6 +126,7 @@ impl<M: StateMachine> Applier<M> {
             time: Duration::ZERO,
             configuration: Configuration::default(),
             handed_out: LogIndex::ZERO,
+            snapshot: LogIndex::ZERO,
             shared,
         }
     }
@@ -256,25 +259,23 @@ impl<M: StateMachine> Applier<M> {
             self.machine.restore(&mut image).map_err(unreadable)?;
             self.time = header.time;
             self.applied = meta.last;
+            self.snapshot = meta.last.index;
             self.configuration = meta.configuration;
         }
-        self.shared.intake.complete(Completion::Restored {
-            meta: wanted,
-            image_bytes,
-            time: self.time,
-        });
+        self.shared.intake.complete(Completion::Restored { meta: wanted, image_bytes });
         Ok(())
     }
 
     /// Takes a frozen view and has it written out elsewhere.
-    fn snapshot(&self) {
+    fn snapshot(&mut self) {
         // A snapshot must not be ahead of what the core has handed out: its log would not reach so far.
-        if self.applied == EntryId::ZERO || self.applied.index > self.handed_out {
+        let nothing_new = self.applied.index <= self.snapshot;
+        if nothing_new || self.applied.index > self.handed_out {
             self.shared.intake.complete(Completion::SnapshotSkipped);
             return;
         }
-        let meta =
-            SnapshotMeta { last: self.applied, configuration: self.configuration.clone() };
+        let meta = SnapshotMeta { last: self.applied, configuration: self.configuration.clone() };
+        self.snapshot = self.applied.index;
         let header = ImageHeader { time: self.time };
         let view = self.machine.snapshot();
         let storage = Arc::clone(&self.shared.storage);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::Stream;
-use raft_core::{Configuration, EntryId, LogIndex, NodeId, Role, Term};
+use raft_core::{Configuration, Counters, EntryId, LogIndex, NodeId, Role, Term};
 use serde::{Deserialize, Serialize};
 
 use crate::watch::{Watch, Watcher};
@@ -42,6 +42,8 @@ pub struct Status {
     pub configuration: Configuration,
     /// What it had to refuse or drop since it was started.
     pub refused: Refused,
+    /// What its protocol refused since it was started. All zero in a healthy cluster.
+    pub counters: Counters,
 }
 
 /// What a node had to refuse or drop since it was started. The counts only grow.

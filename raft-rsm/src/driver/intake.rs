@@ -35,7 +35,7 @@ pub(crate) enum Completion {
     /// The machine has applied everything up to `last`.
     Applied { last: EntryId, time: Duration },
     /// The machine's state is the one of this snapshot.
-    Restored { meta: SnapshotMeta, image_bytes: u64, time: Duration },
+    Restored { meta: SnapshotMeta, image_bytes: u64 },
     /// A snapshot of the machine is durable.
     SnapshotTaken { meta: SnapshotMeta, image_bytes: u64 },
     /// There was nothing to take a snapshot of.
@@ -43,7 +43,7 @@ pub(crate) enum Completion {
     /// A snapshot from a leader is durable.
     SnapshotReceived { meta: SnapshotMeta, image_bytes: u64 },
     /// A transfer to a peer has ended.
-    SnapshotSent { to: NodeId, transfer: u64, outcome: SnapshotOutcome },
+    SnapshotSent { to: NodeId, transfer: u64, result: Result<SnapshotOutcome, StopReason> },
     /// Storage was asked for old entries.
     Fetched { id: FetchId, result: Result<Fetched, StorageError> },
     /// The node cannot go on, or shall not.

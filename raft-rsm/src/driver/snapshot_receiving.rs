@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::Write;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -24,6 +25,9 @@ const CHUNKS_MAX: usize = 8;
 
 /// ... and this many bytes. Beyond either they are dropped, and the sender repeats them.
 const CHUNK_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// A sender whose chunk takes long to be written hears this often that the receiver is alive.
+const ALIVE_EACH: Duration = Duration::from_secs(1);
 
 /// A transfer that has stood still for this long is given up.
 const STALE_AFTER: Duration = Duration::from_secs(10);
@@ -135,12 +139,10 @@ impl<M: StateMachine> Receiving<M> {
         loop {
             let timeout = incoming.as_ref().map(|_| self.runtime.sleep(STALE_AFTER));
             match self.chunks.next(timeout).await {
-                Event::Chunk(chunk) => {
-                    match self.take(chunk, incoming, &mut finished).await {
-                        Ok(still) => incoming = still,
-                        Err(Ended) => return,
-                    }
-                }
+                Event::Chunk(chunk) => match self.take(chunk, incoming, &mut finished).await {
+                    Ok(still) => incoming = still,
+                    Err(Ended) => return,
+                },
                 Event::Timeout => incoming = None,
                 Event::Closed => return,
             }
@@ -230,23 +232,42 @@ impl<M: StateMachine> Receiving<M> {
         if chunk.data.is_empty() {
             return Ok(current);
         }
+        let (name, offset) = (current.name, current.written);
         let work = move || {
             let result = current.writer.write_all(&chunk.data);
             current.written += chunk.data.len() as u64;
             result.map(|()| current)
         };
-        let written = blocking(&*self.runtime, "receive snapshot", work).await;
+        let written = blocking(&*self.runtime, "receive snapshot", work);
+        let written = self.alive_during(written, name, offset).await;
         self.check(written.map_err(|lost| lost.to_string()))
     }
 
     async fn finish(&self, current: Incoming) -> Result<(), Ended> {
-        let Incoming { meta, image_bytes, writer, .. } = current;
-        let work = move || writer.finish();
-        let finished = blocking(&*self.runtime, "receive snapshot", work).await;
+        let Incoming { name, meta, image_bytes, writer, .. } = current;
+        let finished = blocking(&*self.runtime, "receive snapshot", move || writer.finish());
+        let finished = self.alive_during(finished, name, image_bytes).await;
         self.check(finished.map_err(|lost| lost.to_string()))?;
         // The driver hears of it before the leader does, and so before any entry that follows it.
         self.intake.complete(Completion::SnapshotReceived { meta, image_bytes });
         Ok(())
+    }
+
+    /// Waits for `work`, and tells the sender now and then that this node is alive.
+    async fn alive_during<T>(&self, work: impl Future<Output = T>, name: Name, offset: u64) -> T {
+        let mut work = pin!(work);
+        let mut timer = self.runtime.sleep(ALIVE_EACH);
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = work.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            while timer.poll_unpin(cx).is_ready() {
+                self.respond(name, SnapshotStatus::Continue { offset });
+                timer = self.runtime.sleep(ALIVE_EACH);
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// An error of the disk stops the node, as any other.

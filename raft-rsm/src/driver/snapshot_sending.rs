@@ -14,6 +14,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use raft_core::{NodeId, SnapshotMeta, SnapshotOutcome};
 
+use crate::error::StopReason;
 use crate::runtime::blocking;
 use crate::storage::SnapshotReader;
 use crate::transport::{Packet, SnapshotChunk, SnapshotStatus};
@@ -122,28 +123,19 @@ struct Progress {
 }
 
 impl Sending {
-    /// Sends it all. An error of the disk ends the transfer only: it is the reader's own copy of old data that
-    /// could not be read.
-    pub(crate) async fn run(self) -> SnapshotOutcome {
+    /// Sends it all.
+    ///
+    /// # Errors
+    /// The disk failed, which stops the node.
+    pub(crate) async fn run(self) -> Result<SnapshotOutcome, StopReason> {
         let storage = Arc::clone(&self.storage);
         let opened = blocking(&*self.runtime, "open snapshot", move || storage.open_snapshot());
-        let reader = match opened.await {
-            Ok(Ok(Some(reader))) => reader,
-            Ok(Ok(None)) => return SnapshotOutcome::Failed,
-            Ok(Err(error)) => {
-                tracing::error!(to = %self.to, %error, "cannot open the snapshot to be sent");
-                return SnapshotOutcome::Failed;
-            }
-            Err(_) => return SnapshotOutcome::Failed,
-        };
+        let Ok(opened) = opened.await else { return Ok(SnapshotOutcome::Failed) };
+        let Some(reader) = opened? else { return Ok(SnapshotOutcome::Failed) };
         let meta = reader.meta().clone();
-        match self.send_all(reader, &meta).await {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                tracing::error!(to = %self.to, %error, "cannot read the snapshot to be sent");
-                SnapshotOutcome::Failed
-            }
-        }
+        self.send_all(reader, &meta).await.map_err(|error| StopReason::Storage {
+            problem: format!("cannot read the snapshot up to {}: {error}", meta.last),
+        })
     }
 
     async fn send_all(
@@ -154,8 +146,7 @@ impl Sending {
         let image_bytes = reader.len_bytes();
         let window_bytes = WINDOW_CHUNKS.saturating_mul(self.chunk_bytes as u64);
         let now = self.runtime.now();
-        let mut progress =
-            Progress { confirmed: 0, next: 0, best: 0, best_at: now, heard_at: now };
+        let mut progress = Progress { confirmed: 0, next: 0, best: 0, best_at: now, heard_at: now };
         // An empty image is one empty chunk.
         let mut first = true;
         loop {
