@@ -219,11 +219,7 @@ impl Cluster {
     }
 
     /// A cluster whose options are changed.
-    pub(crate) fn with(
-        count: u64,
-        runtime: Arc<dyn Runtime>,
-        change: fn(&mut Options),
-    ) -> Cluster {
+    pub(crate) fn with(count: u64, runtime: Arc<dyn Runtime>, change: fn(&mut Options)) -> Cluster {
         let options = MemoryOptions { seed: 7, ..MemoryOptions::default() };
         let network = MemoryNetwork::new(Arc::clone(&runtime), options);
         let mut cluster = Cluster { runtime, network, replicas: BTreeMap::new(), change };

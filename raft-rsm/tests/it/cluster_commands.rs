@@ -74,8 +74,7 @@ fn a_query_sees_every_command_that_was_answered_before_it(runtime: On) {
 }
 
 fn a_command_longer_than_the_limit_is_definitely_refused(runtime: On) {
-    let cluster =
-        Cluster::with(1, runtime, |options| options.core.limits.command_bytes_max = 1000);
+    let cluster = Cluster::with(1, runtime, |options| options.core.limits.command_bytes_max = 1000);
     let raft = cluster.raft(cluster.leader());
     let error = cluster.block_on(raft.propose(Command::Pad(vec![0; 2000]))).unwrap_err();
     // One byte for the variant, two for the length.
@@ -89,11 +88,10 @@ fn more_requests_than_the_limit_are_answered_by_busy(runtime: On) {
     let leader = cluster.leader();
     let probe = &cluster.replicas[&leader].probe;
     probe.hold();
-    let mut requests =
-        futures::stream::FuturesUnordered::from_iter((0..20).map(|_| {
-            let raft = cluster.raft(leader).clone();
-            async move { raft.propose(Command::Inc).await }
-        }));
+    let mut requests = futures::stream::FuturesUnordered::from_iter((0..20).map(|_| {
+        let raft = cluster.raft(leader).clone();
+        async move { raft.propose(Command::Inc).await }
+    }));
     for _ in 0..16 {
         let refused = cluster.block_on(requests.next()).expect("there are more");
         assert_eq!(refused, Err(ProposeError::Busy));

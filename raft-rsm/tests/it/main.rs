@@ -1,4 +1,5 @@
 //! Integration tests.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod client;
 mod cluster;
@@ -8,3 +9,4 @@ mod cluster_snapshots;
 mod runtime_threads;
 #[cfg(feature = "tokio")]
 mod runtime_tokio;
+mod transport_memory;
