@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures::executor::block_on;
 use raft_rsm::raft_core::{Configuration, Entry, LogIndex, NodeId, Restored, SnapshotMeta, Write};
 use raft_rsm::storage::{MemoryStorage, SnapshotReader, SnapshotWriter, StorageError};
-use raft_rsm::transport::{Faults, MemoryNetwork, MemoryOptions};
+use raft_rsm::transport::memory::{Faults, MemoryNetwork, MemoryOptions};
 use raft_rsm::{
     Client, ClientOptions, Context, Options, Raft, Runtime, SnapshotView, StateMachine, Status,
     Storage,

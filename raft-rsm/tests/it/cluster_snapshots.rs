@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use raft_rsm::transport::Faults;
+use raft_rsm::transport::memory::Faults;
 use raft_rsm::{Options, Runtime, SnapshotError};
 
 use crate::cluster::{Cluster, Command, on_both_runtimes};
