@@ -1,1 +1,2 @@
 //! A replicated, versioned key/value store.
+pub mod store;
