@@ -73,6 +73,12 @@ impl Configuration {
         self.voters.binary_search(&id).is_ok() || self.outgoing.binary_search(&id).is_ok()
     }
 
+    /// Whether `id` alone decides.
+    #[must_use]
+    pub fn is_sole_voter(&self, id: NodeId) -> bool {
+        self.voters == [id] && !self.is_joint()
+    }
+
     /// Whether `id` is a voter or a learner.
     #[must_use]
     pub fn contains(&self, id: NodeId) -> bool {

@@ -24,6 +24,15 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Forgets everything, and keeps what is allocated for the next drain.
+    pub(crate) fn clear(&mut self) {
+        let Effects { write, messages, restore, applies, fetches, snapshots } = self;
+        (*write, *restore, *applies) = (None, None, None);
+        messages.clear();
+        fetches.clear();
+        snapshots.clear();
+    }
+
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,155 +1,440 @@
 //! One replica: facts and requests in, effects out.
 
-use bytes::Bytes;
+use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::{Configuration, Effects, EntryId, Input, LogIndex, NodeId, Options, Restored, Term};
+use bytes::Bytes;
 
-/// One replica of one group.
+use crate::applying::Applying;
+use crate::disk::Disk;
+use crate::election::Votes;
+use crate::leader::Leader;
+use crate::log::Log;
+use crate::random::Random;
+use crate::{
+    Configuration, Counters, Effects, EntryId, Envelope, HardState, Input, LogIndex, Message,
+    NodeId, Options, Payload, ProposeError, RestoreError, Restored, Role, SnapshotMeta, Status,
+    Term,
+};
+
+/// One replica of one group: a value that takes in facts by [`Node::step`] and requests by methods of their own,
+/// and hands out what is to be done by [`Node::drain`].
+///
+/// The same inputs in the same order give the same effects. It performs no I/O, reads no clock, and draws chance
+/// from [`Options::seed`] alone.
+///
+/// ```
+/// use std::time::Duration;
+/// use raft_core::{Configuration, Effects, Input, Node, NodeId, Options, Restored, Role};
+///
+/// let alone = Configuration::new([NodeId(1)], []);
+/// let mut node = Node::new(Options::new(NodeId(1)), Restored::first_start(alone))?;
+/// let mut effects = Effects::default();
+///
+/// node.step(Input::Tick(Duration::from_millis(0)));
+/// node.drain(&mut effects);
+/// // Its own vote counts once it is durable: here the driver writes `effects.write` to the disk.
+/// let write = effects.write.take().expect("the new term and the vote");
+/// node.step(Input::Persisted(write.id));
+/// assert_eq!(node.role(), Role::Leader);
+///
+/// let id = node.propose("a command".into())?;
+/// node.drain(&mut effects);
+/// node.step(Input::Persisted(effects.write.take().expect("the command").id));
+/// node.drain(&mut effects);
+/// let applies = effects.applies.take().expect("committed, and durable here");
+/// assert_eq!(applies.entries.last().map(|entry| entry.id), Some(id));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
-pub struct Node {}
-
-/// Why a node cannot start from what its disk held.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RestoreError {
-    /// Entries are missing between the snapshot and the log.
-    #[error("the log starts after entry {start}, but the newest snapshot ends at {snapshot}")]
-    Gap {
-        /// Where the log starts.
-        start: EntryId,
-        /// Where the snapshot ends.
-        snapshot: EntryId,
-    },
-    /// The log ends before an index that was committed.
-    #[error("the log ends at {last}, but entry {commit} was committed")]
-    CommitBeyondLog {
-        /// The last entry.
-        last: EntryId,
-        /// The commit index.
-        commit: LogIndex,
-    },
-    /// `Restored::terms` and `Restored::start` do not fit together.
-    #[error("the terms of the log start after {terms}, the log itself after {start}")]
-    TermsMismatch {
-        /// Where the terms start.
-        terms: EntryId,
-        /// Where the log starts.
-        start: EntryId,
-    },
-    /// The options contradict each other.
-    #[error("{0}")]
-    Options(&'static str),
+pub struct Node {
+    pub(crate) options: Options,
+    pub(crate) configuration: Configuration,
+    pub(crate) random: Random,
+    /// The time of the last tick; `None` before the first.
+    pub(crate) clock: Option<Duration>,
+    pub(crate) term: Term,
+    pub(crate) vote: Option<NodeId>,
+    pub(crate) log: Log,
+    pub(crate) commit: LogIndex,
+    /// The newest durable snapshot.
+    pub(crate) snapshot: EntryId,
+    pub(crate) disk: Disk,
+    pub(crate) applying: Applying,
+    pub(crate) role: RoleState,
+    /// Who leads the current term.
+    pub(crate) leader: Option<NodeId>,
+    /// When that leader was last heard.
+    pub(crate) leader_heard: Duration,
+    pub(crate) election_deadline: Duration,
+    pub(crate) follower: Follower,
+    /// Answers that promise nothing and wait for the next drain only.
+    pub(crate) answers: Vec<Envelope>,
+    pub(crate) next_fetch: u64,
+    pub(crate) counters: Counters,
+    pub(crate) stopped: bool,
 }
 
-/// Why a command was not appended. It never will be: it may be proposed again, anywhere.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProposeError {
-    /// Another node leads, or none that is known.
-    #[error("this node does not lead")]
-    NotLeader {
-        /// Who does, as far as this node knows.
-        leader: Option<NodeId>,
-    },
-    /// The command is longer than `Limits::command_bytes_max`.
-    #[error("the command has {len} bytes, the limit is {max}")]
-    TooLarge {
-        /// Its length in bytes.
-        len: usize,
-        /// The limit in bytes.
-        max: usize,
-    },
-    /// A limit on uncommitted entries or on the memory tail is reached: try again later.
-    #[error("too many entries wait to be committed")]
-    Busy,
-}
-
-/// What a node does in its term (§5.1).
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Role {
-    /// Follows a leader, or waits for one.
+/// What the node is in the current term, and what it needs for it.
+#[derive(Debug)]
+pub(crate) enum RoleState {
     Follower,
-    /// Asks whether it could win an election (diss. §9.6).
-    PreCandidate,
-    /// Asks for votes.
-    Candidate,
-    /// Leads its term.
-    Leader,
+    PreCandidate(Votes),
+    Candidate(Votes),
+    Leader(Leader),
+}
+
+/// What a follower owes to others.
+#[derive(Debug, Default)]
+pub(crate) struct Follower {
+    /// The log up to here is known to be that of the term's leader, durable or not.
+    pub(crate) verified: LogIndex,
+    /// The greatest index that was acknowledged to this term's leader.
+    pub(crate) claimed: LogIndex,
+    /// The leader is owed an answer as soon as everything up to here is durable.
+    pub(crate) owed: Option<LogIndex>,
+    /// This candidate is owed a vote of the current term, as soon as that is durable.
+    pub(crate) vote_owed: bool,
 }
 
 impl Node {
-    /// A node that starts from what its disk held.
+    /// A node that starts from what its disk held ([`Restored::first_start`] for one that never ran).
+    ///
+    /// # Errors
+    /// The disk's content contradicts itself, or `options` do.
     pub fn new(options: Options, restored: Restored) -> Result<Node, RestoreError> {
-        todo!("{options:?} {restored:?}")
+        check_options(&options)?;
+        let Restored { hard_state, start, terms, snapshot } = restored;
+        if terms.start() != start.last {
+            return Err(RestoreError::TermsMismatch { terms: terms.start(), start: start.last });
+        }
+        let snapshot_id = snapshot.as_ref().map_or(EntryId::ZERO, |meta| meta.last);
+        if start.last.index > snapshot_id.index {
+            return Err(RestoreError::Gap { start: start.last, snapshot: snapshot_id });
+        }
+        let holds_snapshot = terms.contains(snapshot_id);
+        if !holds_snapshot && hard_state.commit >= snapshot_id.index {
+            // A log that knows the snapshot's entry to be committed has it.
+            return Err(RestoreError::Conflict { snapshot: snapshot_id, last: terms.last() });
+        }
+        if hard_state.commit > terms.last().index && holds_snapshot {
+            return Err(RestoreError::CommitBeyondLog {
+                last: terms.last(),
+                commit: hard_state.commit,
+            });
+        }
+        let last = terms.last();
+        let mut node = Node {
+            configuration: snapshot.as_ref().map_or(&start, |meta| meta).configuration.clone(),
+            random: Random::new(options.seed),
+            clock: None,
+            term: hard_state.term,
+            vote: hard_state.vote,
+            log: Log::new(terms),
+            commit: hard_state.commit.max(snapshot_id.index),
+            snapshot: snapshot_id,
+            disk: Disk::new(hard_state, last.index),
+            applying: Applying::new(snapshot_id.index),
+            role: RoleState::Follower,
+            leader: None,
+            leader_heard: Duration::ZERO,
+            election_deadline: Duration::ZERO,
+            follower: Follower::default(),
+            answers: Vec::new(),
+            next_fetch: 1,
+            counters: Counters::default(),
+            stopped: false,
+            options,
+        };
+        if let Some(meta) = snapshot {
+            if holds_snapshot {
+                node.applying.restore = Some(meta);
+            } else {
+                // A received snapshot was durable, and the reset of the log was not yet (§7).
+                node.log.reset(meta.last);
+                node.disk.replaced(meta);
+            }
+        }
+        // An entry or a snapshot of a term says that the term has begun, also when a crash came before the
+        // term itself was written; no vote of it can have been given (else it would have been written).
+        let seen = node.log.last().term;
+        if seen > node.term {
+            (node.term, node.vote) = (seen, None);
+        }
+        node.follower.verified = node.commit;
+        node.assert_invariants();
+        Ok(node)
     }
 
-    /// The configuration in force: the latest in the log.
-    #[must_use]
-    pub fn configuration(&self) -> &Configuration {
-        todo!()
-    }
     /// This node's id.
     #[must_use]
     pub fn id(&self) -> NodeId {
-        todo!()
+        self.options.id
     }
+
+    /// The configuration in force: the latest in the log, committed or not (§6).
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
     /// The current term.
     #[must_use]
     pub fn term(&self) -> Term {
-        todo!()
+        self.term
     }
-    /// The role.
+
+    /// What this node does in its term.
     #[must_use]
     pub fn role(&self) -> Role {
-        todo!()
+        match self.role {
+            RoleState::Follower => Role::Follower,
+            RoleState::PreCandidate(_) => Role::PreCandidate,
+            RoleState::Candidate(_) => Role::Candidate,
+            RoleState::Leader(_) => Role::Leader,
+        }
     }
-    /// Who leads the current term, as far as this node knows.
+
+    /// Who leads the current term, as far as this node knows: `None` once it has not heard a leader for an
+    /// election timeout.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {
-        todo!()
+        self.leader
     }
-    /// The commit index.
+
+    /// The index up to which the log is known to be committed.
     #[must_use]
     pub fn commit(&self) -> LogIndex {
-        todo!()
+        self.commit
     }
-    /// The last entry handed out in `Effects::applies` or replaced by a restore.
+
+    /// The last entry that was handed out in [`Effects::applies`], or that a restored snapshot replaces.
     #[must_use]
     pub fn handed_out(&self) -> LogIndex {
-        todo!()
+        self.applying.handed_out
     }
-    /// The last entry of the log.
+
+    /// The last entry of the log, durable or not.
     #[must_use]
     pub fn last(&self) -> EntryId {
-        todo!()
+        self.log.last()
     }
-    /// The last entry that is durable here.
+
+    /// The entries up to here are durable at this node.
     #[must_use]
     pub fn durable(&self) -> LogIndex {
-        todo!()
+        self.disk.durable()
     }
-    /// The time at which this node next wants an `Input::Tick`, on the clock of the last one.
+
+    /// The time at which this node next wants an [`Input::Tick`], on the clock of the last one; an earlier tick does
+    /// no harm. [`Duration::MAX`]: it waits for nothing.
     #[must_use]
     pub fn next_tick(&self) -> Duration {
-        todo!()
+        if self.clock.is_none() {
+            return Duration::ZERO;
+        }
+        match &self.role {
+            _ if self.stopped => Duration::MAX,
+            RoleState::Leader(leader) => leader.heartbeat_due,
+            RoleState::PreCandidate(votes) | RoleState::Candidate(votes) => {
+                self.election_deadline.min(votes.ask_again_at)
+            }
+            RoleState::Follower if self.is_electable() => self.election_deadline,
+            RoleState::Follower => self.leader.map_or(Duration::MAX, |_| self.election_deadline),
+        }
     }
-    /// Whether the log could not be read (`Fetched::Failed`): the node does nothing any more.
+
+    /// Whether the log could not be read ([`crate::Fetched::Failed`]): the node does nothing any more.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        todo!()
+        self.stopped
     }
-    /// Takes in one fact.
+
+    /// What was refused, and how often.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Everything about the node that an operator may want to see.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::of(self)
+    }
+
+    /// Takes in one fact. It cannot fail: what a peer sends and makes no sense is refused and counted.
+    ///
+    /// # Panics
+    /// When an invariant of this crate is broken, which no input can bring about: a defect in this crate.
     pub fn step(&mut self, input: Input) {
-        todo!("{input:?}")
+        if self.stopped {
+            return;
+        }
+        match input {
+            Input::Tick(now) => self.tick(now),
+            Input::Receive(envelope) => self.receive(envelope),
+            Input::Persisted(write) => self.persisted(write),
+            Input::Applied(index) => self.applying.applied(index),
+            Input::SnapshotTaken(meta) => self.snapshot_taken(&meta),
+            Input::SnapshotReceived(meta) => self.snapshot_received(meta),
+            Input::SnapshotSent { to, outcome } => self.snapshot_sent(to, outcome),
+            Input::Fetched { id, result } => self.fetched(id, result),
+            Input::Disconnected(peer) => self.disconnected(peer),
+        }
+        self.assert_invariants();
     }
-    /// Appends `command` to this leader's log.
+
+    /// Appends `command` to this leader's log, and returns the id of its entry.
+    ///
+    /// `Ok` means appended here, not committed: a new leader may overwrite it until it comes back in
+    /// [`Effects::applies`] under the same id (§5.3). When another entry comes back at its index, it has no effect and
+    /// never will; when a snapshot passes the index, nobody here knows.
+    ///
+    /// # Errors
+    /// Nothing was appended, now or later: the command may be proposed again, anywhere.
     pub fn propose(&mut self, command: Bytes) -> Result<EntryId, ProposeError> {
-        todo!("{command:?}")
+        let RoleState::Leader(leader) = &mut self.role else {
+            return Err(ProposeError::NotLeader { leader: self.leader });
+        };
+        let limits = &self.options.limits;
+        if command.len() > limits.command_bytes_max {
+            let (len, max) = (command.len(), limits.command_bytes_max);
+            return Err(ProposeError::TooLarge { len, max });
+        }
+        let payload = Payload::Command(command);
+        let cost = crate::Entry::OVERHEAD_BYTES + payload.len();
+        self.log.evict(self.disk.durable(), limits.tail_bytes_max.saturating_sub(cost));
+        let tail_is_full = self.log.tail_bytes() + cost > limits.tail_bytes_max
+            && self.log.tail_first() <= self.log.last().index;
+        if self.stopped || tail_is_full || !leader.uncommitted.has_room(cost, limits) {
+            return Err(ProposeError::Busy);
+        }
+        leader.uncommitted.push(cost);
+        Ok(self.log.push(self.term, payload))
     }
-    /// Fills `effects` (which is emptied first) with what is to be done.
+
+    /// Empties `effects`, keeping what it has allocated, and fills it with what is to be done.
     pub fn drain(&mut self, effects: &mut Effects) {
-        todo!("{effects:?}")
+        effects.clear();
+        if self.stopped {
+            return;
+        }
+        effects.messages.append(&mut self.answers);
+        self.drain_vote(effects);
+        self.drain_acknowledgement(effects);
+        self.drain_election(effects);
+        self.drain_leader(effects);
+        self.drain_applies(effects);
+        self.drain_write(effects);
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.unwrap_or(Duration::ZERO)
+    }
+
+    /// An envelope from this node, in its current term.
+    pub(crate) fn envelope(&self, to: NodeId, message: Message) -> Envelope {
+        Envelope { from: self.options.id, to, term: self.term, message }
+    }
+
+    pub(crate) fn hard_state(&self) -> HardState {
+        HardState { term: self.term, vote: self.vote, commit: self.commit }
+    }
+
+    /// The log is committed up to `index`, which lies within it.
+    pub(crate) fn commit_to(&mut self, index: LogIndex) {
+        if index <= self.commit {
+            return;
+        }
+        self.commit = index;
+        if let RoleState::Leader(leader) = &mut self.role {
+            leader.uncommitted.committed(index);
+        }
+    }
+
+    fn tick(&mut self, now: Duration) {
+        if self.clock.is_none() {
+            self.clock = Some(now);
+            self.reset_election_timer();
+        }
+        self.clock = self.clock.max(Some(now));
+        if matches!(self.role, RoleState::Leader(_)) {
+            self.tick_leader();
+        } else {
+            self.tick_election();
+        }
+    }
+
+    /// One write, if there is a reason for one and none is out: what came meanwhile is merged into it.
+    fn drain_write(&mut self, effects: &mut Effects) {
+        let mut state = self.hard_state();
+        if self.disk.is_busy() || !self.disk.wants_write(state, self.log.last().index) {
+            return;
+        }
+        let (first, last) = (self.disk.written().next(), self.log.last().index);
+        let mut entries = Vec::new();
+        if first <= last {
+            let bytes_max = self.options.limits.write_bytes_max;
+            entries = self.log.entries(first, last, usize::MAX, bytes_max, &mut 0);
+        }
+        let written = entries.last().map_or(self.disk.written(), |entry| entry.id.index);
+        state.commit = state.commit.min(written);
+        let reset = self.disk.reset.take();
+        let compact = self.disk.compact.take();
+        let (id, hard_state) = self.disk.write_left(state, written, reset.clone());
+        effects.write = Some(crate::Write { id, reset, compact, entries, hard_state });
+    }
+
+    fn persisted(&mut self, write: crate::WriteId) {
+        let Some(reset) = self.disk.persisted(write) else { return };
+        if let Some(snapshot) = reset {
+            self.snapshot_installed(snapshot);
+        }
+        self.log.evict(self.disk.durable(), self.options.limits.tail_bytes_max);
+        match self.role {
+            RoleState::Candidate(_) => self.own_vote_may_count(),
+            RoleState::Leader(_) => self.advance_commit(),
+            RoleState::Follower | RoleState::PreCandidate(_) => {}
+        }
+    }
+
+    fn disconnected(&mut self, peer: NodeId) {
+        if let Some(progress) = self.leader_state().and_then(|leader| leader.progress_mut(peer)) {
+            progress.connection_lost();
+        }
+    }
+
+    fn assert_invariants(&self) {
+        assert!(self.commit <= self.log.last().index, "a commit index lies within the log (§5.3)");
+        assert!(
+            self.applying.handed_out <= self.commit,
+            "only committed entries are applied (§5.3)"
+        );
+        assert!(self.disk.durable() <= self.log.last().index, "what is durable is in the log");
+        assert!(self.log.start().index <= self.commit, "only committed entries are compacted (§7)");
+        assert!(self.log.last().term <= self.term, "an entry's term has begun (§5.1)");
+        if let RoleState::Leader(_) = self.role {
+            let voted = self.disk.holds_vote(self.term, self.options.id);
+            assert!(voted, "a leader's own vote is durable (§5.2)");
+        }
+    }
+}
+
+fn check_options(options: &Options) -> Result<(), RestoreError> {
+    if options.heartbeat_interval.is_zero() {
+        return Err(RestoreError::Options("the heartbeat interval is zero"));
+    }
+    if options.election_timeout < options.heartbeat_interval * 2 {
+        let problem = "the election timeout is shorter than two heartbeat intervals";
+        return Err(RestoreError::Options(problem));
+    }
+    Ok(())
+}
+
+impl SnapshotMeta {
+    /// Of a log that starts after `last` with `configuration` in force.
+    #[must_use]
+    pub fn new(last: EntryId, configuration: Configuration) -> SnapshotMeta {
+        SnapshotMeta { last, configuration }
     }
 }

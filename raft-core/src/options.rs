@@ -49,9 +49,13 @@ pub struct Limits {
     pub applying_bytes_max: usize,
     /// ... and this many entries.
     pub applying_entries_max: usize,
-    /// Entries that stay in the log behind a snapshot, for followers that lag a little: this many
-    /// entries.
-    pub kept_entries_max: u64,
+    /// Entries that stay in the log behind a snapshot, for followers that lag a little: at most this
+    /// many entries ...
+    pub kept_entries_max: usize,
+    /// ... and this many bytes.
+    pub kept_bytes_max: usize,
+    /// The entries of one write: this many bytes (but at least one entry).
+    pub write_bytes_max: usize,
 }
 
 impl Options {
@@ -80,13 +84,15 @@ impl Default for Limits {
             message_bytes_max: MIB,
             message_entries_max: 4096,
             inflight_messages_max: 64,
-            inflight_bytes_max: 16 * MIB,
-            uncommitted_bytes_max: 32 * MIB,
+            inflight_bytes_max: 8 * MIB,
+            uncommitted_bytes_max: 16 * MIB,
             uncommitted_entries_max: 64 * KIB,
-            tail_bytes_max: 64 * MIB,
-            applying_bytes_max: 16 * MIB,
+            tail_bytes_max: 32 * MIB,
+            applying_bytes_max: 8 * MIB,
             applying_entries_max: 16 * KIB,
             kept_entries_max: 1024,
+            kept_bytes_max: 4 * MIB,
+            write_bytes_max: 8 * MIB,
         }
     }
 }

@@ -1,9 +1,20 @@
 //! The ground that a node stands on: tasks, blocking work, time, chance.
 
+mod chance;
+mod pool;
+mod threads;
+mod timer;
+#[cfg(feature = "tokio")]
+mod tokio;
+
 use std::time::Duration;
 
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
+
+pub use self::threads::ThreadRuntime;
+#[cfg(feature = "tokio")]
+pub use self::tokio::TokioRuntime;
 
 /// Runs tasks and blocking work, and owns time and chance: nothing else in the crate starts a thread,
 /// reads a clock or draws a number. Each sentence of its methods is a test in

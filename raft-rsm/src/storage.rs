@@ -1,10 +1,15 @@
 //! What a node must not forget: log, hard state, snapshots.
 
+mod log_state;
+mod memory;
+
 use std::io;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 use raft_core::{Entry, LogIndex, Restored, SnapshotMeta, Write};
+
+pub use memory::MemoryStorage;
 
 /// Log, hard state and snapshots of one node. Each sentence of its contract is a test in
 /// [`crate::testing::storage`], for users who bring their own.
@@ -21,8 +26,9 @@ pub trait Storage: Send + Sync + 'static {
     async fn write(&self, write: Write) -> Result<(), StorageError>;
 
     /// Reads entries from `first` up to `last`, without a gap, at least one; stops before the sum of
-    /// [`Entry::cost_bytes`] exceeds `bytes_max`, but never before the first entry. `None`: the entry
-    /// at `first` is compacted. May run beside a `write`, and sees what was durable before it or after.
+    /// [`Entry::cost_bytes`] exceeds `bytes_max`, but never before the first entry. `None`: the log
+    /// does not hold the entry at `first`, since it is compacted, or (where a `write` that truncates
+    /// was faster) no more. May run beside a `write`, and sees what was durable before it or after.
     async fn read(
         &self,
         first: LogIndex,
@@ -88,6 +94,12 @@ pub enum StorageError {
         /// Which directory or file.
         path: PathBuf,
         /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// A write does not follow from what storage holds: its caller is wrong. Nothing of it was written.
+    #[error("a write does not fit what is stored: {problem}")]
+    Inconsistent {
+        /// Why not.
         problem: String,
     },
     /// An earlier write failed: nothing is known of the disk until the node is started again.

@@ -1,1 +1,3 @@
 //! Conformance suites: the contracts of the traits as tests, for users who bring their own.
+
+pub mod runtime;

@@ -1,1 +1,5 @@
 //! Integration tests.
+
+mod runtime_threads;
+#[cfg(feature = "tokio")]
+mod runtime_tokio;

@@ -1,0 +1,272 @@
+//! Elections (§5.2, §5.4.1), PreVote (diss. §9.6) and who is believed to lead.
+//!
+//! A vote is granted in `Node::receive_request_vote`.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::node::{Follower, RoleState};
+use crate::quorum::Tally;
+use crate::{Effects, EntryId, Message, Node, NodeId, Term};
+
+/// The answers that a candidate or pre-candidate has so far.
+#[derive(Debug)]
+pub(crate) struct Votes {
+    answers: Vec<(NodeId, bool)>,
+    /// Whether those who have not answered are to be asked at the next drain.
+    ask: bool,
+    /// When those who have not answered by then are asked again.
+    pub(crate) ask_again_at: Duration,
+}
+
+impl Votes {
+    fn new(ask_again_at: Duration) -> Votes {
+        Votes { answers: Vec::new(), ask: true, ask_again_at }
+    }
+
+    /// The first answer of a voter counts.
+    fn record(&mut self, from: NodeId, granted: bool) {
+        if self.of(from).is_none() {
+            self.answers.push((from, granted));
+        }
+    }
+
+    fn of(&self, id: NodeId) -> Option<bool> {
+        self.answers.iter().find(|(from, _)| *from == id).map(|(_, granted)| *granted)
+    }
+}
+
+impl Node {
+    /// Whether this node may lead: it is a voter.
+    pub(crate) fn is_electable(&self) -> bool {
+        self.configuration.is_voter(self.options.id) && self.term.next() < Term(u64::MAX)
+    }
+
+    /// Waits anew for a leader, for once to twice the election timeout (§5.2). Who is the only voter has nobody
+    /// to wait for.
+    pub(crate) fn reset_election_timer(&mut self) {
+        let timeout = match self.configuration.is_sole_voter(self.options.id) {
+            true => Duration::ZERO,
+            false => self.random.timeout(self.options.election_timeout),
+        };
+        self.election_deadline = self.now().saturating_add(timeout);
+    }
+
+    /// The clock of a node that does not lead.
+    pub(crate) fn tick_election(&mut self) {
+        let now = self.now();
+        if now >= self.election_deadline {
+            // Status must not show a leader that is not heard any more.
+            self.leader = None;
+            match self.is_electable() {
+                true if self.options.pre_vote => self.pre_campaign(),
+                true => self.campaign(),
+                false => self.reset_election_timer(),
+            }
+            return;
+        }
+        let again = now.saturating_add(self.options.heartbeat_interval);
+        match &mut self.role {
+            RoleState::PreCandidate(votes) | RoleState::Candidate(votes)
+                if now >= votes.ask_again_at =>
+            {
+                votes.ask = true;
+                votes.ask_again_at = again;
+            }
+            RoleState::PreCandidate(_)
+            | RoleState::Candidate(_)
+            | RoleState::Follower
+            | RoleState::Leader(_) => {}
+        }
+    }
+
+    /// Asks whether an election could be won. Neither term nor vote change (diss. §9.6).
+    fn pre_campaign(&mut self) {
+        let mut votes = Votes::new(self.now().saturating_add(self.options.heartbeat_interval));
+        votes.record(self.options.id, true);
+        self.role = RoleState::PreCandidate(votes);
+        self.reset_election_timer();
+        self.count_pre_votes();
+    }
+
+    /// Raises the term and votes for itself (§5.2). Neither leaves the node, nor counts, before it is durable.
+    fn campaign(&mut self) {
+        self.enter_term(self.term.next());
+        self.vote = Some(self.options.id);
+        let ask_again_at = self.now().saturating_add(self.options.heartbeat_interval);
+        self.role = RoleState::Candidate(Votes::new(ask_again_at));
+        self.reset_election_timer();
+    }
+
+    /// The disk has caught up: if it holds the candidate's own vote, that counts now.
+    pub(crate) fn own_vote_may_count(&mut self) {
+        let (term, id) = (self.term, self.options.id);
+        if let RoleState::Candidate(votes) = &mut self.role
+            && self.disk.holds_vote(term, id)
+        {
+            votes.record(id, true);
+            self.count_votes();
+        }
+    }
+
+    fn count_pre_votes(&mut self) {
+        let RoleState::PreCandidate(votes) = &self.role else { return };
+        match self.configuration.tally(|id| votes.of(id)) {
+            Tally::Won => self.campaign(),
+            Tally::Lost => self.role = RoleState::Follower,
+            Tally::Open => {}
+        }
+    }
+
+    fn count_votes(&mut self) {
+        let RoleState::Candidate(votes) = &self.role else { return };
+        match self.configuration.tally(|id| votes.of(id)) {
+            // A leader acts on its own disk's word: it waits for that, even when the others are enough.
+            Tally::Won if votes.of(self.options.id) == Some(true) => self.lead(),
+            Tally::Lost => self.role = RoleState::Follower,
+            Tally::Won | Tally::Open => {}
+        }
+    }
+
+    /// Asks those voters that have not answered.
+    pub(crate) fn drain_election(&mut self, effects: &mut Effects) {
+        let id = self.options.id;
+        let campaign = self.term.next();
+        let last = self.log.last();
+        let (votes, message) = match &mut self.role {
+            RoleState::PreCandidate(votes) => (votes, Message::PreVote { campaign, last }),
+            RoleState::Candidate(votes) if self.disk.holds_vote(self.term, id) => {
+                (votes, Message::RequestVote { last })
+            }
+            RoleState::Candidate(_) | RoleState::Follower | RoleState::Leader(_) => return,
+        };
+        if !core::mem::take(&mut votes.ask) {
+            return;
+        }
+        let members = self.configuration.members();
+        let waiting = members.into_iter().filter(|member| {
+            *member != id && self.configuration.is_voter(*member) && votes.of(*member).is_none()
+        });
+        for voter in waiting.collect::<Vec<_>>() {
+            effects.messages.push(self.envelope(voter, message.clone()));
+        }
+    }
+
+    /// Answers a [`Message::PreVote`]. It promises nothing, changes no term, and is no contact with a leader.
+    pub(crate) fn receive_pre_vote(&mut self, from: NodeId, campaign: Term, last: EntryId) {
+        let granted = campaign > self.term && last >= self.log.last() && !self.hears_a_leader();
+        let answer = self.envelope(from, Message::PreVoteResponse { campaign, granted });
+        self.answers.push(answer);
+    }
+
+    /// Counts an answer, also one from an earlier term: it is about a term that neither is in yet.
+    pub(crate) fn receive_pre_vote_response(
+        &mut self,
+        from: NodeId,
+        campaign: Term,
+        granted: bool,
+    ) {
+        if let RoleState::PreCandidate(votes) = &mut self.role
+            && campaign == self.term.next()
+        {
+            votes.record(from, granted);
+            self.count_pre_votes();
+        }
+    }
+
+    /// Whether a [`Message::RequestVote`] is to be ignored altogether, its term included: a leader is heard, so the
+    /// candidate is one that was removed or cut off (§6, diss. §4.2.3).
+    pub(crate) fn is_disruption(&self) -> bool {
+        self.options.check_quorum && self.hears_a_leader()
+    }
+
+    /// Answers a [`Message::RequestVote`] of the current term: one vote a term, first come, first served, and only
+    /// for a log at least as up-to-date as the own one (§5.2, §5.4.1).
+    ///
+    /// Whether the candidate is a voter in the configuration known here does not matter: it may know a newer one.
+    pub(crate) fn receive_request_vote(&mut self, from: NodeId, last: EntryId) {
+        let free = match self.vote {
+            Some(vote) => vote == from,
+            None => self.leader.is_none(),
+        };
+        let granted = free && last >= self.log.last();
+        if granted {
+            self.vote = Some(from);
+            // It leaves once it is durable: `drain_vote`.
+            self.follower.vote_owed = true;
+            // A pre-candidate stands back for the one that it voted for.
+            self.role = RoleState::Follower;
+            self.reset_election_timer();
+        } else {
+            let answer = self.envelope(from, Message::VoteResponse { granted });
+            self.answers.push(answer);
+        }
+    }
+
+    /// A granted vote leaves only once it is durable.
+    pub(crate) fn drain_vote(&mut self, effects: &mut Effects) {
+        if let Some(candidate) = self.vote
+            && self.follower.vote_owed
+            && self.disk.holds_vote(self.term, candidate)
+        {
+            self.follower.vote_owed = false;
+            let answer = self.envelope(candidate, Message::VoteResponse { granted: true });
+            effects.messages.push(answer);
+        }
+    }
+
+    pub(crate) fn receive_vote_response(&mut self, from: NodeId, granted: bool) {
+        if let RoleState::Candidate(votes) = &mut self.role {
+            votes.record(from, granted);
+            self.count_votes();
+        }
+    }
+
+    /// Whether this node leads, or has heard a leader within the shortest election timeout.
+    fn hears_a_leader(&self) -> bool {
+        match self.role {
+            RoleState::Leader(_) => true,
+            RoleState::Follower | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                let silent_since = self.now().saturating_sub(self.leader_heard);
+                self.leader.is_some() && silent_since < self.options.election_timeout
+            }
+        }
+    }
+
+    /// Enters a later term: nothing that was said in the one before holds in it.
+    pub(crate) fn enter_term(&mut self, term: Term) {
+        debug_assert!(term > self.term, "terms only grow (§5.1)");
+        self.term = term;
+        self.vote = None;
+        self.leader = None;
+        // What is committed is in every later leader's log (§5.4.3).
+        self.follower =
+            Follower { verified: self.commit, claimed: self.commit, ..Follower::default() };
+        self.stop_leading();
+    }
+
+    /// Becomes a follower in the current term.
+    pub(crate) fn stop_leading(&mut self) {
+        let led = matches!(self.role, RoleState::Leader(_));
+        self.role = RoleState::Follower;
+        if led {
+            self.leader = None;
+            self.reset_election_timer();
+        }
+    }
+
+    /// A message of the current term's leader has arrived. `false`: it is not to be believed.
+    pub(crate) fn hear_leader(&mut self, from: NodeId) -> bool {
+        let leads = matches!(self.role, RoleState::Leader(_));
+        if leads || self.leader.is_some_and(|leader| leader != from) {
+            // Election safety (§5.2) is broken somewhere: whoever is second is not followed.
+            self.counters.second_leader += 1;
+            return false;
+        }
+        self.role = RoleState::Follower;
+        self.leader = Some(from);
+        self.leader_heard = self.now();
+        self.reset_election_timer();
+        true
+    }
+}

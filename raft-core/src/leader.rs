@@ -1,0 +1,353 @@
+//! A leader's side: replication (§5.3), commitment (§5.4.2), heartbeats, CheckQuorum (diss. §6.2).
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::log::Log;
+use crate::node::RoleState;
+use crate::progress::{PeerFetch, Progress, ProgressState};
+use crate::{
+    AppendOutcome, Effects, Entry, EntryId, Envelope, Fetch, FetchId, Limits, LogIndex, Message,
+    Node, NodeId, Payload, SendSnapshot, Term,
+};
+
+/// What a leader keeps for its term (paper, Fig. 2: "volatile state on leaders").
+#[derive(Debug)]
+pub(crate) struct Leader {
+    /// All other members, sorted by id.
+    pub(crate) peers: Vec<Progress>,
+    /// The latest round of heartbeats. The first one is random, so that an answer to a former life of this
+    /// process confirms nothing.
+    pub(crate) round: u64,
+    pub(crate) heartbeat_due: Duration,
+    /// Whether a round of heartbeats starts at the next drain.
+    heartbeat_now: bool,
+    pub(crate) uncommitted: Uncommitted,
+}
+
+impl Leader {
+    pub(crate) fn progress_mut(&mut self, id: NodeId) -> Option<&mut Progress> {
+        self.peers.iter_mut().find(|peer| peer.id == id)
+    }
+
+    fn progress(&self, id: NodeId) -> Option<&Progress> {
+        self.peers.iter().find(|peer| peer.id == id)
+    }
+}
+
+/// What this leader has proposed and is not committed: the cost of each entry, for the limits.
+#[derive(Debug)]
+pub(crate) struct Uncommitted {
+    /// The index before the first of `costs_bytes`.
+    before: LogIndex,
+    costs_bytes: VecDeque<usize>,
+    bytes: usize,
+}
+
+impl Uncommitted {
+    /// Of a leader whose first entry is at `first`; that one is not counted.
+    fn new(first: LogIndex) -> Uncommitted {
+        Uncommitted { before: first, costs_bytes: VecDeque::new(), bytes: 0 }
+    }
+
+    pub(crate) fn has_room(&self, cost: usize, limits: &Limits) -> bool {
+        self.costs_bytes.is_empty()
+            || (self.costs_bytes.len() < limits.uncommitted_entries_max
+                && self.bytes + cost <= limits.uncommitted_bytes_max)
+    }
+
+    pub(crate) fn push(&mut self, cost: usize) {
+        self.costs_bytes.push_back(cost);
+        self.bytes += cost;
+    }
+
+    pub(crate) fn committed(&mut self, index: LogIndex) {
+        while self.before < index {
+            let Some(cost) = self.costs_bytes.pop_front() else { break };
+            self.bytes -= cost;
+            self.before = self.before.next();
+        }
+        const KEPT_ENTRIES: usize = 1024;
+        if self.costs_bytes.is_empty() && self.costs_bytes.capacity() > 4 * KEPT_ENTRIES {
+            self.costs_bytes.shrink_to(KEPT_ENTRIES);
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn leader_state(&mut self) -> Option<&mut Leader> {
+        match &mut self.role {
+            RoleState::Leader(leader) => Some(leader),
+            RoleState::Follower | RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
+        }
+    }
+
+    /// Takes the lead: the election of this term is won (§5.2).
+    pub(crate) fn lead(&mut self) {
+        let (now, id) = (self.now(), self.options.id);
+        // With an entry of its own term, a leader can commit what earlier terms have left (§5.4.2, §8).
+        let first = self.log.push(self.term, Payload::Empty).index;
+        let members = self.configuration.members().into_iter().filter(|member| *member != id);
+        self.role = RoleState::Leader(Leader {
+            peers: members.map(|member| Progress::new(member, first, now)).collect(),
+            round: self.random.next() >> 1,
+            heartbeat_due: now.saturating_add(self.options.heartbeat_interval),
+            heartbeat_now: false,
+            uncommitted: Uncommitted::new(first),
+        });
+        self.leader = Some(id);
+    }
+
+    pub(crate) fn tick_leader(&mut self) {
+        let now = self.now();
+        let (timeout, interval) = (self.options.election_timeout, self.options.heartbeat_interval);
+        let Some(leader) = self.leader_state() else { return };
+        if now < leader.heartbeat_due {
+            return;
+        }
+        leader.heartbeat_due = now.saturating_add(interval);
+        leader.heartbeat_now = true;
+        if self.options.check_quorum && self.quorum_heard_at().saturating_add(timeout) <= now {
+            // Others may have elected a new leader by now (diss. §6.2).
+            self.stop_leading();
+        }
+    }
+
+    /// The latest moment by which a quorum had been heard in this term.
+    fn quorum_heard_at(&self) -> Duration {
+        let RoleState::Leader(leader) = &self.role else { return self.now() };
+        let heard_at = |id| match id == self.options.id {
+            true => self.now(),
+            false => leader.progress(id).map_or(Duration::ZERO, |peer| peer.heard_at),
+        };
+        self.configuration.quorum_value(heard_at).unwrap_or(self.now())
+    }
+
+    pub(crate) fn receive_append_response(&mut self, from: NodeId, outcome: AppendOutcome) {
+        let (now, last, start) = (self.now(), self.log.last().index, self.log.start());
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let Some(peer) = leader.progress_mut(from) else {
+            self.counters.misaddressed += 1;
+            return;
+        };
+        match outcome {
+            AppendOutcome::Accepted { matched } if matched > last => {
+                self.counters.acknowledged_unsent += 1;
+            }
+            AppendOutcome::Accepted { matched } => {
+                peer.heard_at = now;
+                if peer.accepted(matched, start.index) {
+                    self.advance_commit();
+                }
+            }
+            AppendOutcome::Rejected { previous, hint } if hint.index >= previous => {
+                self.counters.malformed += 1;
+            }
+            AppendOutcome::Rejected { previous, hint } => {
+                peer.heard_at = now;
+                let current = match peer.state {
+                    ProgressState::Probe { .. } => previous.next() == peer.next,
+                    ProgressState::Replicate => previous > peer.matched,
+                    ProgressState::Snapshot => false,
+                };
+                if current {
+                    peer.probe(next_after_rejection(&self.log, hint));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn receive_heartbeat_response(
+        &mut self,
+        from: NodeId,
+        round: u64,
+        received: LogIndex,
+    ) {
+        let now = self.now();
+        let last = self.log.last().index;
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let current = leader.round;
+        let Some(peer) = leader.progress_mut(from) else {
+            self.counters.misaddressed += 1;
+            return;
+        };
+        if received > last {
+            self.counters.acknowledged_unsent += 1;
+            return;
+        }
+        peer.heard_at = now;
+        if round == current {
+            peer.heartbeat_answered(round, received);
+        }
+    }
+
+    /// Commits what a quorum holds durably, this node among it or not (§5.3). Only an entry of the leader's own
+    /// term is committed by counting; those before it follow (§5.4.2).
+    pub(crate) fn advance_commit(&mut self) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        let matched = |id| match id == self.options.id {
+            true => self.disk.durable(),
+            false => leader.progress(id).map_or(LogIndex::ZERO, |peer| peer.matched),
+        };
+        let Some(quorum) = self.configuration.quorum_value(matched) else { return };
+        if quorum > self.commit && self.log.terms().term(quorum) == Some(self.term) {
+            self.commit_to(quorum);
+        }
+    }
+
+    /// Heartbeats, and to each peer as few AppendEntries as its window and the message limit allow.
+    pub(crate) fn drain_leader(&mut self, effects: &mut Effects) {
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let heartbeat = core::mem::take(&mut leader.heartbeat_now);
+        if heartbeat {
+            leader.round = leader.round.wrapping_add(1);
+        }
+        let round = leader.round;
+        let mut sender = Sender {
+            id: self.options.id,
+            term: self.term,
+            commit: self.commit,
+            round,
+            log: &self.log,
+            limits: &self.options.limits,
+            next_fetch: &mut self.next_fetch,
+            effects,
+        };
+        for peer in &mut leader.peers {
+            if heartbeat {
+                peer.at_heartbeat = Some((round, peer.next));
+                sender.heartbeat(peer, Some(round));
+            }
+            sender.entries(peer);
+            if peer.commit_sent < peer.matched.min(self.commit) {
+                // The commit index moved, and no entries are there to carry it.
+                sender.heartbeat(peer, None);
+            }
+        }
+    }
+
+    /// Old entries for a peer have been read. Whatever the world has overtaken is let go.
+    pub(crate) fn fetched_for_peer(&mut self, id: FetchId, found: Option<Vec<Entry>>) {
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let asked =
+            |peer: &&mut Progress| matches!(peer.fetch, PeerFetch::Asked(asked) if asked == id);
+        let Some(peer) = leader.peers.iter_mut().find(asked) else { return };
+        peer.fetch = match found {
+            Some(entries) if entries.first().is_some_and(|first| first.id.index == peer.next) => {
+                PeerFetch::Found(entries)
+            }
+            // Compacted meanwhile, or asked for from elsewhere: the next drain decides anew.
+            Some(_) | None => PeerFetch::None,
+        };
+    }
+}
+
+/// Where to try next, when the follower's last entry that may match is `hint` (§5.3).
+fn next_after_rejection(log: &Log, hint: EntryId) -> LogIndex {
+    let start = log.start();
+    if hint.index < start.index {
+        return hint.index.next();
+    }
+    let candidate = log.terms().last_at_most(hint.index, hint.term);
+    if candidate == start && start.term > hint.term {
+        // Even the compaction point conflicts: only a snapshot helps.
+        return start.index;
+    }
+    candidate.index.next()
+}
+
+/// What it takes to send to peers, borrowed for one drain.
+struct Sender<'a> {
+    id: NodeId,
+    term: Term,
+    commit: LogIndex,
+    round: u64,
+    log: &'a Log,
+    limits: &'a Limits,
+    next_fetch: &'a mut u64,
+    effects: &'a mut Effects,
+}
+
+impl Sender<'_> {
+    fn send(&mut self, to: NodeId, message: Message) {
+        self.effects.messages.push(Envelope { from: self.id, to, term: self.term, message });
+    }
+
+    fn heartbeat(&mut self, peer: &mut Progress, round: Option<u64>) {
+        let commit = self.commit.min(peer.matched);
+        peer.commit_sent = peer.commit_sent.max(commit);
+        self.send(peer.id, Message::Heartbeat { commit, round });
+    }
+
+    /// Sends what the peer may be sent now.
+    fn entries(&mut self, peer: &mut Progress) {
+        while peer.may_send(self.limits) {
+            let last = self.log.last().index;
+            if peer.next <= self.log.start().index {
+                peer.await_snapshot();
+                self.effects.snapshots.push(SendSnapshot { to: peer.id });
+                return;
+            }
+            let mut bytes = 0;
+            let entries = if peer.next > last {
+                let unknown = peer.matched.next() < peer.next;
+                if !matches!(peer.state, ProgressState::Probe { .. }) || !unknown {
+                    break;
+                }
+                Vec::new()
+            } else if peer.next >= self.log.tail_first() {
+                let limits = self.limits;
+                let (entries_max, bytes_max) =
+                    (limits.message_entries_max, limits.message_bytes_max);
+                self.log.entries(peer.next, last, entries_max, bytes_max, &mut bytes)
+            } else {
+                let Some(entries) = self.fetched(peer) else { break };
+                bytes = entries.iter().map(Entry::cost_bytes).sum();
+                entries
+            };
+            let end = entries.last().map_or(peer.next.previous(), |entry| entry.id.index);
+            if !self.append(peer, peer.next.previous(), entries) {
+                break;
+            }
+            peer.sent(self.round, end, bytes);
+        }
+        if let Some(index) = peer.ask.take() {
+            self.append(peer, index, Vec::new());
+        }
+    }
+
+    /// Sends one AppendEntries. `false`: `previous` has been compacted.
+    fn append(&mut self, peer: &mut Progress, previous: LogIndex, entries: Vec<Entry>) -> bool {
+        let Some(term) = self.log.terms().term(previous) else { return false };
+        let end = entries.last().map_or(previous, |entry| entry.id.index);
+        peer.commit_sent = peer.commit_sent.max(self.commit.min(end));
+        let previous = EntryId::new(term, previous);
+        self.send(peer.id, Message::AppendEntries { previous, entries, commit: self.commit });
+        true
+    }
+
+    /// The entries from `peer.next` on, when they have been read; else asks for them.
+    fn fetched(&mut self, peer: &mut Progress) -> Option<Vec<Entry>> {
+        match core::mem::replace(&mut peer.fetch, PeerFetch::None) {
+            PeerFetch::Found(entries) => return Some(entries),
+            PeerFetch::Asked(id) => {
+                peer.fetch = PeerFetch::Asked(id);
+                return None;
+            }
+            PeerFetch::None => {}
+        }
+        let id = FetchId(*self.next_fetch);
+        *self.next_fetch += 1;
+        peer.fetch = PeerFetch::Asked(id);
+        let count = self.limits.message_entries_max as u64;
+        let last = LogIndex(peer.next.0.saturating_add(count.saturating_sub(1)));
+        self.effects.fetches.push(Fetch {
+            id,
+            first: peer.next,
+            last: last.min(self.log.tail_first().previous()),
+            bytes_max: self.limits.message_bytes_max,
+        });
+        None
+    }
+}

@@ -1,0 +1,190 @@
+//! What a leader knows of one peer, and what it may send it.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::{Entry, FetchId, Limits, LogIndex, NodeId};
+
+/// What a leader knows of one peer (paper, Fig. 2: `nextIndex` and `matchIndex`).
+#[derive(Debug)]
+pub(crate) struct Progress {
+    pub(crate) id: NodeId,
+    /// Everything up to here is durable at the peer, and the same as here.
+    pub(crate) matched: LogIndex,
+    /// The next entry to send.
+    pub(crate) next: LogIndex,
+    pub(crate) state: ProgressState,
+    /// AppendEntries that are not answered yet: the last index of each, and its cost in bytes.
+    inflight: VecDeque<(LogIndex, usize)>,
+    inflight_bytes: usize,
+    /// When the peer was last heard in this term.
+    pub(crate) heard_at: Duration,
+    /// The greatest commit index that was sent to the peer.
+    pub(crate) commit_sent: LogIndex,
+    /// The round and the value of `next` when the latest heartbeat left.
+    pub(crate) at_heartbeat: Option<(u64, LogIndex)>,
+    /// All was received, but not all is acknowledged: the answer may be lost, so ask again for the one
+    /// that covers this index.
+    pub(crate) ask: Option<LogIndex>,
+    pub(crate) fetch: PeerFetch,
+}
+
+/// How a leader sends to a peer.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ProgressState {
+    /// It does not know where the logs part: one message at a time.
+    Probe {
+        /// The message on its way: the round in which it left, and its last index.
+        sent: Option<(u64, LogIndex)>,
+    },
+    /// The logs agree up to `next`: one message after the other, as the window allows.
+    Replicate,
+    /// The peer needs a snapshot, which is on its way.
+    Snapshot,
+}
+
+/// Entries for the peer that have left the memory tail.
+#[derive(Debug)]
+pub(crate) enum PeerFetch {
+    None,
+    Asked(FetchId),
+    /// They begin at `next`.
+    Found(Vec<Entry>),
+}
+
+impl Progress {
+    /// Of a peer of which nothing is known, by a leader whose last entry is before `next`.
+    pub(crate) fn new(id: NodeId, next: LogIndex, now: Duration) -> Progress {
+        Progress {
+            id,
+            matched: LogIndex::ZERO,
+            next,
+            state: ProgressState::Probe { sent: None },
+            inflight: VecDeque::new(),
+            inflight_bytes: 0,
+            heard_at: now,
+            commit_sent: LogIndex::ZERO,
+            at_heartbeat: None,
+            ask: None,
+            fetch: PeerFetch::None,
+        }
+    }
+
+    /// Whether another AppendEntries may leave now.
+    pub(crate) fn may_send(&self, limits: &Limits) -> bool {
+        match self.state {
+            ProgressState::Probe { sent } => sent.is_none(),
+            ProgressState::Replicate => {
+                self.inflight.len() < limits.inflight_messages_max
+                    && self.inflight_bytes < limits.inflight_bytes_max
+            }
+            ProgressState::Snapshot => false,
+        }
+    }
+
+    /// An AppendEntries has left: it ends with `last` and costs `bytes`.
+    pub(crate) fn sent(&mut self, round: u64, last: LogIndex, bytes: usize) {
+        match &mut self.state {
+            ProgressState::Probe { sent } => *sent = Some((round, last)),
+            ProgressState::Replicate => {
+                self.next = last.next();
+                self.inflight.push_back((last, bytes));
+                self.inflight_bytes += bytes;
+            }
+            ProgressState::Snapshot => {}
+        }
+    }
+
+    /// The peer holds everything up to `matched`. Returns whether that is new.
+    pub(crate) fn accepted(&mut self, matched: LogIndex, log_start: LogIndex) -> bool {
+        let grew = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        while let Some((last, bytes)) = self.inflight.front().copied() {
+            if last > matched {
+                break;
+            }
+            self.inflight.pop_front();
+            self.inflight_bytes -= bytes;
+        }
+        match self.state {
+            ProgressState::Probe { .. } if grew || matched.next() >= self.next => self.replicate(),
+            ProgressState::Snapshot if self.matched >= log_start => self.replicate(),
+            ProgressState::Probe { .. } | ProgressState::Replicate | ProgressState::Snapshot => {}
+        }
+        if self.ask.is_some_and(|asked| asked <= self.matched) {
+            self.ask = None;
+        }
+        grew
+    }
+
+    fn replicate(&mut self) {
+        self.enter(ProgressState::Replicate, self.next.max(self.matched.next()));
+    }
+
+    /// Goes back to one message at a time, from `next` on, which never falls to `matched` or below.
+    pub(crate) fn probe(&mut self, next: LogIndex) {
+        self.enter(ProgressState::Probe { sent: None }, next.max(self.matched.next()));
+    }
+
+    /// As [`Progress::probe`], but nothing leaves before the peer answers a heartbeat that leaves after
+    /// this `round`.
+    pub(crate) fn probe_later(&mut self, next: LogIndex, round: u64) {
+        self.probe(next);
+        // It stands for a message that is lost.
+        self.state = ProgressState::Probe { sent: Some((round, LogIndex(u64::MAX))) };
+    }
+
+    /// What was on its way may be lost.
+    pub(crate) fn connection_lost(&mut self) {
+        match self.state {
+            ProgressState::Probe { .. } => self.probe(self.next),
+            ProgressState::Replicate => self.probe(self.matched.next()),
+            // The transfer of a snapshot has an end of its own.
+            ProgressState::Snapshot => {}
+        }
+    }
+
+    pub(crate) fn awaits_snapshot(&self) -> bool {
+        self.state == ProgressState::Snapshot
+    }
+
+    pub(crate) fn await_snapshot(&mut self) {
+        self.enter(ProgressState::Snapshot, self.next);
+    }
+
+    fn enter(&mut self, state: ProgressState, next: LogIndex) {
+        self.state = state;
+        self.next = next;
+        self.inflight.clear();
+        self.inflight_bytes = 0;
+        self.at_heartbeat = None;
+        self.ask = None;
+        self.fetch = PeerFetch::None;
+    }
+
+    /// The peer has answered the heartbeat of `round`, and has received everything up to `received`,
+    /// durable or not. What left before that heartbeat and is not received is lost.
+    pub(crate) fn heartbeat_answered(&mut self, round: u64, received: LogIndex) {
+        match self.state {
+            ProgressState::Probe { sent: Some((sent_round, last)) } if sent_round < round => {
+                if received >= last {
+                    self.ask = Some(last);
+                } else {
+                    self.state = ProgressState::Probe { sent: None };
+                }
+            }
+            ProgressState::Replicate => {
+                let Some((_, next)) = self.at_heartbeat.filter(|(at, _)| *at == round) else {
+                    return;
+                };
+                if received.next() < next {
+                    self.probe(received.next());
+                } else if self.matched.next() < next {
+                    self.ask = Some(next.previous());
+                }
+            }
+            ProgressState::Probe { .. } | ProgressState::Snapshot => {}
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Majorities, of one set of voters and of two (§6).
+
+use crate::{Configuration, NodeId};
+
+/// How an election stands.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Tally {
+    Won,
+    Lost,
+    Open,
+}
+
+/// The greatest value that a majority of `voters` has reached. `None` without voters.
+fn majority_value<T: Ord + Copy>(voters: &[NodeId], value: impl Fn(NodeId) -> T) -> Option<T> {
+    let majority = voters.len() / 2 + 1;
+    // A handful of voters: counting beats sorting, and needs no buffer.
+    let reached = |at_least: &T| {
+        voters.iter().filter(|id| value(**id) >= *at_least).take(majority).count() == majority
+    };
+    voters.iter().map(|id| value(*id)).filter(reached).max()
+}
+
+fn tally(voters: &[NodeId], vote: &impl Fn(NodeId) -> Option<bool>) -> Tally {
+    let majority = voters.len() / 2 + 1;
+    let granted = voters.iter().filter(|id| vote(**id) == Some(true)).count();
+    let denied = voters.iter().filter(|id| vote(**id) == Some(false)).count();
+    if granted >= majority {
+        Tally::Won
+    } else if voters.len() - denied < majority {
+        Tally::Lost
+    } else {
+        Tally::Open
+    }
+}
+
+impl Configuration {
+    /// The greatest value that a quorum has reached: in a joint configuration, a majority of each set.
+    pub(crate) fn quorum_value<T: Ord + Copy>(&self, value: impl Fn(NodeId) -> T) -> Option<T> {
+        let incoming = majority_value(self.voters(), &value);
+        if !self.is_joint() {
+            return incoming;
+        }
+        incoming.min(majority_value(self.outgoing(), &value))
+    }
+
+    /// How an election stands, from each voter's answer.
+    pub(crate) fn tally(&self, vote: impl Fn(NodeId) -> Option<bool>) -> Tally {
+        let incoming = tally(self.voters(), &vote);
+        if !self.is_joint() {
+            return incoming;
+        }
+        match (incoming, tally(self.outgoing(), &vote)) {
+            (Tally::Won, Tally::Won) => Tally::Won,
+            (Tally::Lost, _) | (_, Tally::Lost) => Tally::Lost,
+            (Tally::Open, _) | (_, Tally::Open) => Tally::Open,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    fn ids(ids: &[u64]) -> impl Iterator<Item = NodeId> {
+        ids.iter().map(|id| NodeId(*id)).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Node n has reached `values[n - 1]`.
+    fn value(configuration: &Configuration, values: &[u64]) -> Option<u64> {
+        configuration.quorum_value(|id| values[usize::try_from(id.0).unwrap() - 1])
+    }
+
+    #[test]
+    fn a_majority_is_more_than_half() {
+        let of = |n: u64| Configuration::new((1..=n).map(NodeId), []);
+        assert_eq!(value(&of(1), &[7]), Some(7));
+        assert_eq!(value(&of(2), &[7, 9]), Some(7));
+        assert_eq!(value(&of(3), &[1, 9, 7]), Some(7));
+        assert_eq!(value(&of(4), &[1, 9, 7, 8]), Some(7));
+        assert_eq!(value(&of(5), &[1, 9, 7, 8, 2]), Some(7));
+        assert_eq!(value(&of(0), &[]), None);
+    }
+
+    #[test]
+    fn a_joint_configuration_needs_a_majority_of_each_set() {
+        let joint = Configuration::joint(ids(&[1, 2, 3]), ids(&[3, 4, 5]), []);
+        assert_eq!(value(&joint, &[9, 9, 9, 1, 2]), Some(2));
+        assert_eq!(value(&joint, &[1, 2, 9, 9, 9]), Some(2));
+        let votes = |granted: &'static [u64], denied: &'static [u64]| {
+            joint.tally(|id| {
+                (granted.contains(&id.0).then_some(true))
+                    .or(denied.contains(&id.0).then_some(false))
+            })
+        };
+        assert_eq!(votes(&[1, 2], &[]), Tally::Open);
+        assert_eq!(votes(&[1, 2, 3], &[]), Tally::Open);
+        assert_eq!(votes(&[1, 2, 3, 4], &[]), Tally::Won);
+        assert_eq!(votes(&[1, 2, 3], &[4, 5]), Tally::Lost);
+    }
+
+    #[test]
+    fn learners_count_for_nothing() {
+        let configuration = Configuration::new(ids(&[1, 2, 3]), ids(&[4, 5]));
+        assert_eq!(value(&configuration, &[1, 1, 9, 9, 9]), Some(1));
+    }
+}

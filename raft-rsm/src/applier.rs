@@ -1,0 +1,320 @@
+//! Owns the state machine and runs it beside the driver: a slow command delays no heartbeat.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::{self, BufReader, BufWriter, Write};
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use raft_core::{Applies, Configuration, Entry, EntryId, LogIndex, Payload, SnapshotMeta};
+
+use crate::driver::intake::{Completion, Intake};
+use crate::driver::waiters::{Unmet, Waiters, WaitsFor};
+use crate::error::{StopReason, Uncertain};
+use crate::image::{Counting, ImageHeader};
+use crate::payload::{self, Body};
+use crate::runtime::blocking;
+use crate::storage::StorageError;
+use crate::tasks::Tasks;
+use crate::watch::lock;
+use crate::{Context, Runtime, SnapshotView, StateMachine, Storage};
+
+/// The size of the buffer through which an image is written and read.
+const IMAGE_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What the driver wants of the machine, in order.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Replace the state by that of the newest stored snapshot, which ends here or later.
+    Restore(SnapshotMeta),
+    /// Apply these.
+    Apply(Applies),
+    /// Take a snapshot.
+    Snapshot,
+}
+
+/// Work on its way from the driver to the applier. It is bounded by the core, which hands out only so
+/// many entries before the first of them are applied.
+#[derive(Debug, Default)]
+pub(crate) struct WorkQueue {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    work: VecDeque<Work>,
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+impl WorkQueue {
+    pub(crate) fn push(&self, work: Work) {
+        let mut inner = lock(&self.inner);
+        if !inner.closed {
+            inner.work.push_back(work);
+            if let Some(waker) = inner.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Drops what was not begun.
+    pub(crate) fn close(&self) {
+        let mut inner = lock(&self.inner);
+        inner.closed = true;
+        inner.work.clear();
+        if let Some(waker) = inner.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        lock(&self.inner).closed
+    }
+
+    /// All that is there; `None` when the queue is closed.
+    async fn take(&self) -> Option<VecDeque<Work>> {
+        poll_fn(|cx| {
+            let mut inner = lock(&self.inner);
+            if inner.closed {
+                return Poll::Ready(None);
+            }
+            if inner.work.is_empty() {
+                inner.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(std::mem::take(&mut inner.work)))
+        })
+        .await
+    }
+}
+
+/// The state machine with what belongs to its state.
+pub(crate) struct Applier<M: StateMachine> {
+    machine: M,
+    /// The last entry that is in the state.
+    applied: EntryId,
+    /// The log's time there.
+    time: Duration,
+    /// The configuration in force there.
+    configuration: Configuration,
+    /// The last entry that the core has handed out. A restore may find a newer snapshot than the one that it
+    /// was asked for, and then the state is ahead of it for a while.
+    handed_out: LogIndex,
+    /// Where the newest snapshot ends that was taken here or restored.
+    snapshot: LogIndex,
+    shared: Shared<M>,
+}
+
+/// What the applier shares with the driver.
+pub(crate) struct Shared<M: StateMachine> {
+    pub(crate) work: Arc<WorkQueue>,
+    /// Those who wait for entries that are handed out.
+    pub(crate) waiters: Arc<Mutex<Waiters<M>>>,
+    pub(crate) intake: Arc<Intake<M>>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) tasks: Tasks,
+}
+
+impl<M: StateMachine> Applier<M> {
+    pub(crate) fn new(machine: M, shared: Shared<M>) -> Applier<M> {
+        Applier {
+            machine,
+            applied: EntryId::ZERO,
+            time: Duration::ZERO,
+            configuration: Configuration::default(),
+            handed_out: LogIndex::ZERO,
+            snapshot: LogIndex::ZERO,
+            shared,
+        }
+    }
+
+    /// Works until the queue is closed.
+    pub(crate) async fn run(mut self) {
+        let queue = Arc::clone(&self.shared.work);
+        let runtime = Arc::clone(&self.shared.runtime);
+        let intake = Arc::clone(&self.shared.intake);
+        while let Some(work) = queue.take().await {
+            let done = blocking(&*runtime, "apply", move || {
+                let result = self.carry_out(work);
+                (self, result)
+            })
+            .await;
+            let reason = match done {
+                Ok((applier, Ok(()))) => {
+                    self = applier;
+                    continue;
+                }
+                Ok((_, Err(reason))) => reason,
+                Err(lost) => StopReason::Machine { problem: lost.to_string() },
+            };
+            intake.complete(Completion::Stop(reason));
+            return;
+        }
+    }
+
+    fn carry_out(&mut self, work: VecDeque<Work>) -> Result<(), StopReason> {
+        for work in work {
+            if self.shared.work.is_closed() {
+                return Ok(());
+            }
+            match work {
+                Work::Restore(meta) => self.restore(meta)?,
+                Work::Apply(applies) => self.apply(applies)?,
+                Work::Snapshot => self.snapshot(),
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, applies: Applies) -> Result<(), StopReason> {
+        let Applies { entries, configuration } = applies;
+        for entry in &entries {
+            if entry.id.index <= self.applied.index {
+                self.passed_by_snapshot(entry.id.index);
+            } else if entry.id.index == self.applied.index.next() {
+                self.apply_one(entry)?;
+                self.applied = entry.id;
+            } else {
+                let problem = format!("entry {} follows {}", entry.id, self.applied);
+                return Err(StopReason::Internal { problem });
+            }
+        }
+        if let Some(last) = entries.last() {
+            self.handed_out = last.id.index;
+            if self.applied == last.id {
+                self.configuration = configuration;
+            }
+            let completion = Completion::Applied { last: last.id, time: self.time };
+            self.shared.intake.complete(completion);
+        }
+        Ok(())
+    }
+
+    fn apply_one(&mut self, entry: &Entry) -> Result<(), StopReason> {
+        let Payload::Command(bytes) = &entry.payload else { return Ok(()) };
+        let unreadable = |error| StopReason::Unreadable {
+            problem: format!("entry {} is committed but cannot be read: {error}", entry.id),
+        };
+        let payload = payload::Payload::decode(bytes).map_err(unreadable)?;
+        self.time = self.time.max(payload.time);
+        match payload.body {
+            Body::Command(body) => {
+                let command = payload::decode_body(body).map_err(unreadable)?;
+                let context =
+                    Context { index: entry.id.index, term: entry.id.term, time: self.time };
+                let response = self.machine.apply(&context, command);
+                match self.waiter(entry.id.index) {
+                    Some(WaitsFor::Command(respond)) => respond.answer(Ok(response)),
+                    Some(other @ WaitsFor::Query(..)) => other.fail(Unmet::Superseded),
+                    None => {}
+                }
+            }
+            Body::Query => {
+                while let Some(waits_for) = self.waiter(entry.id.index) {
+                    match waits_for {
+                        WaitsFor::Query(query, respond) => {
+                            respond.answer(Ok(self.machine.query(query)));
+                        }
+                        WaitsFor::Command(_) => waits_for.fail(Unmet::Superseded),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn waiter(&self, index: LogIndex) -> Option<WaitsFor<M>> {
+        lock(&self.shared.waiters).take_up_to(index)
+    }
+
+    fn passed_by_snapshot(&self, index: LogIndex) {
+        while let Some(waits_for) = self.waiter(index) {
+            waits_for.fail(Unmet::Maybe(Uncertain::SnapshotPassed));
+        }
+    }
+
+    fn restore(&mut self, wanted: SnapshotMeta) -> Result<(), StopReason> {
+        self.handed_out = wanted.last.index;
+        let mut image_bytes = 0;
+        if self.applied.index < wanted.last.index {
+            let Some(reader) = self.shared.storage.open_snapshot()? else {
+                let problem = format!("the snapshot up to {} is gone", wanted.last);
+                return Err(StopReason::Storage { problem });
+            };
+            let meta = reader.meta().clone();
+            if meta.last.index < wanted.last.index {
+                let problem =
+                    format!("the newest snapshot ends at {}, not at {}", meta.last, wanted.last);
+                return Err(StopReason::Storage { problem });
+            }
+            image_bytes = reader.len_bytes();
+            let mut image = BufReader::with_capacity(IMAGE_BUFFER_BYTES, reader);
+            let unreadable = |error: io::Error| StopReason::Unreadable {
+                problem: format!("the snapshot up to {} cannot be restored: {error}", meta.last),
+            };
+            let header = ImageHeader::read_from(&mut image).map_err(unreadable)?;
+            self.machine.restore(&mut image).map_err(unreadable)?;
+            self.time = header.time;
+            self.applied = meta.last;
+            self.snapshot = meta.last.index;
+            self.configuration = meta.configuration;
+        }
+        self.shared.intake.complete(Completion::Restored { meta: wanted, image_bytes });
+        Ok(())
+    }
+
+    /// Takes a frozen view and has it written out elsewhere.
+    fn snapshot(&mut self) {
+        // A snapshot must not be ahead of what the core has handed out: its log would not reach so far.
+        let nothing_new = self.applied.index <= self.snapshot;
+        if nothing_new || self.applied.index > self.handed_out {
+            self.shared.intake.complete(Completion::SnapshotSkipped);
+            return;
+        }
+        let meta = SnapshotMeta { last: self.applied, configuration: self.configuration.clone() };
+        self.snapshot = self.applied.index;
+        let header = ImageHeader { time: self.time };
+        let view = self.machine.snapshot();
+        let storage = Arc::clone(&self.shared.storage);
+        let intake = Arc::clone(&self.shared.intake);
+        let runtime = Arc::clone(&self.shared.runtime);
+        let task = async move {
+            let written = {
+                let meta = meta.clone();
+                let work = move || write_snapshot(&*storage, meta, header, &*view);
+                blocking(&*runtime, "snapshot", work).await
+            };
+            intake.complete(match written {
+                Ok(Ok(image_bytes)) => Completion::SnapshotTaken { meta, image_bytes },
+                Ok(Err(reason)) => Completion::Stop(reason),
+                Err(lost) => Completion::Stop(StopReason::Machine { problem: lost.to_string() }),
+            });
+        };
+        self.shared.tasks.spawn(&*self.shared.runtime, "snapshot", task);
+    }
+}
+
+/// Returns the size of the image in bytes, once it is durable.
+fn write_snapshot(
+    storage: &dyn Storage,
+    meta: SnapshotMeta,
+    header: ImageHeader,
+    view: &dyn SnapshotView,
+) -> Result<u64, StopReason> {
+    let last = meta.last;
+    let failed = |error: &dyn std::fmt::Display| StopReason::Storage {
+        problem: format!("cannot write the snapshot up to {last}: {error}"),
+    };
+    let writer = storage.create_snapshot(meta).map_err(|error| failed(&error))?;
+    let counting = Counting { inner: writer, bytes: 0 };
+    let mut image = BufWriter::with_capacity(IMAGE_BUFFER_BYTES, counting);
+    header.write_to(&mut image).map_err(|error| failed(&error))?;
+    view.write_to(&mut image).map_err(|error| failed(&error))?;
+    image.flush().map_err(|error| failed(&error))?;
+    let counting = image.into_inner().map_err(|error| failed(&error))?;
+    counting.inner.finish().map_err(|error: StorageError| failed(&error))?;
+    Ok(counting.bytes)
+}

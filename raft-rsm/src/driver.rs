@@ -1,0 +1,359 @@
+//! The loop of a node: take all inputs that are there, step them all, drain once, carry out.
+//!
+//! Nothing in it waits for anything but the next input: what takes time (the disk, the state machine, a
+//! snapshot, old entries) runs elsewhere and comes back as an input.
+
+mod carry_out;
+mod compaction;
+mod inputs;
+pub(crate) mod intake;
+mod log_clock;
+mod snapshot_receiving;
+mod snapshot_sending;
+pub(crate) mod waiters;
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::mem;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use raft_core::{Effects, EntryId, Input, LogIndex, Node, NodeId, Role, SnapshotMeta, WriteId};
+
+use self::compaction::Compaction;
+use self::intake::{Batch, Intake, Refusal, SnapshotCaller};
+use self::log_clock::LogClock;
+use self::snapshot_receiving::{Chunks, Receiving};
+use self::snapshot_sending::Answers;
+use self::waiters::Waiters;
+use crate::applier::{Applier, Shared, WorkQueue};
+use crate::error::{SnapshotError, StopReason};
+use crate::options::Options;
+use crate::status::{Refused, Status};
+use crate::storage::StorageError;
+use crate::tasks::Tasks;
+use crate::watch::{Watch, lock};
+use crate::{Runtime, StateMachine, Storage, Transport};
+
+/// Deadlines that come this soon after each other are looked at together.
+const SWEEP_EACH: Duration = Duration::from_millis(20);
+
+/// What the handle shares with the driver.
+pub(crate) struct Parts<M: StateMachine> {
+    pub(crate) intake: Arc<Intake<M>>,
+    pub(crate) status: Arc<Watch<Status>>,
+    pub(crate) stopped: Arc<Watch<Option<StopReason>>>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+}
+
+/// The loop of one node.
+pub(crate) struct Driver<M: StateMachine> {
+    node: Node,
+    options: Options,
+    parts: Parts<M>,
+    tasks: Tasks,
+    /// The time of this round.
+    now: Duration,
+
+    batch: Batch<M>,
+    /// The one write that is out ...
+    writing: Option<Writing>,
+    /// ... or has just ended.
+    written: Option<(WriteId, Result<(), StorageError>)>,
+    timer: Option<Timer>,
+    effects: Effects,
+
+    work: Arc<WorkQueue>,
+    /// Those who wait for entries that are not committed yet ...
+    waiters: Waiters<M>,
+    /// ... and for entries that the applier has.
+    handed_out: Arc<Mutex<Waiters<M>>>,
+    /// When the deadlines of those who wait are to be looked at.
+    sweep_at: Option<Duration>,
+    applied: LogIndex,
+    clock: LogClock,
+
+    compaction: Compaction,
+    snapshot: Option<SnapshotMeta>,
+    snapshot_bytes: u64,
+    /// Who waits for the snapshot that is being built, and who for the one after it.
+    snapshot_callers: [Vec<SnapshotCaller>; 2],
+    sending: BTreeMap<NodeId, Outgoing>,
+    chunks: Arc<Chunks>,
+    refused: Refused,
+}
+
+struct Writing {
+    id: WriteId,
+    done: BoxFuture<'static, Result<(), StorageError>>,
+}
+
+struct Timer {
+    at: Duration,
+    due: BoxFuture<'static, ()>,
+}
+
+/// A snapshot on its way to a peer.
+struct Outgoing {
+    transfer: u64,
+    answers: Arc<Answers>,
+}
+
+impl<M: StateMachine> Driver<M> {
+    /// A driver for `node`, whose disk held `snapshot`. Its applier and its receiver of snapshots are started.
+    pub(crate) fn new(
+        node: Node,
+        options: Options,
+        machine: M,
+        snapshot: Option<SnapshotMeta>,
+        parts: Parts<M>,
+    ) -> Driver<M> {
+        let tasks = Tasks::default();
+        let work = Arc::new(WorkQueue::default());
+        let handed_out = Arc::new(Mutex::new(Waiters::new()));
+        let applier = Applier::new(
+            machine,
+            Shared {
+                work: Arc::clone(&work),
+                waiters: Arc::clone(&handed_out),
+                intake: Arc::clone(&parts.intake),
+                storage: Arc::clone(&parts.storage),
+                runtime: Arc::clone(&parts.runtime),
+                tasks: tasks.clone(),
+            },
+        );
+        tasks.spawn(&*parts.runtime, "applier", applier.run());
+        let chunks = Arc::new(Chunks::default());
+        let receiving = Receiving {
+            id: node.id(),
+            image_bytes_max: options.snapshot_bytes_max,
+            chunks: Arc::clone(&chunks),
+            intake: Arc::clone(&parts.intake),
+            storage: Arc::clone(&parts.storage),
+            transport: Arc::clone(&parts.transport),
+            runtime: Arc::clone(&parts.runtime),
+        };
+        tasks.spawn(&*parts.runtime, "snapshot receiver", receiving.run());
+        Driver {
+            compaction: Compaction::new(options.snapshot_log_bytes),
+            node,
+            options,
+            parts,
+            tasks,
+            now: Duration::ZERO,
+            batch: Batch::default(),
+            writing: None,
+            written: None,
+            timer: None,
+            effects: Effects::default(),
+            work,
+            waiters: Waiters::new(),
+            handed_out,
+            sweep_at: None,
+            applied: LogIndex::ZERO,
+            clock: LogClock::default(),
+            snapshot,
+            snapshot_bytes: 0,
+            snapshot_callers: [Vec::new(), Vec::new()],
+            sending: BTreeMap::new(),
+            chunks,
+            refused: Refused::default(),
+        }
+    }
+
+    /// Drives the node until it stops.
+    pub(crate) async fn run(mut self) {
+        let reason = loop {
+            if let Err(reason) = self.round() {
+                break reason;
+            }
+            self.wait().await;
+        };
+        match &reason {
+            StopReason::Shutdown => tracing::info!(node = %self.node.id(), "shut down"),
+            reason => tracing::error!(node = %self.node.id(), %reason, "stopped"),
+        }
+        self.abandon();
+        self.end().await;
+        self.publish_stop(reason);
+    }
+
+    /// One round.
+    fn round(&mut self) -> Result<(), StopReason> {
+        // The clock is read after the inputs were taken: a process that was paused knows it before it
+        // answers anything.
+        self.now = self.parts.runtime.now();
+        self.node.step(Input::Tick(self.now));
+        self.step_written()?;
+        self.step_completions()?;
+        self.step_packets();
+        self.take_requests();
+        let mut effects = mem::take(&mut self.effects);
+        self.node.drain(&mut effects);
+        self.carry_out(&mut effects);
+        self.effects = effects;
+        self.sweep();
+        self.take_snapshot_if_due();
+        self.publish();
+        Ok(())
+    }
+
+    /// Waits for an input, or for the time at which there is something to do without one.
+    async fn wait(&mut self) {
+        self.set_timer();
+        poll_fn(|cx| self.poll_inputs(cx)).await;
+    }
+
+    fn poll_inputs(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut ready = false;
+        if let Some(writing) = &mut self.writing
+            && let Poll::Ready(result) = writing.done.poll_unpin(cx)
+        {
+            self.written = Some((writing.id, result));
+            self.writing = None;
+            ready = true;
+        }
+        if let Some(timer) = &mut self.timer
+            && timer.due.poll_unpin(cx).is_ready()
+        {
+            self.timer = None;
+            ready = true;
+        }
+        let pending = self.waiters.len() + lock(&self.handed_out).len();
+        if self.parts.intake.poll_take(cx, &mut self.batch, pending).is_ready() {
+            ready = true;
+        }
+        if ready { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Keeps a timer that is due no later than the next thing to do. One that is due earlier stays: a
+    /// follower's deadline moves with each heartbeat, and a new timer for each would cost more than a
+    /// round for nothing now and then.
+    fn set_timer(&mut self) {
+        let mut at = self.node.next_tick();
+        if let Some(sweep_at) = self.sweep_at {
+            at = at.min(sweep_at);
+        }
+        if at == Duration::MAX || self.timer.as_ref().is_some_and(|timer| timer.at <= at) {
+            return;
+        }
+        let runtime = &self.parts.runtime;
+        let due = runtime.sleep(at.saturating_sub(runtime.now()));
+        self.timer = Some(Timer { at, due });
+    }
+
+    /// Ends the waits whose deadline has come.
+    fn sweep(&mut self) {
+        if self.sweep_at.is_none_or(|at| at > self.now) {
+            return;
+        }
+        let waiting = self.waiters.sweep(self.now);
+        let handed_out = lock(&self.handed_out).sweep(self.now);
+        let earliest = waiting.into_iter().chain(handed_out).min();
+        self.sweep_at = earliest.map(|at| at.max(self.now + SWEEP_EACH));
+    }
+
+    /// Lets everybody know how the node stands.
+    fn publish(&mut self) {
+        let log_bytes = self.parts.storage.log_bytes();
+        let node = &self.node;
+        self.parts.status.change(|status| {
+            let before = (status.role, status.term, status.leader);
+            status.role = node.role();
+            status.term = node.term();
+            status.leader = node.leader();
+            status.commit = node.commit();
+            status.applied = self.applied;
+            status.last = node.last();
+            status.durable = node.durable();
+            status.log_bytes = log_bytes;
+            status.snapshot = self.snapshot.as_ref().map(|meta| meta.last);
+            status.snapshot_bytes = self.snapshot_bytes;
+            status.refused = self.refused;
+            status.counters = *node.counters();
+            if status.configuration != *node.configuration() {
+                status.configuration = node.configuration().clone();
+            }
+            let changed = before != (status.role, status.term, status.leader);
+            if changed {
+                tracing::info!(
+                    node = %status.id, term = %status.term, role = ?status.role,
+                    leader = ?status.leader.map(|leader| leader.0), "changed"
+                );
+            }
+            changed
+        });
+    }
+
+    /// Answers everybody who waits, and lets nobody in any more.
+    fn abandon(&mut self) {
+        let left = self.parts.intake.close();
+        for request in self.batch.requests.drain(..).chain(left.requests) {
+            request.refuse(Refusal::Stopped);
+        }
+        self.waiters.stop();
+        lock(&self.handed_out).stop();
+        for caller in self.snapshot_callers.iter_mut().flat_map(|callers| callers.drain(..)) {
+            let _ = caller.send(Err(SnapshotError::Stopped));
+        }
+        self.work.close();
+        self.chunks.close();
+        for outgoing in self.sending.values() {
+            outgoing.answers.cancel();
+        }
+    }
+
+    /// Waits for what is under way, but not for ever.
+    async fn end(&mut self) {
+        let transport = Arc::clone(&self.parts.transport);
+        let tasks = self.tasks.clone();
+        let writing = self.writing.take();
+        let mut ended = Box::pin(async move {
+            transport.shutdown().await;
+            if let Some(writing) = writing {
+                // Nobody waits for what it would make durable.
+                let _ = writing.done.await;
+            }
+            tasks.ended().await;
+        });
+        let mut timeout = self.parts.runtime.sleep(self.options.shutdown_timeout);
+        poll_fn(|cx| {
+            if ended.poll_unpin(cx).is_ready() { Poll::Ready(()) } else { timeout.poll_unpin(cx) }
+        })
+        .await;
+    }
+
+    fn publish_stop(&self, reason: StopReason) {
+        self.parts.status.change(|status| {
+            status.running = false;
+            status.role = Role::Follower;
+            status.leader = None;
+            true
+        });
+        self.parts.status.close();
+        self.parts.stopped.change(|stopped| {
+            let first = stopped.is_none();
+            if first {
+                *stopped = Some(reason);
+            }
+            first
+        });
+    }
+
+    fn meta_ends(meta: Option<&SnapshotMeta>) -> EntryId {
+        meta.map_or(EntryId::ZERO, |meta| meta.last)
+    }
+}
+
+impl<M: StateMachine> Drop for Driver<M> {
+    /// A runtime that shuts down drops its tasks: nobody is left waiting.
+    fn drop(&mut self) {
+        self.abandon();
+        self.publish_stop(StopReason::Dropped);
+    }
+}

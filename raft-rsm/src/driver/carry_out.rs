@@ -1,0 +1,106 @@
+//! Effects on their way out of the core. All of them start at once; a restore comes before applies.
+
+use std::sync::Arc;
+
+use raft_core::{Applies, Effects, Fetch, Fetched, Role, SendSnapshot, SnapshotMeta, Write};
+
+use super::intake::Completion;
+use super::snapshot_sending::{Answers, Sending};
+use super::{Driver, Outgoing, Writing};
+use crate::StateMachine;
+use crate::applier::Work;
+use crate::transport::Packet;
+use crate::watch::lock;
+
+impl<M: StateMachine> Driver<M> {
+    pub(super) fn carry_out(&mut self, effects: &mut Effects) {
+        let Effects { write, messages, restore, applies, fetches, snapshots } = effects;
+        for envelope in messages.drain(..) {
+            self.parts.transport.send(Packet::Raft(envelope));
+        }
+        let new = write.as_ref().map(|write| write.id);
+        if let Some(write) = write.take() {
+            self.write(write);
+        }
+        let log_bytes = self.parts.storage.log_bytes();
+        self.compaction.drained(new, self.writing.is_some(), log_bytes);
+        if let Some(meta) = restore.take() {
+            self.restore(meta);
+        }
+        if let Some(applies) = applies.take() {
+            self.apply(applies);
+        }
+        for fetch in fetches.drain(..) {
+            self.fetch(fetch);
+        }
+        if self.node.role() != Role::Leader {
+            // The core forgets them with its lead.
+            self.sending.retain(|_, outgoing| {
+                outgoing.answers.cancel();
+                false
+            });
+        }
+        for snapshot in snapshots.drain(..) {
+            self.send_snapshot(snapshot);
+        }
+    }
+
+    /// The future is polled by the loop itself, so that its end wakes no other task.
+    fn write(&mut self, write: Write) {
+        let id = write.id;
+        let storage = Arc::clone(&self.parts.storage);
+        let done = Box::pin(async move { storage.write(write).await });
+        self.writing = Some(Writing { id, done });
+    }
+
+    fn restore(&mut self, meta: SnapshotMeta) {
+        self.waiters.passed_by_snapshot(meta.last.index);
+        self.work.push(Work::Restore(meta));
+    }
+
+    fn apply(&mut self, applies: Applies) {
+        self.waiters.hand_over(&applies.entries, &mut lock(&self.handed_out));
+        self.work.push(Work::Apply(applies));
+    }
+
+    fn fetch(&self, fetch: Fetch) {
+        let storage = Arc::clone(&self.parts.storage);
+        let intake = Arc::clone(&self.parts.intake);
+        let task = async move {
+            let Fetch { id, first, last, bytes_max } = fetch;
+            let result = match storage.read(first, last, bytes_max).await {
+                Ok(Some(entries)) => Ok(Fetched::Entries(entries)),
+                Ok(None) => Ok(Fetched::Compacted),
+                Err(error) => Err(error),
+            };
+            intake.complete(Completion::Fetched { id, result });
+        };
+        self.tasks.spawn(&*self.parts.runtime, "fetch", task);
+    }
+
+    fn send_snapshot(&mut self, snapshot: SendSnapshot) {
+        let SendSnapshot { to } = snapshot;
+        let transfer = self.parts.runtime.random();
+        let answers = Arc::new(Answers::default());
+        let sending = Sending {
+            from: self.node.id(),
+            to,
+            transfer,
+            chunk_bytes: self.options.snapshot_chunk_bytes,
+            answers: Arc::clone(&answers),
+            storage: Arc::clone(&self.parts.storage),
+            transport: Arc::clone(&self.parts.transport),
+            runtime: Arc::clone(&self.parts.runtime),
+        };
+        let before = self.sending.insert(to, Outgoing { transfer, answers });
+        if let Some(before) = before {
+            before.answers.cancel();
+        }
+        let intake = Arc::clone(&self.parts.intake);
+        let task = async move {
+            let result = sending.run().await;
+            intake.complete(Completion::SnapshotSent { to, transfer, result });
+        };
+        self.tasks.spawn(&*self.parts.runtime, "snapshot sender", task);
+    }
+}

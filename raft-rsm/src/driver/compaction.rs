@@ -1,0 +1,131 @@
+//! When to take a snapshot, so that the log on disk stays bounded.
+
+use raft_core::WriteId;
+
+/// Decides by the size of the log on disk. It looks at the level in each round, so no trigger is lost
+/// while a snapshot is being built.
+#[derive(Debug)]
+pub(crate) struct Compaction {
+    /// The log may grow by this much between two snapshots ...
+    growth_bytes_max: u64,
+    /// ... or by the size of the last image, where that is greater: else a large state would be
+    /// written again and again for a few new entries.
+    image_bytes: u64,
+    /// The size of the log after the last compaction. Entries that are kept behind a snapshot stay on disk,
+    /// so this can be more than nothing.
+    floor_bytes: u64,
+    state: State,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    /// A snapshot is being built.
+    Building,
+    /// It is durable; the next write will contain the compaction.
+    BeforeWrite,
+    /// That write is under way.
+    Writing(WriteId),
+}
+
+impl Compaction {
+    pub(crate) fn new(growth_bytes_max: u64) -> Compaction {
+        Compaction { growth_bytes_max, image_bytes: 0, floor_bytes: 0, state: State::Idle }
+    }
+
+    /// Whether a snapshot is to be taken now.
+    pub(crate) fn is_due(&self, log_bytes: u64) -> bool {
+        let growth = log_bytes.saturating_sub(self.floor_bytes);
+        self.state == State::Idle && growth > self.growth_bytes_max.max(self.image_bytes)
+    }
+
+    pub(crate) fn is_building(&self) -> bool {
+        self.state == State::Building
+    }
+
+    pub(crate) fn building(&mut self) {
+        self.state = State::Building;
+    }
+
+    /// There was nothing to take a snapshot of.
+    pub(crate) fn skipped(&mut self) {
+        self.state = State::Idle;
+    }
+
+    /// A snapshot of the own machine is durable.
+    pub(crate) fn taken(&mut self, image_bytes: u64) {
+        self.image_bytes = image_bytes;
+        self.state = State::BeforeWrite;
+    }
+
+    /// The log was replaced by a leader's snapshot, or the machine was restored from one.
+    pub(crate) fn restored(&mut self, image_bytes: u64, log_bytes: u64) {
+        self.image_bytes = image_bytes;
+        self.floor_bytes = self.floor_bytes.min(log_bytes);
+    }
+
+    /// The node was drained: `new` is the write that came out, `busy` whether one is under way.
+    pub(crate) fn drained(&mut self, new: Option<WriteId>, busy: bool, log_bytes: u64) {
+        if self.state == State::BeforeWrite {
+            match new {
+                Some(id) => self.state = State::Writing(id),
+                // Nothing was to be compacted.
+                None if !busy => self.settle(log_bytes),
+                None => {}
+            }
+        }
+    }
+
+    pub(crate) fn persisted(&mut self, id: WriteId, log_bytes: u64) {
+        if self.state == State::Writing(id) {
+            self.settle(log_bytes);
+        }
+    }
+
+    fn settle(&mut self, log_bytes: u64) {
+        self.floor_bytes = log_bytes;
+        self.state = State::Idle;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_due_when_the_log_has_grown_by_the_limit() {
+        let mut compaction = Compaction::new(1000);
+        assert!(!compaction.is_due(1000));
+        assert!(compaction.is_due(1001));
+        compaction.building();
+        assert!(!compaction.is_due(5000));
+        compaction.taken(10);
+        compaction.drained(None, true, 5000);
+        assert!(!compaction.is_due(5000));
+        compaction.drained(Some(WriteId(7)), true, 5000);
+        compaction.persisted(WriteId(6), 5000);
+        assert!(!compaction.is_due(5000));
+        // 800 bytes stay for followers that lag.
+        compaction.persisted(WriteId(7), 800);
+        assert!(!compaction.is_due(1800));
+        assert!(compaction.is_due(1801));
+    }
+
+    #[test]
+    fn a_large_image_is_not_written_again_for_few_entries() {
+        let mut compaction = Compaction::new(1000);
+        compaction.building();
+        compaction.taken(10_000);
+        compaction.drained(None, false, 0);
+        assert!(!compaction.is_due(10_000));
+        assert!(compaction.is_due(10_001));
+    }
+
+    #[test]
+    fn growth_while_a_snapshot_is_built_makes_the_next_one_due() {
+        let mut compaction = Compaction::new(1000);
+        compaction.building();
+        compaction.skipped();
+        assert!(compaction.is_due(1001));
+    }
+}

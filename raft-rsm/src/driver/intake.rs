@@ -1,0 +1,273 @@
+//! Everything that comes to a driver, in one place: it takes all that is there at once.
+
+use std::mem;
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures::channel::oneshot;
+use raft_core::{
+    EntryId, Envelope, FetchId, Fetched, Message, NodeId, SnapshotMeta, SnapshotOutcome,
+};
+
+use crate::StateMachine;
+use crate::error::{ProposeError, QueryError, SnapshotError, StopReason};
+use crate::options::Options;
+use crate::payload::Draft;
+use crate::server::Responder;
+use crate::status::Refused;
+use crate::storage::StorageError;
+use crate::transport::{Inbox, Packet};
+use crate::watch::lock;
+
+/// What a caller or a client wants. Bounded: beyond the limits, `Busy` is the answer.
+pub(crate) enum Request<M: StateMachine> {
+    Propose { draft: Draft, respond: Responder<M::Response, ProposeError> },
+    Query { query: M::Query, respond: Responder<M::Answer, QueryError> },
+    Snapshot(SnapshotCaller),
+}
+
+pub(crate) type SnapshotCaller = oneshot::Sender<Result<SnapshotMeta, SnapshotError>>;
+
+/// What a task of this node has finished. Bounded by the work that the driver gives out.
+#[derive(Debug)]
+pub(crate) enum Completion {
+    /// The machine has applied everything up to `last`.
+    Applied { last: EntryId, time: Duration },
+    /// The machine's state is the one of this snapshot.
+    Restored { meta: SnapshotMeta, image_bytes: u64 },
+    /// A snapshot of the machine is durable.
+    SnapshotTaken { meta: SnapshotMeta, image_bytes: u64 },
+    /// There was nothing to take a snapshot of.
+    SnapshotSkipped,
+    /// A snapshot from a leader is durable.
+    SnapshotReceived { meta: SnapshotMeta, image_bytes: u64 },
+    /// A transfer to a peer has ended.
+    SnapshotSent { to: NodeId, transfer: u64, result: Result<SnapshotOutcome, StopReason> },
+    /// Storage was asked for old entries.
+    Fetched { id: FetchId, result: Result<Fetched, StorageError> },
+    /// The node cannot go on, or shall not.
+    Stop(StopReason),
+}
+
+/// All that was there when the driver looked.
+pub(crate) struct Batch<M: StateMachine> {
+    pub(crate) completions: Vec<Completion>,
+    pub(crate) disconnected: Vec<NodeId>,
+    pub(crate) packets: Vec<Packet>,
+    pub(crate) requests: Vec<Request<M>>,
+    pub(crate) refused: Refused,
+}
+
+/// The queues of a driver.
+pub(crate) struct Intake<M: StateMachine> {
+    inner: Mutex<Inner<M>>,
+    limits: Limits,
+}
+
+struct Inner<M: StateMachine> {
+    batch: Batch<M>,
+    packet_bytes: usize,
+    request_bytes: usize,
+    /// Requests that the driver has taken up and not answered yet, as of its last visit.
+    pending: usize,
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+struct Limits {
+    packets_max: usize,
+    packet_bytes_max: usize,
+    requests_max: usize,
+    request_bytes_max: usize,
+}
+
+impl<M: StateMachine> Default for Batch<M> {
+    fn default() -> Batch<M> {
+        Batch {
+            completions: Vec::new(),
+            disconnected: Vec::new(),
+            packets: Vec::new(),
+            requests: Vec::new(),
+            refused: Refused::default(),
+        }
+    }
+}
+
+impl<M: StateMachine> Batch<M> {
+    fn is_empty(&self) -> bool {
+        let Batch { completions, disconnected, packets, requests, refused: _ } = self;
+        completions.is_empty()
+            && disconnected.is_empty()
+            && packets.is_empty()
+            && requests.is_empty()
+    }
+}
+
+impl<M: StateMachine> Request<M> {
+    fn len_bytes(&self) -> usize {
+        match self {
+            Request::Propose { draft, .. } => draft.body_len(),
+            Request::Query { .. } | Request::Snapshot(_) => 0,
+        }
+    }
+
+    /// Answers a request that was not taken up: it has no effect.
+    pub(crate) fn refuse(self, why: Refusal) {
+        match self {
+            Request::Propose { respond, .. } => respond.answer(Err(match why {
+                Refusal::Busy => ProposeError::Busy,
+                Refusal::Stopped => ProposeError::Stopped,
+            })),
+            Request::Query { respond, .. } => respond.answer(Err(match why {
+                Refusal::Busy => QueryError::Busy,
+                Refusal::Stopped => QueryError::Stopped,
+            })),
+            Request::Snapshot(caller) => {
+                let _ = caller.send(Err(match why {
+                    Refusal::Busy => SnapshotError::Busy,
+                    Refusal::Stopped => SnapshotError::Stopped,
+                }));
+            }
+        }
+    }
+}
+
+/// Why a request is not taken up.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Refusal {
+    Busy,
+    Stopped,
+}
+
+impl<M: StateMachine> Intake<M> {
+    pub(crate) fn new(options: &Options) -> Intake<M> {
+        let limits = Limits {
+            packets_max: options.packets_pending_max,
+            packet_bytes_max: options.packets_pending_bytes_max,
+            requests_max: options.requests_pending_max,
+            request_bytes_max: options.requests_pending_bytes_max,
+        };
+        let inner = Inner {
+            batch: Batch::default(),
+            packet_bytes: 0,
+            request_bytes: 0,
+            pending: 0,
+            closed: false,
+            waker: None,
+        };
+        Intake { inner: Mutex::new(inner), limits }
+    }
+
+    /// Takes a request, or answers it when there are too many.
+    pub(crate) fn request(&self, request: Request<M>) {
+        let len_bytes = request.len_bytes();
+        let mut inner = lock(&self.inner);
+        let busy = inner.pending + inner.batch.requests.len() >= self.limits.requests_max
+            || inner.request_bytes.saturating_add(len_bytes) > self.limits.request_bytes_max;
+        if inner.closed || busy {
+            let why = if inner.closed { Refusal::Stopped } else { Refusal::Busy };
+            inner.batch.refused.requests += 1;
+            drop(inner);
+            request.refuse(why);
+            return;
+        }
+        inner.request_bytes += len_bytes;
+        inner.batch.requests.push(request);
+        inner.wake();
+    }
+
+    pub(crate) fn complete(&self, completion: Completion) {
+        let mut inner = lock(&self.inner);
+        if !inner.closed {
+            inner.batch.completions.push(completion);
+            inner.wake();
+        }
+    }
+
+    /// Swaps all that is there for `empty`, which must be; waits where there is nothing. `pending` is the
+    /// number of requests that the driver still holds.
+    pub(crate) fn poll_take(
+        &self,
+        cx: &mut Context<'_>,
+        empty: &mut Batch<M>,
+        pending: usize,
+    ) -> Poll<()> {
+        let mut inner = lock(&self.inner);
+        inner.pending = pending;
+        if inner.batch.is_empty() {
+            inner.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        inner.packet_bytes = 0;
+        inner.request_bytes = 0;
+        empty.refused = inner.batch.refused;
+        mem::swap(&mut inner.batch, empty);
+        Poll::Ready(())
+    }
+
+    /// Takes nothing any more, and returns what was there.
+    pub(crate) fn close(&self) -> Batch<M> {
+        let mut inner = lock(&self.inner);
+        inner.closed = true;
+        mem::take(&mut inner.batch)
+    }
+}
+
+impl<M: StateMachine> Inner<M> {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl<M: StateMachine> Inbox for Intake<M> {
+    fn deliver(&self, packet: Packet) {
+        let len_bytes = packet_bytes(&packet);
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return;
+        }
+        if inner.batch.packets.len() >= self.limits.packets_max
+            || inner.packet_bytes.saturating_add(len_bytes) > self.limits.packet_bytes_max
+        {
+            inner.batch.refused.packets += 1;
+            return;
+        }
+        inner.packet_bytes += len_bytes;
+        inner.batch.packets.push(packet);
+        inner.wake();
+    }
+
+    fn disconnected(&self, peer: NodeId) {
+        let mut inner = lock(&self.inner);
+        // Each peer once, so the list is no longer than the cluster.
+        if !inner.closed && !inner.batch.disconnected.contains(&peer) {
+            inner.batch.disconnected.push(peer);
+            inner.wake();
+        }
+    }
+}
+
+/// What a packet counts for, in bytes.
+fn packet_bytes(packet: &Packet) -> usize {
+    const OVERHEAD_BYTES: usize = 128;
+    let content = match packet {
+        Packet::Raft(Envelope { message, .. }) => match message {
+            Message::AppendEntries { entries, .. } => {
+                entries.iter().map(raft_core::Entry::cost_bytes).sum()
+            }
+            Message::PreVote { .. }
+            | Message::PreVoteResponse { .. }
+            | Message::RequestVote { .. }
+            | Message::VoteResponse { .. }
+            | Message::AppendResponse(_)
+            | Message::Heartbeat { .. }
+            | Message::HeartbeatResponse { .. } => 0,
+        },
+        Packet::SnapshotChunk(chunk) => chunk.data.len(),
+        Packet::SnapshotResponse(_) => 0,
+    };
+    OVERHEAD_BYTES + content
+}

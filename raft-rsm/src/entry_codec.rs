@@ -1,0 +1,174 @@
+//! The one binary form of an entry, on the disk and on the wire.
+//!
+//! Little-endian: term (8 bytes), index (8), kind (1) and length (7) of the payload, payload. The header is
+//! of one size, so that it costs a few moves a piece, and no length is too great for it.
+
+use bytes::{Buf, BufMut, Bytes};
+use raft_core::{Entry, EntryId, LogIndex, Payload, Term};
+
+/// What an entry takes beside its payload, in bytes.
+pub(crate) const ENTRY_HEADER_BYTES: usize = 24;
+
+const KIND_EMPTY: u8 = 0;
+const KIND_COMMAND: u8 = 1;
+
+/// Why bytes are no entry.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DecodeEntryError {
+    /// The bytes end within the entry.
+    #[error("an entry of {wanted} bytes in {left} bytes")]
+    Truncated {
+        /// The length of the entry as far as it is known, in bytes.
+        wanted: u64,
+        /// What is there, in bytes.
+        left: usize,
+    },
+    /// A kind that a newer version may know.
+    #[error("entry {id} is of the unknown kind {kind}")]
+    UnknownKind {
+        /// Which entry.
+        id: EntryId,
+        /// Its kind.
+        kind: u8,
+    },
+    /// A kind without payload, with one.
+    #[error("entry {id} carries nothing, in {len} bytes")]
+    UnexpectedPayload {
+        /// Which entry.
+        id: EntryId,
+        /// The length of the payload, in bytes.
+        len: u64,
+    },
+}
+
+/// The length of an entry in its binary form, in bytes.
+pub(crate) fn encoded_entry_len(entry: &Entry) -> usize {
+    ENTRY_HEADER_BYTES + entry.payload.len()
+}
+
+/// Appends the binary form of `entry` to `out`.
+pub(crate) fn encode_entry(entry: &Entry, out: &mut impl BufMut) {
+    let (kind, payload): (u8, &[u8]) = match &entry.payload {
+        Payload::Empty => (KIND_EMPTY, &[]),
+        Payload::Command(command) => (KIND_COMMAND, command),
+    };
+    let mut header = [0; ENTRY_HEADER_BYTES];
+    header[0..8].copy_from_slice(&entry.id.term.0.to_le_bytes());
+    header[8..16].copy_from_slice(&entry.id.index.0.to_le_bytes());
+    // No memory holds 2^56 bytes: the top byte of the length is free for the kind.
+    let length = payload.len() as u64;
+    header[16..24].copy_from_slice(&(length << 8 | u64::from(kind)).to_le_bytes());
+    out.put_slice(&header);
+    out.put_slice(payload);
+}
+
+/// Takes one entry off the front of `input`. Its payload shares the memory of `input`.
+///
+/// # Errors
+/// The bytes are no entry; `input` is left as it was.
+pub(crate) fn decode_entry(input: &mut Bytes) -> Result<Entry, DecodeEntryError> {
+    let left = input.len();
+    let mut header: &[u8] = input;
+    if left < ENTRY_HEADER_BYTES {
+        return Err(DecodeEntryError::Truncated { wanted: ENTRY_HEADER_BYTES as u64, left });
+    }
+    let term = Term(header.get_u64_le());
+    let id = EntryId::new(term, LogIndex(header.get_u64_le()));
+    let kind_and_length = header.get_u64_le();
+    let [kind, ..] = kind_and_length.to_le_bytes();
+    let len = kind_and_length >> 8;
+    let available = left - ENTRY_HEADER_BYTES;
+    let payload_len = usize::try_from(len).ok().filter(|len| *len <= available).ok_or(
+        // No overflow: `len` has 56 bits.
+        DecodeEntryError::Truncated { wanted: ENTRY_HEADER_BYTES as u64 + len, left },
+    )?;
+    match kind {
+        KIND_EMPTY if len == 0 => {
+            input.advance(ENTRY_HEADER_BYTES);
+            Ok(Entry { id, payload: Payload::Empty })
+        }
+        KIND_EMPTY => Err(DecodeEntryError::UnexpectedPayload { id, len }),
+        KIND_COMMAND => {
+            input.advance(ENTRY_HEADER_BYTES);
+            Ok(Entry { id, payload: Payload::Command(input.split_to(payload_len)) })
+        }
+        _ => Err(DecodeEntryError::UnknownKind { id, kind }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries() -> Vec<Entry> {
+        let id = |term, index| EntryId::new(Term(term), LogIndex(index));
+        vec![
+            Entry { id: id(1, 1), payload: Payload::Empty },
+            Entry::command(id(1, 2), Bytes::new()),
+            Entry::command(id(u64::MAX, u64::MAX), Bytes::from(vec![7; 1000])),
+        ]
+    }
+
+    fn encoded() -> Bytes {
+        let mut out = Vec::new();
+        for entry in entries() {
+            let before = out.len();
+            encode_entry(&entry, &mut out);
+            assert_eq!(out.len() - before, encoded_entry_len(&entry));
+        }
+        Bytes::from(out)
+    }
+
+    #[test]
+    fn what_was_encoded_is_decoded_without_a_copy() {
+        let mut input = encoded();
+        let memory = input.as_ptr_range();
+        let mut decoded = Vec::new();
+        while !input.is_empty() {
+            decoded.push(decode_entry(&mut input).unwrap());
+        }
+        assert_eq!(decoded, entries());
+        let Payload::Command(command) = &decoded[2].payload else { panic!("{decoded:?}") };
+        assert!(memory.contains(&command.as_ptr()));
+    }
+
+    #[test]
+    fn bytes_that_end_within_an_entry_are_an_error_and_stay() {
+        for entry in entries() {
+            let mut out = Vec::new();
+            encode_entry(&entry, &mut out);
+            for len in 0..out.len() {
+                let mut input = Bytes::copy_from_slice(&out[..len]);
+                let error = decode_entry(&mut input).unwrap_err();
+                assert!(matches!(error, DecodeEntryError::Truncated { .. }), "{error}");
+                assert_eq!(input.len(), len);
+            }
+        }
+    }
+
+    #[test]
+    fn random_bytes_are_an_entry_or_an_error() {
+        fn property(bytes: Vec<u8>) -> bool {
+            let mut input = Bytes::from(bytes.clone());
+            match decode_entry(&mut input) {
+                Ok(entry) => {
+                    let mut again = Vec::new();
+                    encode_entry(&entry, &mut again);
+                    again == bytes[..bytes.len() - input.len()]
+                }
+                Err(_) => input == bytes,
+            }
+        }
+        quickcheck::quickcheck(property as fn(Vec<u8>) -> bool);
+    }
+
+    #[test]
+    fn an_unknown_kind_is_an_error() {
+        for kind in 2..=u8::MAX {
+            let mut bytes = encoded()[..ENTRY_HEADER_BYTES].to_vec();
+            bytes[16] = kind;
+            let error = decode_entry(&mut Bytes::from(bytes)).unwrap_err();
+            assert!(matches!(error, DecodeEntryError::UnknownKind { .. }), "{error}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Why something was not done; every variant says whether it may still be.
+
+use raft_core::NodeId;
+use serde::{Deserialize, Serialize};
+
+use crate::storage::StorageError;
+
+/// Why a command has no response.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// *Definitely not*: another node leads, or none that is known. Propose there.
+    #[error("this node does not lead")]
+    NotLeader {
+        /// Who leads, as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// *Definitely not*: too much is pending at this node. Try again later.
+    #[error("too many requests are pending")]
+    Busy,
+    /// *Definitely not*, and it never will: the command is longer than the limit.
+    #[error("the command has {len} bytes, the limit is {max}")]
+    TooLarge {
+        /// Its length in bytes, serialized.
+        len: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// *Definitely not*, and it never will: the command cannot be serialized.
+    #[error("the command cannot be serialized: {problem}")]
+    Serialize {
+        /// Why not.
+        problem: String,
+    },
+    /// *Definitely not*: a new leader replaced the command before it was committed. It may be proposed
+    /// again.
+    #[error("a new leader replaced the command before it was committed")]
+    Superseded,
+    /// *Definitely not*: the node had stopped before the command was proposed.
+    #[error("the node has stopped")]
+    Stopped,
+    /// *Maybe*: the command may have taken effect, or take effect later.
+    #[error("the command may have taken effect: {0}")]
+    Maybe(Uncertain),
+}
+
+/// Why nobody can say whether a command took, or will take, effect.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Uncertain {
+    /// It was neither committed nor replaced in time ([`crate::Options::request_timeout`]).
+    #[error("there was no decision in time")]
+    TimedOut,
+    /// A snapshot from the leader replaced the part of the log in which it was.
+    #[error("a snapshot replaced the log around it")]
+    SnapshotPassed,
+    /// The node stopped while it waited.
+    #[error("the node stopped while it waited")]
+    Stopped,
+}
+
+impl ProposeError {
+    /// Whether the command may have taken effect, or take effect later. When `false`, it may be
+    /// proposed again without harm.
+    #[must_use]
+    pub fn may_take_effect(&self) -> bool {
+        match self {
+            ProposeError::Maybe(_) => true,
+            ProposeError::NotLeader { .. }
+            | ProposeError::Busy
+            | ProposeError::TooLarge { .. }
+            | ProposeError::Serialize { .. }
+            | ProposeError::Superseded
+            | ProposeError::Stopped => false,
+        }
+    }
+}
+
+/// Why a query has no answer. A query changes nothing: it may always be asked again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// Another node leads, or none that is known. Ask there.
+    #[error("this node does not lead")]
+    NotLeader {
+        /// Who leads, as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// Too much is pending at this node. Try again later.
+    #[error("too many requests are pending")]
+    Busy,
+    /// This node lost the lead before it could answer. Try again.
+    #[error("this node lost the lead before it could answer")]
+    Superseded,
+    /// It could not be answered in time ([`crate::Options::request_timeout`]).
+    #[error("the query could not be answered in time")]
+    TimedOut,
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+/// Why a snapshot was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// No command was applied yet, so there is nothing to keep.
+    #[error("nothing was applied yet")]
+    NothingApplied,
+    /// Too many callers wait for a snapshot. Try again later.
+    #[error("too many requests are pending")]
+    Busy,
+    /// The node has stopped. A snapshot that was under way may have been completed.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+/// Why a node could not be started. Nothing of it runs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The disk could not be read, or does not hold what it should.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// What the disk holds makes no sense, or the options do not.
+    #[error(transparent)]
+    Restore(#[from] raft_core::RestoreError),
+    /// The options of this crate contradict each other.
+    #[error("{0}")]
+    Options(&'static str),
+}
+
+/// Why a node has stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// [`crate::Raft::shutdown`] was called.
+    #[error("the node was shut down")]
+    Shutdown,
+    /// Storage failed. Nothing is tried again, since nobody knows what the disk holds.
+    #[error("storage failed: {problem}")]
+    Storage {
+        /// What failed, and where.
+        problem: String,
+    },
+    /// A committed entry or a snapshot cannot be read by this version of the program.
+    #[error("{problem}")]
+    Unreadable {
+        /// Which one, and why.
+        problem: String,
+    },
+    /// The state machine failed.
+    #[error("the state machine failed: {problem}")]
+    Machine {
+        /// How.
+        problem: String,
+    },
+    /// The runtime dropped the node: it is shutting down, or the node's own code panicked.
+    #[error("the runtime dropped the node")]
+    Dropped,
+    /// A contract within this crate is broken.
+    #[error("internal error: {problem}")]
+    Internal {
+        /// Which one.
+        problem: String,
+    },
+}
+
+impl From<StorageError> for StopReason {
+    fn from(error: StorageError) -> StopReason {
+        StopReason::Storage { problem: error.to_string() }
+    }
+}

@@ -1,0 +1,181 @@
+//! What clients and nodes say to each other: `[protocol version: u8][kind: u8][body: postcard]`, both ways.
+
+use bytes::Bytes;
+use raft_core::NodeId;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ProposeError, QueryError, Uncertain};
+use crate::payload::decode_body;
+
+const VERSION: u8 = 1;
+
+const PROPOSE: u8 = 1;
+const QUERY: u8 = 2;
+const STATUS: u8 = 3;
+
+const ANSWERED: u8 = 1;
+const FAILED: u8 = 2;
+
+/// What a request asks for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The body is a command.
+    Propose,
+    /// The body is a query.
+    Query,
+    /// The body is empty.
+    Status,
+}
+
+impl Kind {
+    fn byte(self) -> u8 {
+        match self {
+            Kind::Propose => PROPOSE,
+            Kind::Query => QUERY,
+            Kind::Status => STATUS,
+        }
+    }
+}
+
+/// Why a request has no response, as it travels. Fields and variants are only ever added at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Failure {
+    NotLeader { leader: Option<NodeId> },
+    Busy,
+    TooLarge { len: u64, max: u64 },
+    Superseded,
+    Stopped,
+    Maybe(Uncertain),
+    TimedOut,
+    Unreadable { problem: String },
+}
+
+impl From<ProposeError> for Failure {
+    fn from(error: ProposeError) -> Failure {
+        match error {
+            ProposeError::NotLeader { leader } => Failure::NotLeader { leader },
+            ProposeError::Busy => Failure::Busy,
+            ProposeError::TooLarge { len, max } => {
+                Failure::TooLarge { len: len as u64, max: max as u64 }
+            }
+            ProposeError::Serialize { problem } => Failure::Unreadable { problem },
+            ProposeError::Superseded => Failure::Superseded,
+            ProposeError::Stopped => Failure::Stopped,
+            ProposeError::Maybe(why) => Failure::Maybe(why),
+        }
+    }
+}
+
+impl From<QueryError> for Failure {
+    fn from(error: QueryError) -> Failure {
+        match error {
+            QueryError::NotLeader { leader } => Failure::NotLeader { leader },
+            QueryError::Busy => Failure::Busy,
+            QueryError::Superseded => Failure::Superseded,
+            QueryError::TimedOut => Failure::TimedOut,
+            QueryError::Stopped => Failure::Stopped,
+        }
+    }
+}
+
+/// Why bytes from the other side make no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ProtocolError {
+    #[error("the message is too short")]
+    TooShort,
+    #[error("it speaks version {0} of the client protocol, this program speaks {VERSION}")]
+    Version(u8),
+    #[error("message kind {0} is unknown")]
+    UnknownKind(u8),
+    #[error("{0}")]
+    Body(String),
+}
+
+pub(crate) fn encode_request<B: Serialize>(
+    kind: Kind,
+    body: Option<&B>,
+) -> Result<Bytes, postcard::Error> {
+    let buffer = vec![VERSION, kind.byte()];
+    let buffer = match body {
+        Some(body) => postcard::to_extend(body, buffer)?,
+        None => buffer,
+    };
+    Ok(Bytes::from(buffer))
+}
+
+pub(crate) fn decode_request(request: &[u8]) -> Result<(Kind, &[u8]), ProtocolError> {
+    let (kind, body) = split(request)?;
+    let kind = match kind {
+        PROPOSE => Kind::Propose,
+        QUERY => Kind::Query,
+        STATUS => Kind::Status,
+        kind => return Err(ProtocolError::UnknownKind(kind)),
+    };
+    Ok((kind, body))
+}
+
+/// A response that cannot be serialized is told as a failure: what was asked for has been done.
+pub(crate) fn encode_response<T: Serialize>(result: Result<&T, Failure>) -> Bytes {
+    let encoded = match result {
+        Ok(response) => postcard::to_extend(response, vec![VERSION, ANSWERED]),
+        Err(failure) => postcard::to_extend(&failure, vec![VERSION, FAILED]),
+    };
+    match encoded {
+        Ok(buffer) => Bytes::from(buffer),
+        // Neither kind nor body: a client takes it for an answer that it cannot read.
+        Err(_) => Bytes::from_static(&[VERSION]),
+    }
+}
+
+pub(crate) fn decode_response(response: &[u8]) -> Result<Result<&[u8], Failure>, ProtocolError> {
+    let (kind, body) = split(response)?;
+    match kind {
+        ANSWERED => Ok(Ok(body)),
+        FAILED => Ok(Err(read(body)?)),
+        kind => Err(ProtocolError::UnknownKind(kind)),
+    }
+}
+
+/// Reads a whole body.
+pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ProtocolError> {
+    decode_body(body).map_err(|error| ProtocolError::Body(error.to_string()))
+}
+
+fn split(message: &[u8]) -> Result<(u8, &[u8]), ProtocolError> {
+    match message {
+        [VERSION, kind, body @ ..] => Ok((*kind, body)),
+        [] | [VERSION] => Err(ProtocolError::TooShort),
+        [version, ..] => Err(ProtocolError::Version(*version)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_responses_come_back() {
+        let request = encode_request(Kind::Propose, Some(&17u64)).unwrap();
+        let (kind, body) = decode_request(&request).unwrap();
+        assert_eq!((kind, read::<u64>(body).unwrap()), (Kind::Propose, 17));
+        let status = encode_request::<()>(Kind::Status, None).unwrap();
+        assert_eq!(decode_request(&status).unwrap(), (Kind::Status, [].as_slice()));
+
+        let response = encode_response(Ok(&"yes".to_owned()));
+        let body = decode_response(&response).unwrap().unwrap();
+        assert_eq!(read::<String>(body).unwrap(), "yes");
+        let failure = Failure::NotLeader { leader: Some(NodeId(3)) };
+        let response = encode_response::<()>(Err(failure.clone()));
+        assert_eq!(decode_response(&response).unwrap(), Err(failure));
+    }
+
+    #[test]
+    fn nonsense_and_other_versions_are_errors() {
+        assert_eq!(decode_request(&[]), Err(ProtocolError::TooShort));
+        assert_eq!(decode_request(&[VERSION]), Err(ProtocolError::TooShort));
+        assert_eq!(decode_request(&[9, 1, 1]), Err(ProtocolError::Version(9)));
+        assert_eq!(decode_request(&[VERSION, 77]), Err(ProtocolError::UnknownKind(77)));
+        assert!(decode_response(&[VERSION, FAILED, 200]).is_err());
+    }
+}

@@ -1,0 +1,174 @@
+//! The handle of a replica.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use futures::channel::oneshot;
+use raft_core::{LogIndex, Node, Role, SnapshotMeta};
+
+use crate::driver::intake::{Completion, Intake, Request};
+use crate::driver::{Driver, Parts};
+use crate::error::{ProposeError, QueryError, SnapshotError, StartError, StopReason, Uncertain};
+use crate::options::Options;
+use crate::payload::Draft;
+use crate::server::{Responder, Server};
+use crate::status::{Refused, Status, StatusChanges};
+use crate::watch::{Watch, Watcher};
+use crate::{Runtime, StateMachine, Storage, Transport};
+
+/// One replica of a state machine: a handle to share and to clone.
+///
+/// The replica runs until [`Raft::shutdown`], or until it stops by itself ([`Raft::stopped`]); dropping the
+/// handles does not stop it.
+pub struct Raft<M: StateMachine> {
+    intake: Arc<Intake<M>>,
+    status: Arc<Watch<Status>>,
+    stopped: Arc<Watch<Option<StopReason>>>,
+}
+
+impl<M: StateMachine> Clone for Raft<M> {
+    fn clone(&self) -> Raft<M> {
+        Raft {
+            intake: Arc::clone(&self.intake),
+            status: Arc::clone(&self.status),
+            stopped: Arc::clone(&self.stopped),
+        }
+    }
+}
+
+impl<M: StateMachine> std::fmt::Debug for Raft<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.status.read(|status| f.debug_tuple("Raft").field(status).finish())
+    }
+}
+
+impl<M: StateMachine> Raft<M> {
+    /// Starts a replica from what `storage` holds: the newest snapshot and the log after it are brought into
+    /// `machine`, which must be in the state in which every replica begins. Clients that the transport lets in
+    /// are served.
+    ///
+    /// # Errors
+    /// The disk cannot be read or contradicts itself, or the options do. Nothing of the replica runs.
+    pub async fn start(
+        options: Options,
+        machine: M,
+        storage: Arc<dyn Storage>,
+        transport: Arc<dyn Transport>,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<Raft<M>, StartError> {
+        if options.snapshot_chunk_bytes == 0 {
+            return Err(StartError::Options("snapshot_chunk_bytes is 0"));
+        }
+        let restored = storage.load().await?;
+        let snapshot = restored.snapshot.clone();
+        let mut core = options.core.clone();
+        // Replicas that were started alike draw different election timeouts.
+        core.seed ^= runtime.random();
+        let node = Node::new(core, restored)?;
+
+        let intake = Arc::new(Intake::new(&options));
+        let status = Arc::new(Watch::new(first_status(&node, snapshot.as_ref(), &*storage)));
+        let stopped = Arc::new(Watch::new(None));
+        let server = Server::new(Arc::clone(&intake), Arc::clone(&status));
+        transport.start(Arc::clone(&intake) as _, Arc::new(server));
+        let raft = Raft {
+            intake: Arc::clone(&intake),
+            status: Arc::clone(&status),
+            stopped: Arc::clone(&stopped),
+        };
+        let parts =
+            Parts { intake, status, stopped, storage, transport, runtime: Arc::clone(&runtime) };
+        let driver = Driver::new(node, options, machine, snapshot, parts);
+        runtime.spawn("raft", Box::pin(driver.run()));
+        Ok(raft)
+    }
+
+    /// Has `command` replicated, and returns the machine's response once it is committed and applied here.
+    /// It waits no longer than [`Options::request_timeout`]. Dropping the future ends the wait, not the command.
+    ///
+    /// # Errors
+    /// [`ProposeError::may_take_effect`] says which ones leave open whether the command takes effect.
+    pub async fn propose(&self, command: M::Command) -> Result<M::Response, ProposeError> {
+        let draft = Draft::command(&command)
+            .map_err(|error| ProposeError::Serialize { problem: error.to_string() })?;
+        drop(command);
+        let (sender, receiver) = oneshot::channel();
+        self.intake.request(Request::Propose { draft, respond: Responder::Local(sender) });
+        receiver.await.unwrap_or(Err(ProposeError::Maybe(Uncertain::Stopped)))
+    }
+
+    /// Answers from a state that contains every command that had its response when `query` was called, wherever that
+    /// was (linearizable). It waits no longer than [`Options::request_timeout`].
+    ///
+    /// # Errors
+    /// There is no answer here, or not now. A query has no effect: it may always be asked again.
+    pub async fn query(&self, query: M::Query) -> Result<M::Answer, QueryError> {
+        let (sender, receiver) = oneshot::channel();
+        self.intake.request(Request::Query { query, respond: Responder::Local(sender) });
+        receiver.await.unwrap_or(Err(QueryError::Stopped))
+    }
+
+    /// Takes a snapshot of everything that was applied here when it was called, unless there is one, and compacts the
+    /// log. Returns once it is durable, which takes as long as the disk needs. It happens by itself, too:
+    /// [`Options::snapshot_log_bytes`].
+    ///
+    /// # Errors
+    /// There is no new snapshot; for [`SnapshotError::Stopped`], perhaps there is.
+    pub async fn snapshot(&self) -> Result<SnapshotMeta, SnapshotError> {
+        let (sender, receiver) = oneshot::channel();
+        self.intake.request(Request::Snapshot(sender));
+        receiver.await.unwrap_or(Err(SnapshotError::Stopped))
+    }
+
+    /// How the replica sees itself and its cluster.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.read(Status::clone)
+    }
+
+    /// The status now, and then at each change of role, leader or term. Only the latest is kept for whoever is
+    /// slow. It ends when the replica stops.
+    #[must_use]
+    pub fn status_changes(&self) -> StatusChanges {
+        StatusChanges::new(Arc::clone(&self.status))
+    }
+
+    /// Stops the replica: everybody who waits for it is answered at once, then what is under way is ended.
+    /// Returns when nothing of it runs, or after [`Options::shutdown_timeout`].
+    pub async fn shutdown(&self) {
+        self.intake.complete(Completion::Stop(StopReason::Shutdown));
+        self.stopped().await;
+    }
+
+    /// Completes when the replica has stopped, and says why.
+    pub async fn stopped(&self) -> StopReason {
+        let mut watcher = Watcher::new(Arc::clone(&self.stopped));
+        loop {
+            match poll_fn(|cx| watcher.poll_next(cx)).await {
+                Some(Some(reason)) => return reason,
+                Some(None) => {}
+                None => return StopReason::Dropped,
+            }
+        }
+    }
+}
+
+fn first_status(node: &Node, snapshot: Option<&SnapshotMeta>, storage: &dyn Storage) -> Status {
+    Status {
+        id: node.id(),
+        running: true,
+        role: Role::Follower,
+        term: node.term(),
+        leader: None,
+        commit: node.commit(),
+        applied: LogIndex::ZERO,
+        last: node.last(),
+        durable: node.durable(),
+        log_bytes: storage.log_bytes(),
+        snapshot: snapshot.map(|meta| meta.last),
+        snapshot_bytes: 0,
+        configuration: node.configuration().clone(),
+        refused: Refused::default(),
+        counters: *node.counters(),
+    }
+}

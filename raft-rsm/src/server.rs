@@ -1,0 +1,90 @@
+//! Answers the requests of clients: the other side of [`crate::Client`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::channel::oneshot;
+use serde::Serialize;
+
+use crate::StateMachine;
+use crate::driver::intake::{Intake, Request};
+use crate::payload::Draft;
+use crate::protocol::{self, Failure, Kind, ProtocolError};
+use crate::status::Status;
+use crate::transport::{Reply, Service};
+use crate::watch::Watch;
+
+/// The way back to whoever asked: a caller in this process, or a client.
+#[derive(Debug)]
+pub(crate) enum Responder<T, E> {
+    Local(oneshot::Sender<Result<T, E>>),
+    Remote(Reply),
+}
+
+impl<T: Serialize, E: Into<Failure>> Responder<T, E> {
+    /// Answers. Whoever has stopped waiting is not told.
+    pub(crate) fn answer(self, result: Result<T, E>) {
+        match self {
+            Responder::Local(sender) => {
+                let _ = sender.send(result);
+            }
+            Responder::Remote(reply) => {
+                let answer = match result {
+                    Ok(response) => protocol::encode_response(Ok(&response)),
+                    Err(error) => protocol::encode_response::<T>(Err(error.into())),
+                };
+                reply.send(answer);
+            }
+        }
+    }
+}
+
+/// Takes requests from the transport to the driver.
+pub(crate) struct Server<M: StateMachine> {
+    intake: Arc<Intake<M>>,
+    status: Arc<Watch<Status>>,
+}
+
+impl<M: StateMachine> Server<M> {
+    pub(crate) fn new(intake: Arc<Intake<M>>, status: Arc<Watch<Status>>) -> Server<M> {
+        Server { intake, status }
+    }
+
+    fn take(&self, kind: Kind, body: &[u8], reply: Reply) -> Result<(), (ProtocolError, Reply)> {
+        match kind {
+            Kind::Propose => {
+                // What does not decode here would stop every node once it is committed.
+                if let Err(error) = protocol::read::<M::Command>(body) {
+                    return Err((error, reply));
+                }
+                let draft = Draft::encoded_command(body);
+                self.intake.request(Request::Propose { draft, respond: Responder::Remote(reply) });
+            }
+            Kind::Query => match protocol::read::<M::Query>(body) {
+                Ok(query) => {
+                    self.intake
+                        .request(Request::Query { query, respond: Responder::Remote(reply) });
+                }
+                Err(error) => return Err((error, reply)),
+            },
+            Kind::Status => {
+                let answer = self.status.read(|status| protocol::encode_response(Ok(status)));
+                reply.send(answer);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<M: StateMachine> Service for Server<M> {
+    fn call(&self, request: Bytes, reply: Reply) {
+        let refused = match protocol::decode_request(&request) {
+            Ok((kind, body)) => self.take(kind, body, reply),
+            Err(error) => Err((error, reply)),
+        };
+        if let Err((error, reply)) = refused {
+            let failure = Failure::Unreadable { problem: error.to_string() };
+            reply.send(protocol::encode_response::<()>(Err(failure)));
+        }
+    }
+}

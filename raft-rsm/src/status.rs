@@ -1,0 +1,79 @@
+//! How a node sees itself and its cluster.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::Stream;
+use raft_core::{Configuration, Counters, EntryId, LogIndex, NodeId, Role, Term};
+use serde::{Deserialize, Serialize};
+
+use crate::watch::{Watch, Watcher};
+
+/// How a node sees itself and its cluster, as of the last round of its driver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// The node.
+    pub id: NodeId,
+    /// Whether it runs. A node that has stopped is a follower of nobody.
+    pub running: bool,
+    /// Its role in its term.
+    pub role: Role,
+    /// Its current term.
+    pub term: Term,
+    /// Who leads that term, as far as it knows.
+    pub leader: Option<NodeId>,
+    /// Its commit index.
+    pub commit: LogIndex,
+    /// The last entry that its state machine has applied, or that a restored snapshot replaced.
+    pub applied: LogIndex,
+    /// The last entry of its log.
+    pub last: EntryId,
+    /// The last entry that is durable here.
+    pub durable: LogIndex,
+    /// The size of its log in bytes, on disk.
+    pub log_bytes: u64,
+    /// The last entry of its newest own or received snapshot.
+    pub snapshot: Option<EntryId>,
+    /// The size of that snapshot's image in bytes, where it is known.
+    pub snapshot_bytes: u64,
+    /// The members, as of the latest configuration in its log.
+    pub configuration: Configuration,
+    /// What it had to refuse or drop since it was started.
+    pub refused: Refused,
+    /// What its protocol refused since it was started. All zero in a healthy cluster.
+    pub counters: Counters,
+}
+
+/// What a node had to refuse or drop since it was started. The counts only grow.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Refused {
+    /// Packets that arrived faster than the node could take them up.
+    pub packets: u64,
+    /// Packets that were not for this node, or that said what cannot be.
+    pub packets_senseless: u64,
+    /// Proposals and queries that were answered by `Busy`.
+    pub requests: u64,
+}
+
+/// The changes of a node's role, leader or term: see [`crate::Raft::status_changes`].
+#[derive(Debug)]
+pub struct StatusChanges {
+    watcher: Watcher<Status>,
+}
+
+impl StatusChanges {
+    pub(crate) fn new(watch: Arc<Watch<Status>>) -> StatusChanges {
+        StatusChanges { watcher: Watcher::new(watch) }
+    }
+}
+
+impl Stream for StatusChanges {
+    type Item = Status;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Status>> {
+        self.watcher.poll_next(cx)
+    }
+}
