@@ -146,3 +146,62 @@ fn delete_outcome(answered: Answered<Response>) -> Result<Version, DeleteError> 
     }
 }
 
+/// Client and node are of different programs: what was asked for has been done.
+fn wrong_kind() -> ClientError {
+    ClientError::Unreadable { reason: "it answers another question".to_owned() }
+}
+
+impl std::fmt::Debug for Clerk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clerk")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: Version = Version(1);
+
+    #[test]
+    fn a_version_error_at_the_first_transmission_is_a_definite_no() {
+        let first = |response| Answered { response, resent: false };
+        let mismatch = Response::VersionMismatch { current: V1 };
+        assert!(matches!(
+            put_outcome(first(mismatch.clone())),
+            Err(PutError::VersionMismatch { current: V1 })
+        ));
+        assert!(matches!(put_outcome(first(Response::NoKey)), Err(PutError::NoKey)));
+        assert!(matches!(
+            delete_outcome(first(mismatch)),
+            Err(DeleteError::VersionMismatch { current: V1 })
+        ));
+        assert!(matches!(delete_outcome(first(Response::NoKey)), Err(DeleteError::NoKey)));
+    }
+
+    #[test]
+    fn any_refusal_of_a_resend_is_a_maybe() {
+        for response in [Response::VersionMismatch { current: V1 }, Response::NoKey] {
+            let again = Answered { response, resent: true };
+            assert!(matches!(put_outcome(again.clone()), Err(PutError::Maybe)));
+            assert!(matches!(delete_outcome(again), Err(DeleteError::Maybe)));
+        }
+    }
+
+    #[test]
+    fn success_is_success_however_often_it_was_sent() {
+        for resent in [false, true] {
+            let written = Answered { response: Response::Written { version: V1 }, resent };
+            assert_eq!(put_outcome(written).unwrap(), V1);
+            let deleted = Answered { response: Response::Deleted { version: V1 }, resent };
+            assert_eq!(delete_outcome(deleted).unwrap(), V1);
+        }
+    }
+
+    #[test]
+    fn an_answer_to_another_question_leaves_open_what_happened() {
+        let answered = Answered { response: Response::Deleted { version: V1 }, resent: false };
+        let Err(PutError::Client(error)) = put_outcome(answered) else { panic!() };
+        assert!(error.may_take_effect());
+    }
+}

@@ -12,8 +12,10 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use raft_rsm::Cluster;
+use raft_rsm::raft_core::NodeId;
 
 use crate::failure::Failure;
+use crate::limits::Limits;
 use crate::{demo, node};
 
 const ABOUT: &str = "A replicated, versioned key/value store: nodes, a client, and a demonstration";
@@ -118,13 +120,14 @@ struct NodeArgs {
     #[arg(long)]
     init: bool,
     /// Take a snapshot, and cut the log, each time that the log has grown by so many bytes
-    #[arg(long, value_name = "BYTES", default_value_t = node::SNAPSHOT_LOG_BYTES)]
+    #[arg(long, value_name = "BYTES", default_value_t = node::SNAPSHOT_LOG_BYTES,
+        value_parser = clap::value_parser!(u64).range(1..))]
     snapshot_log_bytes: u64,
     /// Refuse keys of more bytes
-    #[arg(long, value_name = "BYTES", default_value_t = crate::limits::Limits::default().key_bytes_max)]
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().key_bytes_max)]
     key_bytes_max: usize,
     /// Refuse values of more bytes
-    #[arg(long, value_name = "BYTES", default_value_t = crate::limits::Limits::default().value_bytes_max)]
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().value_bytes_max)]
     value_bytes_max: usize,
 }
 
@@ -270,10 +273,24 @@ fn usage(error: &clap::Error) -> ExitCode {
     if error.kind() == ErrorKind::ValueValidation {
         // The rest is advice that a wrong value does not need: the line says what is wrong and what is expected.
         eprintln!("{}", text.lines().next().unwrap_or_default());
-    } else if error.print().is_err() {
+    } else {
         // A closed stdout is no reason for another exit code.
+        let _ = error.print();
     }
     if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+}
+
+fn node_options(args: NodeArgs) -> Result<node::Options, Failure> {
+    let NodeArgs { id, cluster, data, init, snapshot_log_bytes, key_bytes_max, value_bytes_max } =
+        args;
+    let limits = Limits { key_bytes_max, value_bytes_max };
+    limits.check_possible().map_err(Failure::environment)?;
+    Ok(node::Options {
+        init,
+        snapshot_log_bytes,
+        limits,
+        ..node::Options::new(NodeId(id), cluster, data)
+    })
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -2,6 +2,12 @@
 
 use crate::store::Command;
 
+/// No node takes longer keys, whatever its limits, in bytes.
+pub const KEY_BYTES_POSSIBLE: usize = 64 * 1024;
+
+/// No node takes longer values, whatever its limits, in bytes.
+pub const VALUE_BYTES_POSSIBLE: usize = 8 * 1024 * 1024;
+
 /// How large a key and a value may be.
 ///
 /// They are checked by the node to which a command is proposed, before the command enters the log, and never
@@ -36,6 +42,17 @@ pub enum LimitError {
     },
 }
 
+/// No node can have such limits.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImpossibleLimits {
+    /// For keys.
+    #[error("a limit of {0} bytes for keys: it must be from 1 to {KEY_BYTES_POSSIBLE}")]
+    Key(usize),
+    /// For values.
+    #[error("a limit of {0} bytes for values: it must be from 1 to {VALUE_BYTES_POSSIBLE}")]
+    Value(usize),
+}
+
 impl Default for Limits {
     /// Keys of 4 KiB and values of 1 MiB.
     fn default() -> Limits {
@@ -44,6 +61,22 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Whether a node can have these limits: a command, and a page with one value, must fit into a frame of
+    /// the network.
+    ///
+    /// # Errors
+    /// Which one is too high or 0.
+    pub fn check_possible(&self) -> Result<(), ImpossibleLimits> {
+        let Limits { key_bytes_max, value_bytes_max } = *self;
+        if !(1..=KEY_BYTES_POSSIBLE).contains(&key_bytes_max) {
+            return Err(ImpossibleLimits::Key(key_bytes_max));
+        }
+        if !(1..=VALUE_BYTES_POSSIBLE).contains(&value_bytes_max) {
+            return Err(ImpossibleLimits::Value(value_bytes_max));
+        }
+        Ok(())
+    }
+
     /// Whether `command` keeps to the limits.
     ///
     /// # Errors

@@ -1,7 +1,11 @@
 //! How keys, values and tables are shown.
 
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use crate::failure::Failure;
 use crate::store::Versioned;
 
 /// A value as one line: what is not printable is escaped, `\n`, `\xff`, and a backslash doubled.
@@ -75,6 +79,42 @@ pub fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> String
         text.push_str(&line(row.each_ref().map(String::as_str)));
     }
     text
+}
+
+/// Prints a line on stdout.
+pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
+    print(format!("{line}\n").as_bytes())
+}
+
+/// Prints a line on stdout, of which nothing depends on whether anybody reads it.
+pub(crate) fn say(line: &str) {
+    let _ = print_line(line);
+}
+
+pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).or_else(stdout_outcome)
+}
+
+/// Whoever reads our output may have seen enough.
+pub(crate) fn stdout_outcome(error: io::Error) -> Result<(), Failure> {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Ok(());
+    }
+    Err(Failure::environment(format!("cannot write to stdout: {error}")))
+}
+
+/// Shown only on a terminal.
+pub(crate) fn progress_bar(lines: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(lines);
+    let template = "{wide_bar} {human_pos}/{human_len} lines, {per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
 }
 
 #[cfg(test)]

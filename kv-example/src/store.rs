@@ -13,8 +13,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use imbl::OrdMap;
-use raft_rsm::{Context, SnapshotView, StateMachine};
+use raft_rsm::{Admission, Context, SnapshotView, StateMachine};
 use serde::{Deserialize, Serialize};
+
+use crate::limits::Limits;
 
 /// One page of a scan holds at most this many bytes of keys and values (but always one entry): it
 /// has to fit into a message, beside others.
@@ -144,15 +146,17 @@ pub struct Page {
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     map: Map,
+    /// No part of the state: see [`Limits`].
+    limits: Limits,
 }
 
 type Map = OrdMap<Arc<str>, Versioned>;
 
 impl Store {
-    /// A store without keys.
+    /// A store without keys, on a node that takes keys and values up to `limits`.
     #[must_use]
-    pub fn new() -> Store {
-        Store::default()
+    pub fn new(limits: Limits) -> Store {
+        Store { map: Map::new(), limits }
     }
 
     /// How many keys it has.
@@ -241,6 +245,11 @@ impl StateMachine for Store {
             Command::Put { key, value, version } => self.put(&key, value, version),
             Command::Delete { key, version } => self.delete(&key, version),
         }
+    }
+
+    fn admission(&self) -> Admission<Command> {
+        let limits = self.limits;
+        Arc::new(move |command| limits.check(command).map_err(|error| error.to_string()))
     }
 
     fn query(&self, query: Query) -> Answer {

@@ -9,7 +9,7 @@ mod export;
 mod import;
 mod lines;
 
-pub use export::{ExportError, export};
+pub use export::{ExportError, export, export_replica};
 pub use import::{Import, ImportError, Imported};
 pub use lines::{LINE_BYTES_MAX, Lines, LinesError, Survey, survey};
 use serde::{Deserialize, Serialize};
@@ -79,8 +79,7 @@ mod tests {
 
     #[test]
     fn a_manifest_is_read_as_it_was_written_and_anything_else_is_none() {
-        let manifest =
-            Manifest { lines: 3, final_line_feed: true, complete: false, lines_max: 9 };
+        let manifest = Manifest { lines: 3, final_line_feed: true, complete: false, lines_max: 9 };
         assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Some(manifest));
         assert_eq!(Manifest::from_bytes(b"hello"), None);
     }

@@ -1,32 +1,31 @@
 //! The commands that speak to a cluster about its keys.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Seek, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use indicatif::{ProgressBar, ProgressStyle};
 use raft_rsm::ClientError;
 
 use super::{ClusterArgs, DeleteArgs, ExportArgs, GetArgs, ImportArgs, PutArgs, ScanArgs};
 use crate::clerk::{Clerk, DeleteError, PutError};
-use crate::connect::connect;
+use crate::connect::{connect, within};
 use crate::failure::Failure;
-use crate::output;
+use crate::output::{self, print, print_line, progress_bar, stdout_outcome};
 use crate::store::{Version, Versioned};
 use crate::text::{self, ExportError, Import, ImportError, Imported, Survey};
 
 /// Keys a page of a scan.
 const PAGE_KEYS: u32 = 1000;
 
-fn clerk(args: &ClusterArgs) -> Clerk {
-    Clerk::new(connect(&args.cluster, args.timeout))
+fn clerk(args: &ClusterArgs) -> Result<Clerk, Failure> {
+    connect(&args.cluster, within(args.timeout)).map(Clerk::new)
 }
 
 pub(super) async fn put(args: PutArgs) -> Result<(), Failure> {
     let PutArgs { cluster, key, value, version } = args;
-    let clerk = clerk(&cluster);
+    let clerk = clerk(&cluster)?;
     let value = Bytes::from(value.into_encoded_bytes());
     let expected = match version {
         Some(version) => Version(version),
@@ -64,7 +63,7 @@ fn put_failure(key: &str, version_given: bool, expected: Version, error: PutErro
 
 pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
     let GetArgs { cluster, key, json } = args;
-    let found = clerk(&cluster).get(&key).await.map_err(|error| client_failure(&key, error))?;
+    let found = clerk(&cluster)?.get(&key).await.map_err(|error| client_failure(&key, error))?;
     let Some(versioned) = found else {
         return Err(Failure::refused(format!("there is no key {key:?}")));
     };
@@ -78,12 +77,12 @@ pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
 
 pub(super) async fn delete(args: DeleteArgs) -> Result<(), Failure> {
     let DeleteArgs { cluster, key, version } = args;
-    match clerk(&cluster).delete(&key, version.map(Version)).await {
+    match clerk(&cluster)?.delete(&key, version.map(Version)).await {
         Ok(version) => print_line(&version.to_string()),
         Err(DeleteError::NoKey) => Err(Failure::refused(format!("there is no key {key:?}"))),
-        Err(DeleteError::VersionMismatch { current }) => Err(Failure::refused(format!(
-            "key {key:?} has version {current}; nothing was deleted"
-        ))),
+        Err(DeleteError::VersionMismatch { current }) => {
+            Err(Failure::refused(format!("key {key:?} has version {current}; nothing was deleted")))
+        }
         Err(DeleteError::Maybe) => Err(Failure::refused(format!(
             "key {key:?} is not there to be deleted, and an earlier try of this same request may be why: it may have been deleted; read it to see"
         ))),
@@ -93,7 +92,7 @@ pub(super) async fn delete(args: DeleteArgs) -> Result<(), Failure> {
 
 pub(super) async fn scan(args: ScanArgs) -> Result<(), Failure> {
     let ScanArgs { cluster, prefix, limit, json } = args;
-    let clerk = clerk(&cluster);
+    let clerk = clerk(&cluster)?;
     let mut left = limit.unwrap_or(u64::MAX);
     let mut after: Option<String> = None;
     let mut stdout = BufWriter::new(io::stdout().lock());
@@ -128,7 +127,7 @@ fn scan_line(key: &str, versioned: &Versioned, json: bool) -> String {
 
 pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
     let ImportArgs { cluster, file, window } = args;
-    let clerk = clerk(&cluster);
+    let clerk = clerk(&cluster)?;
     let in_file = |error: ImportError| import_failure(&file, error);
     let mut text = BufReader::new(open_text(&file)?);
     let survey = text::survey(&mut text).map_err(|error| in_file(error.into()))?;
@@ -137,17 +136,15 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
     let bar = progress_bar(survey.lines);
     let progress = |lines| bar.set_position(lines);
     let begin = Instant::now();
-    let imported =
-        Import { clerk: &clerk, survey, window, progress: &progress }.run(text).await;
+    let imported = Import { clerk: &clerk, survey, window, progress: &progress }.run(text).await;
     bar.finish_and_clear();
     print_line(&summary(&imported.map_err(in_file)?, &survey, begin.elapsed()))
 }
 
 /// Opens a text that can be read twice: what is no regular file (a pipe, say) is copied to a temporary one.
 fn open_text(path: &Path) -> Result<File, Failure> {
-    let cannot = |error: io::Error| {
-        Failure::environment(format!("cannot read {}: {error}", path.display()))
-    };
+    let cannot =
+        |error: io::Error| Failure::environment(format!("cannot read {}: {error}", path.display()));
     let mut source: Box<dyn Read> = if path.as_os_str() == "-" {
         Box::new(io::stdin())
     } else {
@@ -162,19 +159,6 @@ fn open_text(path: &Path) -> Result<File, Failure> {
     })?;
     io::copy(&mut source, &mut copy).and_then(|_| copy.rewind()).map_err(cannot)?;
     Ok(copy)
-}
-
-/// Shown only on a terminal.
-pub(crate) fn progress_bar(lines: u64) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(lines);
-    let template = "{wide_bar} {human_pos}/{human_len} lines, {per_sec}, {eta} left";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn summary(imported: &Imported, survey: &Survey, elapsed: Duration) -> String {
@@ -206,7 +190,7 @@ fn import_failure(file: &Path, error: ImportError) -> Failure {
 }
 
 pub(super) async fn export(args: ExportArgs) -> Result<(), Failure> {
-    let clerk = clerk(&args.cluster);
+    let clerk = clerk(&args.cluster)?;
     // Not the lock of stdout: it must not be held across awaits on other threads.
     let mut stdout = BufWriter::new(io::stdout());
     match text::export(&clerk, &mut stdout).await {
@@ -230,22 +214,9 @@ fn client_failure(key: &str, error: ClientError) -> Failure {
 }
 
 fn client_failure_at(place: &str, error: ClientError) -> Failure {
-    Failure::environment(format!("{place}: {error}"))
-}
-
-pub(super) fn print_line(line: &str) -> Result<(), Failure> {
-    print(format!("{line}\n").as_bytes())
-}
-
-fn print(bytes: &[u8]) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes).and_then(|()| stdout.flush()).or_else(stdout_outcome)
-}
-
-/// Whoever reads our output may have seen enough.
-fn stdout_outcome(error: io::Error) -> Result<(), Failure> {
-    if error.kind() == io::ErrorKind::BrokenPipe {
-        return Ok(());
+    let message = format!("{place}: {error}");
+    match error {
+        ClientError::NotAdmitted { .. } | ClientError::TooLarge { .. } => Failure::refused(message),
+        _ => Failure::environment(message),
     }
-    Err(Failure::environment(format!("cannot write to stdout: {error}")))
 }

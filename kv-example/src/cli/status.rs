@@ -6,10 +6,9 @@ use raft_rsm::{ClientError, Status};
 use serde_json::{Value, json};
 
 use super::StatusArgs;
-use super::clients::print_line;
-use crate::connect::connect;
+use crate::connect::{connect, within};
 use crate::failure::Failure;
-use crate::output;
+use crate::output::{self, print_line};
 
 struct Row<'a> {
     id: NodeId,
@@ -19,7 +18,9 @@ struct Row<'a> {
 
 pub(super) async fn status(args: StatusArgs) -> Result<(), Failure> {
     let StatusArgs { cluster, timeout, json } = args;
-    let client = connect(&cluster, timeout);
+    let mut options = within(timeout);
+    options.call_timeout = timeout;
+    let client = connect(&cluster, options)?;
     let rows = future::join_all(cluster.addresses().map(|(id, address)| {
         let client = &client;
         async move { Row { id, address, status: client.status(id).await } }
@@ -29,7 +30,15 @@ pub(super) async fn status(args: StatusArgs) -> Result<(), Failure> {
         print_line(&Value::from_iter(rows.iter().map(row_json)).to_string())?;
     } else {
         let heading = [
-            "node", "address", "reachable", "role", "term", "leader", "commit", "applied", "log",
+            "node",
+            "address",
+            "reachable",
+            "role",
+            "term",
+            "leader",
+            "commit",
+            "applied",
+            "log",
             "snapshot",
         ];
         let cells: Vec<_> = rows.iter().map(row_cells).collect();
@@ -77,7 +86,16 @@ fn row_cells(row: &Row<'_>) -> [String; 10] {
     let address = row.address.to_owned();
     let Ok(status) = &row.status else {
         return [
-            id, address, "no".to_owned(), none(), none(), none(), none(), none(), none(), none(),
+            id,
+            address,
+            "no".to_owned(),
+            none(),
+            none(),
+            none(),
+            none(),
+            none(),
+            none(),
+            none(),
         ];
     };
     [

@@ -32,7 +32,7 @@ fn keys(page: &Page) -> Vec<&str> {
 }
 
 fn store_of(keys: &[&str]) -> Store {
-    let mut store = Store::new();
+    let mut store = Store::default();
     for key in keys {
         put(&mut store, key, b"v", 0);
     }
@@ -61,7 +61,7 @@ const fn mismatch(current: u64) -> Response {
 
 #[test]
 fn version_0_creates_and_the_right_version_replaces_and_adds_one() {
-    let mut store = Store::new();
+    let mut store = Store::default();
     assert_eq!(put(&mut store, "k", b"a", 0), written(1));
     assert_eq!(put(&mut store, "k", b"b", 1), written(2));
     let expected = Versioned { version: Version(2), value: Bytes::from_static(b"b") };
@@ -71,7 +71,7 @@ fn version_0_creates_and_the_right_version_replaces_and_adds_one() {
 
 #[test]
 fn a_wrong_version_is_refused_with_the_current_one_and_changes_nothing() {
-    let mut store = Store::new();
+    let mut store = Store::default();
     put(&mut store, "k", b"a", 0);
     put(&mut store, "k", b"b", 1);
     for version in [0, 1, 3, u64::MAX] {
@@ -82,14 +82,14 @@ fn a_wrong_version_is_refused_with_the_current_one_and_changes_nothing() {
 
 #[test]
 fn a_version_above_0_of_an_absent_key_is_an_error_of_its_own() {
-    let mut store = Store::new();
+    let mut store = Store::default();
     assert_eq!(put(&mut store, "k", b"a", 1), Response::NoKey);
     assert!(store.is_empty());
 }
 
 #[test]
 fn a_key_is_deleted_whatever_its_version_or_only_at_the_given_one() {
-    let mut store = Store::new();
+    let mut store = Store::default();
     put(&mut store, "k", b"a", 0);
     assert_eq!(delete(&mut store, "k", Some(2)), mismatch(1));
     assert_eq!(delete(&mut store, "k", Some(1)), Response::Deleted { version: Version(1) });
@@ -97,6 +97,16 @@ fn a_key_is_deleted_whatever_its_version_or_only_at_the_given_one() {
     put(&mut store, "k", b"a", 0);
     assert_eq!(delete(&mut store, "k", None), Response::Deleted { version: Version(1) });
     assert!(store.is_empty());
+}
+
+#[test]
+fn what_is_too_large_is_not_admitted_but_what_is_in_the_log_is_applied() {
+    let mut store = Store::new(Limits { key_bytes_max: 1, value_bytes_max: 1 });
+    let value = Bytes::from_static(b"vv");
+    let command = Command::Put { key: "k".to_owned(), value, version: Version(0) };
+    let problem = store.admission()(&command).unwrap_err();
+    assert_eq!(problem, "the value has 2 bytes, the limit is 1");
+    assert_eq!(store.apply(&CONTEXT, command), written(1));
 }
 
 #[test]
@@ -121,7 +131,7 @@ fn a_scan_goes_on_after_a_key_that_is_gone_and_starts_at_the_prefix_after_one_be
 
 #[test]
 fn a_page_is_bounded_in_bytes_but_holds_at_least_one_entry() {
-    let mut store = Store::new();
+    let mut store = Store::default();
     put(&mut store, "a", &vec![0; 2 * SCAN_BYTES_MAX], 0);
     put(&mut store, "b", &vec![0; SCAN_BYTES_MAX / 2], 0);
     put(&mut store, "c", &vec![0; SCAN_BYTES_MAX / 2], 0);
@@ -275,7 +285,7 @@ fn model(map: &mut BTreeMap<String, (u64, Bytes)>, command: Command) -> Response
 #[test]
 fn the_store_does_what_the_model_does_also_across_snapshots() {
     fn agrees(steps: Vec<Step>, snapshot_every: u8, limit: u8) -> bool {
-        let mut store = Store::new();
+        let mut store = Store::default();
         let mut expected = BTreeMap::new();
         for (number, step) in steps.iter().enumerate() {
             if number % (usize::from(snapshot_every) + 1) == 0 {

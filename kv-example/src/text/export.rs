@@ -6,7 +6,7 @@ use raft_rsm::ClientError;
 
 use super::{MANIFEST_KEY, Manifest, line_key, line_number};
 use crate::clerk::Clerk;
-use crate::store::{Version, Versioned};
+use crate::store::{Store, Version, Versioned};
 
 /// Keys a page: pages are bounded in bytes anyway, so this only bounds the work of a node for one answer.
 const PAGE_KEYS: u32 = 4096;
@@ -73,6 +73,24 @@ pub async fn export(clerk: &Clerk, out: &mut (dyn Write + Send)) -> Result<u64, 
     if version_now != version {
         return Err(ExportError::Changed);
     }
+    Ok(manifest.lines)
+}
+
+/// Writes the text in one replica's own state to `out`, and returns the number of its lines.
+///
+/// # Errors
+/// [`ExportError`], but never [`ExportError::Client`].
+pub fn export_replica(store: &Store, out: &mut (dyn Write + Send)) -> Result<u64, ExportError> {
+    let manifest = store.get(MANIFEST_KEY).ok_or(ExportError::NoText)?;
+    let manifest = Manifest::from_bytes(&manifest.value).ok_or(ExportError::Foreign)?;
+    if !manifest.complete {
+        return Err(ExportError::Incomplete { lines: manifest.lines });
+    }
+    let mut joiner = Joiner { manifest, line: 0, out };
+    for (key, versioned) in store.iter() {
+        joiner.take(key, versioned)?;
+    }
+    joiner.finish()?;
     Ok(manifest.lines)
 }
 

@@ -113,12 +113,8 @@ impl Import<'_> {
         let Survey { lines, final_line_feed, bytes: _ } = self.survey;
         let (before, version) = self.manifest().await?;
         let lines_max = before.map_or(0, |before| before.lines_max);
-        let incomplete = Manifest {
-            lines,
-            final_line_feed,
-            complete: false,
-            lines_max: lines_max.max(lines),
-        };
+        let incomplete =
+            Manifest { lines, final_line_feed, complete: false, lines_max: lines_max.max(lines) };
         let version = self.put_manifest(incomplete, version).await?;
         let mut imported = self.write_lines(text, lines_max).await?;
         imported.deleted = self.delete_lines(lines, lines_max).await?;

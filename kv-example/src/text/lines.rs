@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 /// No line may be longer than this many bytes: it bounds the memory of an import. The nodes have a limit of their own,
 /// `--value-bytes-max`.
-pub const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const LINE_BYTES_MAX: usize = crate::limits::VALUE_BYTES_POSSIBLE;
 
 /// Lines have numbers of ten digits.
 const LINES_MAX: u64 = 9_999_999_999;
