@@ -22,7 +22,7 @@ impl Node {
             return;
         }
         if !self.matches(previous) {
-            let hint = self.log.terms().last_at_most(previous.index, previous.term);
+            let hint = self.log.terms().last_at_most(previous.index.previous(), previous.term);
             let outcome = AppendOutcome::Rejected { previous: previous.index, hint };
             let answer = self.envelope(from, Message::AppendResponse(outcome));
             self.answers.push(answer);

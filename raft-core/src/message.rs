@@ -88,7 +88,7 @@ pub enum AppendOutcome {
     Rejected {
         /// The index of the `previous` that was refused.
         previous: LogIndex,
-        /// The last entry of the sender, at or before `previous`, whose term is at most that of
+        /// The last entry of the sender before `previous`, whose term is at most that of
         /// `previous`: every later one of the sender's conflicts, so whole terms are skipped (§5.3).
         hint: EntryId,
     },

@@ -75,6 +75,25 @@ impl TermRuns {
         true
     }
 
+    /// Adds the next entries, all of `term`, up to the one at `last`: what [`TermRuns::push`] does for
+    /// each. Returns `false`, and does nothing, when the term would decrease or there is nothing to add.
+    pub fn push_up_to(&mut self, term: Term, last: LogIndex) -> bool {
+        if last <= self.last || !self.push(term) {
+            return false;
+        }
+        self.last = last;
+        true
+    }
+
+    /// The runs, ascending: the last entry of each stretch of entries of one term.
+    pub fn runs(&self) -> impl Iterator<Item = EntryId> + '_ {
+        let ends = self.runs.iter().skip(1).map(|run| run.first.previous());
+        self.runs
+            .iter()
+            .zip(ends.chain([self.last]))
+            .map(|(run, last)| EntryId::new(run.term, last))
+    }
+
     /// Drops the entry at `first` and all after it. What is compacted stays.
     pub fn truncate(&mut self, first: LogIndex) {
         if first > self.last {
@@ -193,6 +212,24 @@ mod tests {
         let mut log = runs((4, 10), &[]);
         assert!(!log.push(Term(3)));
         assert_eq!(log.last(), log.start());
+    }
+
+    #[test]
+    fn runs_taken_out_and_added_again_are_the_same_log() {
+        for terms in [&TERMS[..], &TERMS[..1], &[]] {
+            for start in [(1, 10), (2, 10)] {
+                let log = runs(start, terms);
+                let mut again = TermRuns::new(log.start());
+                for last in log.runs() {
+                    assert!(again.push_up_to(last.term, last.index));
+                }
+                agrees(&again, &model(start, terms));
+            }
+        }
+        let mut log = runs((1, 10), &TERMS);
+        assert!(!log.push_up_to(Term(8), LogIndex(17)), "nothing to add");
+        assert!(!log.push_up_to(Term(7), LogIndex(18)), "a term that decreases");
+        agrees(&log, &model((1, 10), &TERMS));
     }
 
     #[test]

@@ -174,9 +174,10 @@ impl<M: StateMachine> Driver<M> {
             }
             self.wait().await;
         };
-        match &reason {
-            StopReason::Shutdown => tracing::info!(node = %self.node.id(), "shut down"),
-            reason => tracing::error!(node = %self.node.id(), %reason, "stopped"),
+        if reason == StopReason::Shutdown {
+            tracing::info!(node = %self.node.id(), "shut down");
+        } else {
+            tracing::error!(node = %self.node.id(), %reason, "stopped");
         }
         self.abandon();
         self.end().await;

@@ -62,13 +62,42 @@ pub(crate) fn encode_entry(entry: &Entry, out: &mut impl BufMut) {
     out.put_slice(payload);
 }
 
+/// The id and the whole length, in bytes, of the entry at the front of `input`, which may go on after it.
+///
+/// # Errors
+/// The bytes are no entry.
+pub(crate) fn peek_entry(input: &[u8]) -> Result<(EntryId, usize), DecodeEntryError> {
+    parse(input).map(|Parsed { id, kind: _, payload_len }| (id, ENTRY_HEADER_BYTES + payload_len))
+}
+
 /// Takes one entry off the front of `input`. Its payload shares the memory of `input`.
 ///
 /// # Errors
 /// The bytes are no entry; `input` is left as it was.
 pub(crate) fn decode_entry(input: &mut Bytes) -> Result<Entry, DecodeEntryError> {
+    let Parsed { id, kind, payload_len } = parse(input)?;
+    input.advance(ENTRY_HEADER_BYTES);
+    let payload = input.split_to(payload_len);
+    match kind {
+        Kind::Empty => Ok(Entry { id, payload: Payload::Empty }),
+        Kind::Command => Ok(Entry { id, payload: Payload::Command(payload) }),
+    }
+}
+
+struct Parsed {
+    id: EntryId,
+    kind: Kind,
+    payload_len: usize,
+}
+
+enum Kind {
+    Empty,
+    Command,
+}
+
+fn parse(input: &[u8]) -> Result<Parsed, DecodeEntryError> {
     let left = input.len();
-    let mut header: &[u8] = input;
+    let mut header = input;
     if left < ENTRY_HEADER_BYTES {
         return Err(DecodeEntryError::Truncated { wanted: ENTRY_HEADER_BYTES as u64, left });
     }
@@ -77,23 +106,17 @@ pub(crate) fn decode_entry(input: &mut Bytes) -> Result<Entry, DecodeEntryError>
     let kind_and_length = header.get_u64_le();
     let [kind, ..] = kind_and_length.to_le_bytes();
     let len = kind_and_length >> 8;
-    let available = left - ENTRY_HEADER_BYTES;
-    let payload_len = usize::try_from(len).ok().filter(|len| *len <= available).ok_or(
+    let payload_len = usize::try_from(len).ok().filter(|len| *len <= header.len()).ok_or(
         // No overflow: `len` has 56 bits.
         DecodeEntryError::Truncated { wanted: ENTRY_HEADER_BYTES as u64 + len, left },
     )?;
-    match kind {
-        KIND_EMPTY if len == 0 => {
-            input.advance(ENTRY_HEADER_BYTES);
-            Ok(Entry { id, payload: Payload::Empty })
-        }
-        KIND_EMPTY => Err(DecodeEntryError::UnexpectedPayload { id, len }),
-        KIND_COMMAND => {
-            input.advance(ENTRY_HEADER_BYTES);
-            Ok(Entry { id, payload: Payload::Command(input.split_to(payload_len)) })
-        }
-        _ => Err(DecodeEntryError::UnknownKind { id, kind }),
-    }
+    let kind = match kind {
+        KIND_EMPTY if len == 0 => Kind::Empty,
+        KIND_EMPTY => return Err(DecodeEntryError::UnexpectedPayload { id, len }),
+        KIND_COMMAND => Kind::Command,
+        _ => return Err(DecodeEntryError::UnknownKind { id, kind }),
+    };
+    Ok(Parsed { id, kind, payload_len })
 }
 
 #[cfg(test)]

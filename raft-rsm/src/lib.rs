@@ -7,6 +7,7 @@ mod entry_codec;
 mod error;
 mod identity;
 mod image;
+mod net;
 mod options;
 mod payload;
 mod protocol;

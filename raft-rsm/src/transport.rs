@@ -1,5 +1,7 @@
 //! How packets get from node to node, and requests from clients to nodes.
 
+pub mod memory;
+
 use std::sync::Arc;
 use std::time::Duration;
 

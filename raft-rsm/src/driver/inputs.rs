@@ -14,6 +14,10 @@ use crate::payload::{Draft, HEADER_BYTES};
 use crate::server::Responder;
 use crate::transport::{Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
 
+/// A query and who asks.
+type AskedQuery<M> =
+    (<M as StateMachine>::Query, Responder<<M as StateMachine>::Answer, QueryError>);
+
 impl<M: StateMachine> Driver<M> {
     /// The write that was out has ended. Its error is the last one: nothing is tried again, and nothing
     /// is acknowledged any more.
@@ -129,7 +133,7 @@ impl<M: StateMachine> Driver<M> {
     pub(super) fn take_requests(&mut self) {
         self.refused.requests += mem::take(&mut self.batch.refused.requests);
         let mut requests = mem::take(&mut self.batch.requests);
-        let mut queries = Vec::new();
+        let mut queries: Vec<AskedQuery<M>> = Vec::new();
         for request in requests.drain(..) {
             match request {
                 Request::Propose { draft, respond } => self.propose(draft, respond),
@@ -158,7 +162,7 @@ impl<M: StateMachine> Driver<M> {
 
     /// Queries that have arrived together share one mark in the log: whatever was committed before they were
     /// asked comes before it.
-    fn query(&mut self, queries: Vec<(M::Query, Responder<M::Answer, QueryError>)>) {
+    fn query(&mut self, queries: Vec<AskedQuery<M>>) {
         if queries.is_empty() {
             return;
         }
@@ -173,6 +177,7 @@ impl<M: StateMachine> Driver<M> {
                 Err(raft_core::ProposeError::NotLeader { leader }) => {
                     respond.answer(Err(QueryError::NotLeader { leader: *leader }));
                 }
+                // A mark is a few bytes long, so there is nothing but too much under way.
                 Err(_) => {
                     self.refused.requests += 1;
                     respond.answer(Err(QueryError::Busy));
@@ -242,6 +247,6 @@ fn propose_error(error: raft_core::ProposeError) -> ProposeError {
             max: max.saturating_sub(HEADER_BYTES),
         },
         // What a later version of the core may refuse for is definitely not done either.
-        _ => ProposeError::Busy,
+        raft_core::ProposeError::Busy | _ => ProposeError::Busy,
     }
 }

@@ -1,6 +1,6 @@
 //! What a sequence of writes adds up to, without the entries: one meaning of [`Write`] for every storage.
 
-use raft_core::{Configuration, Entry, HardState, Restored, SnapshotMeta, TermRuns, Write};
+use raft_core::{Configuration, EntryId, HardState, Restored, SnapshotMeta, TermRuns, Write};
 
 /// Hard state, start and terms of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +37,10 @@ impl LogState {
             self.compact(snapshot)?;
         }
         if let Some(first) = entries.first() {
-            self.truncate(first)?;
+            self.truncate(first.id)?;
         }
         for entry in entries {
-            self.append(entry)?;
+            self.append(entry.id)?;
         }
         if let Some(hard_state) = hard_state {
             self.set_hard_state(*hard_state)?;
@@ -70,22 +70,22 @@ impl LogState {
     }
 
     /// Makes room for `first`: drops the entry at its index, and all after it.
-    pub(super) fn truncate(&mut self, first: &Entry) -> Result<(), String> {
-        if first.id.index <= self.start.last.index {
+    pub(super) fn truncate(&mut self, first: EntryId) -> Result<(), String> {
+        if first.index <= self.start.last.index {
             return Err(format!(
                 "it replaces entry {}, but everything up to {} is compacted",
-                first.id, self.start.last,
+                first, self.start.last,
             ));
         }
-        self.terms.truncate(first.id.index);
+        self.terms.truncate(first.index);
         Ok(())
     }
 
     /// Adds the next entry.
-    pub(super) fn append(&mut self, entry: &Entry) -> Result<(), String> {
+    pub(super) fn append(&mut self, entry: EntryId) -> Result<(), String> {
         let last = self.terms.last();
-        if entry.id.index != last.index.next() || !self.terms.push(entry.id.term) {
-            return Err(format!("it puts entry {} after entry {last}", entry.id));
+        if entry.index != last.index.next() || !self.terms.push(entry.term) {
+            return Err(format!("it puts entry {} after entry {last}", entry));
         }
         Ok(())
     }

@@ -1,0 +1,161 @@
+use quickcheck::{Arbitrary, Gen, quickcheck};
+use raft_core::{Entry, Payload};
+
+use super::*;
+
+/// A packet of any kind, with any content.
+#[derive(Clone, Debug)]
+pub(crate) struct AnyPacket(pub(crate) Packet);
+
+impl Arbitrary for AnyPacket {
+    fn arbitrary(g: &mut Gen) -> AnyPacket {
+        let (from, to) = (NodeId(u64::arbitrary(g)), NodeId(u64::arbitrary(g)));
+        let transfer = u64::arbitrary(g);
+        AnyPacket(match u8::arbitrary(g) % 8 {
+            0 => Packet::SnapshotChunk(SnapshotChunk {
+                from,
+                to,
+                transfer,
+                meta: SnapshotMeta {
+                    last: entry_id(g),
+                    configuration: Configuration::joint(nodes(g), nodes(g), nodes(g)),
+                },
+                image_bytes: u64::arbitrary(g),
+                offset: u64::arbitrary(g),
+                data: Vec::<u8>::arbitrary(g).into(),
+            }),
+            1 => Packet::SnapshotResponse(SnapshotResponse {
+                from,
+                to,
+                transfer,
+                status: match u8::arbitrary(g) % 3 {
+                    0 => SnapshotStatus::Continue { offset: u64::arbitrary(g) },
+                    1 => SnapshotStatus::Done,
+                    _ => SnapshotStatus::Refused,
+                },
+            }),
+            _ => Packet::Raft(Envelope {
+                from,
+                to,
+                term: Term(u64::arbitrary(g)),
+                message: message(g),
+            }),
+        })
+    }
+}
+
+fn entry_id(g: &mut Gen) -> EntryId {
+    EntryId::new(Term(u64::arbitrary(g)), LogIndex(u64::arbitrary(g)))
+}
+
+fn nodes(g: &mut Gen) -> Vec<NodeId> {
+    Vec::<u64>::arbitrary(g).into_iter().map(NodeId).collect()
+}
+
+fn entry(g: &mut Gen) -> Entry {
+    let payload = match bool::arbitrary(g) {
+        true => Payload::Empty,
+        false => Payload::Command(Vec::<u8>::arbitrary(g).into()),
+    };
+    Entry { id: entry_id(g), payload }
+}
+
+fn message(g: &mut Gen) -> Message {
+    let index = LogIndex(u64::arbitrary(g));
+    match u8::arbitrary(g) % 9 {
+        0 => Message::PreVote { campaign: Term(u64::arbitrary(g)), last: entry_id(g) },
+        1 => Message::PreVoteResponse {
+            campaign: Term(u64::arbitrary(g)),
+            granted: bool::arbitrary(g),
+        },
+        2 => Message::RequestVote { last: entry_id(g) },
+        3 => Message::VoteResponse { granted: bool::arbitrary(g) },
+        4 => Message::AppendEntries {
+            previous: entry_id(g),
+            entries: (0..u8::arbitrary(g) % 8).map(|_| entry(g)).collect(),
+            commit: index,
+        },
+        5 => Message::AppendResponse(AppendOutcome::Accepted { matched: index }),
+        6 => {
+            Message::AppendResponse(AppendOutcome::Rejected { previous: index, hint: entry_id(g) })
+        }
+        7 => Message::Heartbeat { commit: index, round: Option::arbitrary(g) },
+        _ => Message::HeartbeatResponse { round: u64::arbitrary(g), received: index },
+    }
+}
+
+fn encoded(packet: &Packet) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    if let Some(payload) = encode_packet(packet, &mut out) {
+        out.extend_from_slice(payload);
+    }
+    out.to_vec()
+}
+
+quickcheck! {
+    fn what_was_encoded_is_decoded(packet: AnyPacket) -> bool {
+        decode_packet(encoded(&packet.0).into()) == Ok(packet.0)
+    }
+
+    fn random_bytes_are_a_packet_or_an_error(bytes: Vec<u8>) -> bool {
+        let Ok(packet) = decode_packet(bytes.clone().into()) else { return true };
+        decode_packet(encoded(&packet).into()) == Ok(packet)
+    }
+
+    fn a_packet_with_bytes_changed_is_a_packet_or_an_error(
+        packet: AnyPacket,
+        changes: Vec<(usize, u8)>
+    ) -> bool {
+        let mut bytes = encoded(&packet.0);
+        for (at, byte) in changes {
+            let at = at % bytes.len();
+            bytes[at] = byte;
+        }
+        let Ok(packet) = decode_packet(bytes.into()) else { return true };
+        decode_packet(encoded(&packet).into()) == Ok(packet)
+    }
+
+    fn a_packet_that_ends_too_early_is_an_error_except_in_its_payload(packet: AnyPacket) -> bool {
+        let bytes = encoded(&packet.0);
+        let payload = match &packet.0 {
+            Packet::SnapshotChunk(chunk) => chunk.data.len(),
+            Packet::Raft(_) | Packet::SnapshotResponse(_) => 0,
+        };
+        (0..bytes.len() - payload).all(|len| decode_packet(bytes[..len].to_vec().into()).is_err())
+    }
+
+    fn bytes_after_a_packet_are_an_error_except_after_a_payload(packet: AnyPacket) -> bool {
+        let mut bytes = encoded(&packet.0);
+        bytes.push(0);
+        matches!(packet.0, Packet::SnapshotChunk(_)) || decode_packet(bytes.into()).is_err()
+    }
+}
+
+#[test]
+fn a_count_that_the_packet_cannot_hold_is_an_error() {
+    let message = Message::AppendEntries {
+        previous: EntryId::ZERO,
+        entries: Vec::new(),
+        commit: LogIndex::ZERO,
+    };
+    let envelope = Envelope { from: NodeId(1), to: NodeId(2), term: Term(1), message };
+    let mut bytes = encoded(&Packet::Raft(envelope));
+    let count_at = bytes.len() - 4;
+    bytes[count_at..].fill(0xff);
+    assert_eq!(decode_packet(bytes.into()), Err(DecodePacketError::Count(u32::MAX)));
+}
+
+#[test]
+fn the_payloads_of_entries_are_not_copied() {
+    let entries = vec![Entry::command(EntryId::ZERO, vec![7; 100])];
+    let message = Message::AppendEntries { previous: EntryId::ZERO, entries, commit: LogIndex(0) };
+    let envelope = Envelope { from: NodeId(1), to: NodeId(2), term: Term(1), message };
+    let bytes = Bytes::from(encoded(&Packet::Raft(envelope)));
+    let decoded = decode_packet(bytes.clone()).unwrap();
+    let Packet::Raft(Envelope { message: Message::AppendEntries { entries, .. }, .. }) = decoded
+    else {
+        panic!("{decoded:?}")
+    };
+    let Payload::Command(command) = &entries[0].payload else { panic!("{entries:?}") };
+    assert!(bytes.as_ptr_range().contains(&command.as_ptr()));
+}

@@ -1,0 +1,363 @@
+//! Clusters of real replicas in this process, for the tests of driver and client.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::executor::block_on;
+use raft_rsm::raft_core::{Configuration, Entry, LogIndex, NodeId, Restored, SnapshotMeta, Write};
+use raft_rsm::storage::{MemoryStorage, SnapshotReader, SnapshotWriter, StorageError};
+use raft_rsm::transport::memory::{Faults, MemoryNetwork, MemoryOptions};
+use raft_rsm::{
+    Client, ClientOptions, Context, Options, Raft, Runtime, SnapshotView, StateMachine, Status,
+    Storage,
+};
+use serde::{Deserialize, Serialize};
+
+/// Nothing here depends on this time: it ends a test that would hang.
+const HANG_GUARD: Duration = Duration::from_secs(60);
+
+/// Makes two tests of each function: one a runtime.
+macro_rules! on_both_runtimes {
+    ($($(#[$attribute:meta])* $name:ident)*) => {
+        mod on_threads {
+            $(#[test] $(#[$attribute])* fn $name() {
+                super::$name(std::sync::Arc::new(raft_rsm::runtime::ThreadRuntime::new()));
+            })*
+        }
+        #[cfg(feature = "tokio")]
+        mod on_tokio {
+            $(#[test] $(#[$attribute])* fn $name() {
+                let tokio = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(2)
+                    .enable_all()
+                    .build()
+                    .expect("a tokio runtime");
+                let handle = tokio.handle().clone();
+                super::$name(std::sync::Arc::new(raft_rsm::runtime::TokioRuntime::new(handle)));
+                tokio.shutdown_background();
+            })*
+        }
+    };
+}
+pub(crate) use on_both_runtimes;
+
+/// A counter, with padding to make a log grow.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counter {
+    value: u64,
+    padding: Vec<u8>,
+    pub(crate) probe: Arc<Probe>,
+}
+
+/// What a test sees of a machine, and does to it.
+#[derive(Debug, Default)]
+pub(crate) struct Probe {
+    pub(crate) seen: Mutex<Seen>,
+    gate: (Mutex<bool>, Condvar),
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) value: u64,
+    pub(crate) decs: u64,
+    pub(crate) restores: u64,
+    pub(crate) contexts: Vec<(LogIndex, Duration)>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Command {
+    Inc,
+    Dec,
+    /// Replaces the padding, which is a part of the state.
+    Pad(Vec<u8>),
+    /// Panics in the machine.
+    Panic,
+}
+
+impl Probe {
+    /// Holds every command back until [`Probe::release`].
+    pub(crate) fn hold(&self) {
+        *self.gate.0.lock().unwrap() = true;
+    }
+
+    pub(crate) fn release(&self) {
+        *self.gate.0.lock().unwrap() = false;
+        self.gate.1.notify_all();
+    }
+
+    fn pass(&self) {
+        let held = self.gate.0.lock().unwrap();
+        drop(self.gate.1.wait_while(held, |held| *held).unwrap());
+    }
+}
+
+impl StateMachine for Counter {
+    type Command = Command;
+    type Response = u64;
+    type Query = ();
+    type Answer = u64;
+
+    fn apply(&mut self, context: &Context, command: Command) -> u64 {
+        self.probe.pass();
+        let mut seen = self.probe.seen.lock().unwrap();
+        seen.contexts.push((context.index, context.time));
+        match command {
+            Command::Inc => self.value += 1,
+            Command::Dec => {
+                seen.decs += 1;
+                self.value -= 1;
+            }
+            Command::Pad(padding) => self.padding = padding,
+            Command::Panic => {
+                drop(seen);
+                panic!("the machine was told to");
+            }
+        }
+        seen.value = self.value;
+        self.value
+    }
+
+    fn query(&self, (): ()) -> u64 {
+        self.value
+    }
+
+    fn snapshot(&self) -> Box<dyn SnapshotView> {
+        Box::new(Image(self.value, self.padding.clone()))
+    }
+
+    fn restore(&mut self, image: &mut dyn io::Read) -> io::Result<()> {
+        let mut value = [0; 8];
+        image.read_exact(&mut value)?;
+        self.value = u64::from_le_bytes(value);
+        self.padding.clear();
+        image.read_to_end(&mut self.padding)?;
+        let mut seen = self.probe.seen.lock().unwrap();
+        seen.value = self.value;
+        seen.restores += 1;
+        Ok(())
+    }
+}
+
+struct Image(u64, Vec<u8>);
+
+impl SnapshotView for Image {
+    fn write_to(&self, image: &mut dyn io::Write) -> io::Result<()> {
+        image.write_all(&self.0.to_le_bytes())?;
+        image.write_all(&self.1)
+    }
+}
+
+/// Storage whose writes fail when they are told to, or take as long as they are told to.
+pub(crate) struct Flaky {
+    inner: MemoryStorage,
+    pub(crate) fails: AtomicBool,
+}
+
+#[async_trait]
+impl Storage for Flaky {
+    async fn load(&self) -> Result<Restored, StorageError> {
+        self.inner.load().await
+    }
+
+    async fn write(&self, write: Write) -> Result<(), StorageError> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(StorageError::Io {
+                action: "sync",
+                path: "wal/7".into(),
+                source: io::Error::other("the disk is gone"),
+            });
+        }
+        self.inner.write(write).await
+    }
+
+    async fn read(
+        &self,
+        first: LogIndex,
+        last: LogIndex,
+        bytes_max: usize,
+    ) -> Result<Option<Vec<Entry>>, StorageError> {
+        self.inner.read(first, last, bytes_max).await
+    }
+
+    fn log_bytes(&self) -> u64 {
+        self.inner.log_bytes()
+    }
+
+    fn create_snapshot(&self, meta: SnapshotMeta) -> Result<Box<dyn SnapshotWriter>, StorageError> {
+        self.inner.create_snapshot(meta)
+    }
+
+    fn open_snapshot(&self) -> Result<Option<Box<dyn SnapshotReader>>, StorageError> {
+        self.inner.open_snapshot()
+    }
+}
+
+/// One replica, running or crashed.
+pub(crate) struct Replica {
+    pub(crate) raft: Raft<Counter>,
+    pub(crate) storage: Arc<Flaky>,
+    pub(crate) probe: Arc<Probe>,
+}
+
+/// A cluster of replicas on a network in memory.
+pub(crate) struct Cluster {
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) network: MemoryNetwork,
+    pub(crate) replicas: BTreeMap<NodeId, Replica>,
+    change: fn(&mut Options),
+}
+
+impl Cluster {
+    /// A cluster of `count` voters.
+    pub(crate) fn new(count: u64, runtime: Arc<dyn Runtime>) -> Cluster {
+        Cluster::with(count, runtime, |_| ())
+    }
+
+    /// A cluster whose options are changed.
+    pub(crate) fn with(count: u64, runtime: Arc<dyn Runtime>, change: fn(&mut Options)) -> Cluster {
+        let options = MemoryOptions { seed: 7, ..MemoryOptions::default() };
+        let network = MemoryNetwork::new(Arc::clone(&runtime), options);
+        let mut cluster = Cluster { runtime, network, replicas: BTreeMap::new(), change };
+        let ids = (1..=count).map(NodeId);
+        let configuration = Configuration::new(ids.clone(), []);
+        for id in ids {
+            cluster.start(id, MemoryStorage::new(configuration.clone()));
+        }
+        cluster
+    }
+
+    fn start(&mut self, id: NodeId, storage: MemoryStorage) {
+        let mut options = Options::new(id);
+        options.core.election_timeout = Duration::from_millis(300);
+        options.core.heartbeat_interval = Duration::from_millis(50);
+        (self.change)(&mut options);
+        let storage = Arc::new(Flaky { inner: storage, fails: AtomicBool::new(false) });
+        let probe = Arc::new(Probe::default());
+        let machine = Counter { probe: Arc::clone(&probe), ..Counter::default() };
+        let transport = self.network.transport(id);
+        let started = Raft::start(
+            options,
+            machine,
+            Arc::clone(&storage) as _,
+            transport,
+            Arc::clone(&self.runtime),
+        );
+        let raft = self.block_on(started).expect("the replica starts");
+        self.replicas.insert(id, Replica { raft, storage, probe });
+    }
+
+    /// Crashes a replica: what it has not written is lost.
+    pub(crate) fn crash(&mut self, id: NodeId) -> MemoryStorage {
+        let replica = self.replicas.remove(&id).expect("it runs");
+        let storage = replica.storage.inner.reopen();
+        replica.probe.release();
+        self.block_on(replica.raft.shutdown());
+        storage
+    }
+
+    pub(crate) fn restart(&mut self, id: NodeId, storage: MemoryStorage) {
+        self.start(id, storage);
+    }
+
+    pub(crate) fn crash_and_restart_all(&mut self) {
+        let ids: Vec<NodeId> = self.replicas.keys().copied().collect();
+        let disks: Vec<_> = ids.iter().map(|id| (*id, self.crash(*id))).collect();
+        for (id, disk) in disks {
+            self.restart(id, disk);
+        }
+    }
+
+    pub(crate) fn raft(&self, id: NodeId) -> &Raft<Counter> {
+        &self.replicas[&id].raft
+    }
+
+    pub(crate) fn status(&self, id: NodeId) -> Status {
+        self.raft(id).status()
+    }
+
+    pub(crate) fn seen(&self, id: NodeId) -> Seen {
+        self.replicas[&id].probe.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) fn client(&self) -> Client<Counter> {
+        let mut options = ClientOptions::default();
+        options.deadline = HANG_GUARD;
+        Client::new(self.network.connector(), Arc::clone(&self.runtime), options)
+    }
+
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        self.network.set_faults(faults);
+    }
+
+    /// Who leads among `ids`, all of which agree upon it.
+    pub(crate) fn leader_of(&self, ids: &[NodeId]) -> NodeId {
+        let mut leader = None;
+        self.eventually("a leader", || {
+            let statuses: Vec<Status> = ids.iter().map(|id| self.status(*id)).collect();
+            let first = &statuses[0];
+            let agreed = statuses.iter().all(|s| (s.term, s.leader) == (first.term, first.leader));
+            leader = first.leader.filter(|leader| agreed && ids.contains(leader));
+            leader.is_some()
+        });
+        leader.expect("just seen")
+    }
+
+    pub(crate) fn leader(&self) -> NodeId {
+        let ids: Vec<NodeId> = self.replicas.keys().copied().collect();
+        self.leader_of(&ids)
+    }
+
+    pub(crate) fn others(&self, id: NodeId) -> Vec<NodeId> {
+        self.replicas.keys().copied().filter(|other| *other != id).collect()
+    }
+
+    /// Every running replica shows this value.
+    pub(crate) fn all_show(&self, value: u64) {
+        for id in self.replicas.keys() {
+            self.eventually("the value", || self.seen(*id).value == value);
+        }
+    }
+
+    /// Waits until `done`; the time only ends a test that would hang.
+    pub(crate) fn eventually(&self, what: &str, mut done: impl FnMut() -> bool) {
+        let began = self.runtime.now();
+        while !done() {
+            let statuses: Vec<Status> = self.replicas.values().map(|r| r.raft.status()).collect();
+            let late = self.runtime.now().saturating_sub(began) > HANG_GUARD;
+            assert!(!late, "no {what} in time: {statuses:#?}");
+            block_on(self.runtime.sleep(Duration::from_millis(5)));
+        }
+    }
+
+    /// Waits for `future`; the time only ends a test that would hang.
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        let guard = self.runtime.sleep(HANG_GUARD);
+        let future = std::pin::pin!(future);
+        match block_on(futures::future::select(future, guard)) {
+            futures::future::Either::Left((value, _)) => value,
+            futures::future::Either::Right(_) => panic!("no answer in time"),
+        }
+    }
+
+    pub(crate) fn pause(&self, duration: Duration) {
+        block_on(self.runtime.sleep(duration));
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for replica in self.replicas.values() {
+            replica.probe.release();
+        }
+        if !std::thread::panicking() {
+            for replica in self.replicas.values() {
+                self.block_on(replica.raft.shutdown());
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Crashes, partitions, failing disks, slow machines: who waits is answered, and rightly.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::future::join_all;
+use raft_rsm::{ProposeError, Raft, Runtime, StopReason, Uncertain};
+
+use crate::cluster::{Cluster, Command, Counter, on_both_runtimes};
+
+on_both_runtimes! {
+    rsm_leader_failure_the_others_go_on_and_all_agree_after_healing
+    rsm_leader_partition_commands_in_the_minority_never_succeed_and_all_are_answered
+    rsm_restart_replay_a_restarted_cluster_goes_on_where_it_was
+    rsm_shutdown_every_pending_caller_is_answered
+    a_caller_waits_no_longer_than_the_request_timeout
+    a_caller_whose_command_is_being_applied_waits_no_longer_either
+    a_slow_machine_delays_neither_commitment_nor_heartbeats
+    a_failing_disk_stops_the_replica_and_answers_its_callers
+    a_machine_that_panics_stops_the_replica_and_answers_its_callers
+    a_stopped_replica_refuses_and_its_reason_stays
+    a_restarted_replica_keeps_what_was_acknowledged_before_a_crash
+}
+
+type On = Arc<dyn Runtime>;
+
+/// Proposes from a task of its own; the answer comes through the channel.
+fn propose_in_background(
+    cluster: &Cluster,
+    raft: &Raft<Counter>,
+    command: Command,
+) -> futures::channel::oneshot::Receiver<Result<u64, ProposeError>> {
+    let (sender, receiver) = futures::channel::oneshot::channel();
+    let raft = raft.clone();
+    let task = async move {
+        let _ = sender.send(raft.propose(command).await);
+    };
+    cluster.runtime.spawn("caller", Box::pin(task));
+    receiver
+}
+
+fn rsm_leader_failure_the_others_go_on_and_all_agree_after_healing(runtime: On) {
+    let cluster = Cluster::new(3, runtime);
+    let old = cluster.leader();
+    assert_eq!(cluster.block_on(cluster.raft(old).propose(Command::Inc)), Ok(1));
+    cluster.network.isolate(old);
+    let new = cluster.leader_of(&cluster.others(old));
+    assert_ne!(new, old);
+    assert_eq!(cluster.block_on(cluster.raft(new).propose(Command::Inc)), Ok(2));
+    cluster.network.heal();
+    cluster.all_show(2);
+}
+
+fn rsm_leader_partition_commands_in_the_minority_never_succeed_and_all_are_answered(runtime: On) {
+    let cluster = Cluster::new(3, runtime);
+    let old = cluster.leader();
+    assert_eq!(cluster.block_on(cluster.raft(old).propose(Command::Inc)), Ok(1));
+    cluster.network.isolate(old);
+    let callers: Vec<_> = (0..100)
+        .map(|_| propose_in_background(&cluster, cluster.raft(old), Command::Dec))
+        .collect();
+    let new = cluster.leader_of(&cluster.others(old));
+    assert_eq!(cluster.block_on(cluster.raft(new).propose(Command::Inc)), Ok(2));
+    cluster.network.heal();
+    let mut superseded = 0;
+    for answer in cluster.block_on(join_all(callers)) {
+        let error = answer.expect("answered").expect_err("a Dec took effect");
+        match error {
+            ProposeError::Superseded => superseded += 1,
+            ProposeError::NotLeader { .. } => {}
+            other => panic!("the new leader's entries decide, but: {other}"),
+        }
+    }
+    assert!(superseded > 0, "the old leader had taken up some of them");
+    cluster.all_show(2);
+    assert!(cluster.replicas.keys().all(|id| cluster.seen(*id).decs == 0));
+}
+
+fn rsm_restart_replay_a_restarted_cluster_goes_on_where_it_was(runtime: On) {
+    let mut cluster = Cluster::new(3, runtime);
+    let client = cluster.client();
+    for n in 1..=100 {
+        assert_eq!(cluster.block_on(client.propose(&Command::Inc)), Ok(n));
+    }
+    cluster.crash_and_restart_all();
+    assert_eq!(cluster.block_on(client.propose(&Command::Inc)), Ok(101));
+    cluster.all_show(101);
+}
+
+fn rsm_shutdown_every_pending_caller_is_answered(runtime: On) {
+    let cluster = Cluster::new(3, runtime);
+    let leader = cluster.leader();
+    cluster.network.isolate(leader);
+    let callers: Vec<_> = (0..100)
+        .map(|_| propose_in_background(&cluster, cluster.raft(leader), Command::Inc))
+        .collect();
+    for replica in cluster.replicas.values() {
+        cluster.block_on(replica.raft.shutdown());
+    }
+    for answer in cluster.block_on(join_all(callers)) {
+        let error = answer.expect("answered").expect_err("nothing can be committed");
+        assert!(
+            matches!(
+                error,
+                ProposeError::Maybe(Uncertain::Stopped)
+                    | ProposeError::Stopped
+                    | ProposeError::NotLeader { .. }
+            ),
+            "{error}"
+        );
+    }
+}
+
+fn a_caller_waits_no_longer_than_the_request_timeout(runtime: On) {
+    let cluster = Cluster::with(2, runtime, |options| {
+        options.request_timeout = Duration::from_millis(100);
+        // The leader stays, so that nothing but the time ends the wait.
+        options.core.check_quorum = false;
+        options.core.election_timeout = Duration::from_secs(2);
+    });
+    let leader = cluster.leader();
+    cluster.network.isolate(leader);
+    let error = cluster.block_on(cluster.raft(leader).propose(Command::Inc)).unwrap_err();
+    assert_eq!(error, ProposeError::Maybe(Uncertain::TimedOut));
+    assert!(error.may_take_effect());
+    // And it did take effect.
+    cluster.network.heal();
+    cluster.all_show(1);
+}
+
+fn a_caller_whose_command_is_being_applied_waits_no_longer_either(runtime: On) {
+    let cluster =
+        Cluster::with(1, runtime, |options| options.request_timeout = Duration::from_millis(100));
+    let leader = cluster.leader();
+    cluster.replicas[&leader].probe.hold();
+    let error = cluster.block_on(cluster.raft(leader).propose(Command::Inc)).unwrap_err();
+    assert_eq!(error, ProposeError::Maybe(Uncertain::TimedOut));
+    cluster.replicas[&leader].probe.release();
+    cluster.all_show(1);
+}
+
+fn a_slow_machine_delays_neither_commitment_nor_heartbeats(runtime: On) {
+    let cluster = Cluster::new(3, runtime);
+    let leader = cluster.leader();
+    let term = cluster.status(leader).term;
+    for replica in cluster.replicas.values() {
+        replica.probe.hold();
+    }
+    let first = propose_in_background(&cluster, cluster.raft(leader), Command::Inc);
+    let before = cluster.network.counters(leader).packets_out;
+    for _ in 0..5 {
+        let commit = cluster.status(leader).commit;
+        drop(propose_in_background(&cluster, cluster.raft(leader), Command::Inc));
+        cluster.eventually("commitment", || cluster.status(leader).commit > commit);
+    }
+    // Heartbeats go on, long after the last command has gone out.
+    cluster.eventually("heartbeats", || cluster.network.counters(leader).packets_out > before + 40);
+    assert_eq!(cluster.seen(leader).value, 0);
+    assert_eq!(cluster.status(leader).term, term);
+    for replica in cluster.replicas.values() {
+        replica.probe.release();
+    }
+    assert_eq!(cluster.block_on(first), Ok(Ok(1)));
+    cluster.all_show(6);
+}
+
+fn a_failing_disk_stops_the_replica_and_answers_its_callers(runtime: On) {
+    let cluster = Cluster::new(3, runtime);
+    let old = cluster.leader();
+    assert_eq!(cluster.block_on(cluster.raft(old).propose(Command::Inc)), Ok(1));
+    cluster.replicas[&old].storage.fails.store(true, Ordering::SeqCst);
+    let error = cluster.block_on(cluster.raft(old).propose(Command::Inc)).unwrap_err();
+    assert_eq!(error, ProposeError::Maybe(Uncertain::Stopped));
+    let reason = cluster.block_on(cluster.raft(old).stopped());
+    assert_eq!(
+        reason.to_string(),
+        "storage failed: cannot sync wal/7: the disk is gone",
+        "{reason:?}"
+    );
+    let status = cluster.status(old);
+    assert!(!status.running && status.leader.is_none());
+    // The others go on without it.
+    let new = cluster.leader_of(&cluster.others(old));
+    cluster.block_on(cluster.raft(new).propose(Command::Inc)).expect("applied");
+}
+
+fn a_machine_that_panics_stops_the_replica_and_answers_its_callers(runtime: On) {
+    let cluster = Cluster::new(1, runtime);
+    let leader = cluster.leader();
+    let error = cluster.block_on(cluster.raft(leader).propose(Command::Panic)).unwrap_err();
+    assert_eq!(error, ProposeError::Maybe(Uncertain::Stopped));
+    let reason = cluster.block_on(cluster.raft(leader).stopped());
+    assert!(matches!(reason, StopReason::Machine { .. }), "{reason:?}");
+}
+
+fn a_stopped_replica_refuses_and_its_reason_stays(runtime: On) {
+    let cluster = Cluster::new(1, runtime);
+    let raft = cluster.raft(cluster.leader());
+    cluster.block_on(raft.shutdown());
+    cluster.block_on(raft.shutdown());
+    assert_eq!(cluster.block_on(raft.stopped()), StopReason::Shutdown);
+    let error = cluster.block_on(raft.propose(Command::Inc)).unwrap_err();
+    assert_eq!(error, ProposeError::Stopped);
+    assert!(!error.may_take_effect());
+    assert!(cluster.block_on(raft.query(())).is_err());
+    assert!(cluster.block_on(raft.snapshot()).is_err());
+}
+
+fn a_restarted_replica_keeps_what_was_acknowledged_before_a_crash(runtime: On) {
+    let mut cluster = Cluster::new(3, runtime);
+    let client = cluster.client();
+    let mut value = 0;
+    for round in 0..6 {
+        for _ in 0..10 {
+            value = cluster.block_on(client.propose(&Command::Inc)).expect("applied");
+        }
+        let leader = cluster.leader();
+        let victim = if round % 3 == 0 { leader } else { cluster.others(leader)[0] };
+        let disk = cluster.crash(victim);
+        value += 1;
+        let answered =
+            cluster.block_on(client.propose_until_answered(&Command::Inc)).expect("applied");
+        assert!(answered.response >= value, "{answered:?} after {value}");
+        value = answered.response;
+        cluster.restart(victim, disk);
+        cluster.all_show(value);
+    }
+}
