@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft_rsm::runtime::TokioRuntime;
-use raft_rsm::transport::TokioConnector;
+use raft_rsm::transport::{TcpLimits, TokioConnector};
 use raft_rsm::{Client, ClientOptions, Cluster};
 
 use crate::failure::Failure;
@@ -17,8 +17,10 @@ use crate::store::Store;
 pub fn connect(cluster: &Cluster, options: ClientOptions) -> Result<Client<Store>, Failure> {
     let runtime = TokioRuntime::current().map_err(Failure::environment)?;
     let runtime = Arc::new(runtime);
-    let connector = TokioConnector::new(cluster.clone());
-    Ok(Client::new(Arc::new(connector), runtime, options))
+    // The addresses say which cluster is meant: a client need not know all of its members.
+    let nodes = cluster.clone();
+    let connector = TokioConnector::new(nodes, None, TcpLimits::default(), Arc::clone(&runtime));
+    Ok(Client::new(connector, runtime, options))
 }
 
 /// The options of a client whose operations end after `deadline`.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use raft_rsm::raft_core::NodeId;
 use raft_rsm::runtime::TokioRuntime;
-use raft_rsm::storage::{FileStorage, FileStorageOptions, StdFileSystem};
+use raft_rsm::storage::fs::StdFileSystem;
+use raft_rsm::storage::{FileStorage, FileStorageOptions};
 use raft_rsm::transport::{TcpOptions, TokioTransport};
 use raft_rsm::{Cluster, Raft, Runtime, StateMachine, StopReason};
 use tracing_subscriber::EnvFilter;
@@ -80,17 +81,15 @@ pub async fn run(options: Options) -> Result<(), Failure> {
             raft.stopped().await
         }
     };
-    match reason {
-        StopReason::Shutdown => {
-            tracing::info!("stopped");
-            Ok(())
-        }
-        reason => Err(Failure::environment(format!(
-            "node {} with data directory {} has stopped: {reason}",
-            options.id,
-            options.data.display()
-        ))),
+    if reason == StopReason::Shutdown {
+        tracing::info!("stopped");
+        return Ok(());
     }
+    Err(Failure::environment(format!(
+        "node {} with data directory {} has stopped: {reason}",
+        options.id,
+        options.data.display()
+    )))
 }
 
 /// Opens the disk and the port of a node and starts it, on the tokio runtime of the caller. It serves clients when
@@ -108,19 +107,19 @@ pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raf
             "node {id} is not in the cluster {cluster}, which has the nodes {members}"
         )));
     }
-    let runtime: Arc<dyn Runtime> =
-        Arc::new(TokioRuntime::current().map_err(Failure::environment)?);
-    let storage = open(options, *init, Arc::clone(&runtime)).await?;
+    let runtime = Arc::new(TokioRuntime::current().map_err(Failure::environment)?);
+    let storage = open(options, *init, Arc::clone(&runtime) as _).await?;
     let tcp = TcpOptions::of_cluster(storage.identity(), cluster.clone())
         .ok_or_else(|| Failure::environment(format!("node {id} has no address")))?;
-    let transport = TokioTransport::bind(tcp).await.map_err(Failure::environment)?;
+    let transport =
+        TokioTransport::bind(tcp, Arc::clone(&runtime)).map_err(Failure::environment)?;
 
     let mut raft_options = raft_rsm::Options::new(*id);
     raft_options.snapshot_log_bytes = *snapshot_log_bytes;
     // A second line, for commands of whatever kind; the limits themselves are the machine's to check.
     raft_options.core.limits.command_bytes_max =
         limits.key_bytes_max + limits.value_bytes_max + COMMAND_OVERHEAD_BYTES;
-    Raft::start(raft_options, machine, Arc::new(storage), Arc::new(transport), runtime)
+    Raft::start(raft_options, machine, Arc::new(storage), transport, runtime)
         .await
         .map_err(|error| Failure::environment(format!("{}: {error}", data.display())))
 }

@@ -215,8 +215,8 @@ fn client_failure(key: &str, error: ClientError) -> Failure {
 
 fn client_failure_at(place: &str, error: ClientError) -> Failure {
     let message = format!("{place}: {error}");
-    match error {
-        ClientError::NotAdmitted { .. } | ClientError::TooLarge { .. } => Failure::refused(message),
-        _ => Failure::environment(message),
+    if matches!(error, ClientError::NotAdmitted { .. } | ClientError::TooLarge { .. }) {
+        return Failure::refused(message);
     }
+    Failure::environment(message)
 }

@@ -33,8 +33,8 @@ pub(super) struct DemoCluster {
 struct DemoNode {
     raft: Raft<Observed>,
     store: Arc<Mutex<Store>>,
-    /// Dropped last. `None` once it was taken down.
-    runtime: Ground,
+    /// What the node stands on: it ends when this is dropped.
+    _ground: Ground,
 }
 
 /// A tokio runtime that ends, when it is dropped, without waiting for anything.
@@ -86,16 +86,10 @@ impl DemoCluster {
             .enable_all()
             .build()
             .map_err(|error| Failure::environment(format!("cannot start threads: {error}")))?;
-        let runtime = Ground(Some(runtime));
-        let starting = runtime
-            .0
-            .as_ref()
-            .map(|runtime| runtime.spawn(async move { node::start(&options, machine).await }));
-        let raft = match starting {
-            Some(starting) => starting.await.map_err(Failure::environment)??,
-            None => return Err(Failure::environment("the node's runtime is gone")),
-        };
-        self.nodes.insert(id, DemoNode { raft, store, runtime });
+        let starting = runtime.spawn(async move { node::start(&options, machine).await });
+        let ground = Ground(Some(runtime));
+        let raft = starting.await.map_err(Failure::environment)??;
+        self.nodes.insert(id, DemoNode { raft, store, _ground: ground });
         Ok(())
     }
 
