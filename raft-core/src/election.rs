@@ -43,9 +43,10 @@ impl Node {
     }
 
     /// Waits anew for a leader, for once to twice the election timeout (§5.2). Who is the only voter has nobody
-    /// to wait for.
+    /// to wait for, but for its own disk once it has begun to campaign: else each tick would begin anew.
     pub(crate) fn reset_election_timer(&mut self) {
-        let timeout = match self.configuration.is_sole_voter(self.options.id) {
+        let is_follower = matches!(self.role, RoleState::Follower);
+        let timeout = match is_follower && self.configuration.is_sole_voter(self.options.id) {
             true => Duration::ZERO,
             false => self.random.timeout(self.options.election_timeout),
         };
