@@ -1,14 +1,20 @@
 //! What a node must not forget: log, hard state, snapshots.
 
+mod data_dir;
+mod file;
+pub mod fs;
 mod log_state;
 mod memory;
+mod snapshots;
+mod wal;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use raft_core::{Entry, LogIndex, Restored, SnapshotMeta, Write};
 
+pub use file::{FileStorage, FileStorageOptions};
 pub use memory::MemoryStorage;
 
 /// Log, hard state and snapshots of one node. Each sentence of its contract is a test in
@@ -22,7 +28,9 @@ pub trait Storage: Send + Sync + 'static {
     async fn load(&self) -> Result<Restored, StorageError>;
 
     /// Carries out one change, all of it or nothing, and returns when it is durable. It is called with
-    /// one write at a time.
+    /// one write at a time. A write that does not follow from what is stored, such as one that leaves
+    /// a gap, is an error ([`StorageError::Inconsistent`]). After an error every later write is refused
+    /// ([`StorageError::Stopped`]), and only a restart tells whether the write that failed is there.
     async fn write(&self, write: Write) -> Result<(), StorageError>;
 
     /// Reads entries from `first` up to `last`, without a gap, at least one; stops before the sum of
@@ -36,7 +44,8 @@ pub trait Storage: Send + Sync + 'static {
         bytes_max: usize,
     ) -> Result<Option<Vec<Entry>>, StorageError>;
 
-    /// The size of the log, in bytes on the disk (or in memory, where there is no disk).
+    /// The size of the entries that are not compacted, in bytes on the disk (or in memory, where there
+    /// is no disk). What else the disk holds for a while is bounded by the storage's own options.
     fn log_bytes(&self) -> u64;
 
     /// Starts a new snapshot. Several may be written at once. Blocking: called within
@@ -105,4 +114,27 @@ pub enum StorageError {
     /// An earlier write failed: nothing is known of the disk until the node is started again.
     #[error("an earlier write failed; start the node again")]
     Stopped,
+}
+
+impl StorageError {
+    /// What to make of an error of the operating system.
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
+        move |source| StorageError::Io { action, path: path.to_owned(), source }
+    }
+
+    fn damaged(path: &Path, offset: u64, problem: &str) -> StorageError {
+        StorageError::Damaged { path: path.to_owned(), offset, problem: problem.to_owned() }
+    }
+
+    fn refused(path: &Path, problem: String) -> StorageError {
+        StorageError::Refused { path: path.to_owned(), problem }
+    }
+
+    fn newer_format(path: &Path, found: u32, known: u32) -> StorageError {
+        let problem = format!(
+            "it is in format {found}, and this program knows formats up to {known}; \
+             start the version that wrote it, or a newer one"
+        );
+        StorageError::refused(path, problem)
+    }
 }

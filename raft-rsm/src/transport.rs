@@ -1,6 +1,10 @@
 //! How packets get from node to node, and requests from clients to nodes.
 
 pub mod memory;
+mod options;
+mod tcp;
+#[cfg(feature = "tokio")]
+mod tokio;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +13,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use raft_core::{Envelope, NodeId, SnapshotMeta};
 use serde::{Deserialize, Serialize};
+
+pub use self::options::{BindError, TcpLimits, TcpOptions};
+pub use self::tcp::{TcpConnector, TcpTransport};
+#[cfg(feature = "tokio")]
+pub use self::tokio::{TokioConnector, TokioTransport};
+pub use crate::net::counters::TransportCounters;
 
 /// Moves packets between nodes, and hands the requests of clients to a [`Service`]. Each sentence of its
 /// contract is a test in [`crate::testing::transport`].

@@ -14,6 +14,9 @@ const SHARED_BYTES_MIN: usize = 4 << 10;
 /// The buffer that a busy connection keeps for the next batch.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
+/// The most pieces of memory that one call to the operating system writes.
+pub(crate) const SLICES_MAX: usize = 64;
+
 /// Frames that are written together. Its memory is used again by the next batch.
 #[derive(Debug, Default)]
 pub(crate) struct WriteBatch {

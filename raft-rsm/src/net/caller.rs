@@ -1,0 +1,263 @@
+//! A client's connections, whatever the sockets.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes};
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::{Either, select};
+use raft_core::NodeId;
+
+use super::batch::WriteBatch;
+use super::calls::{BeginError, Calls, Outcome};
+use super::dial::{Dialled, dial, hello_of_client};
+use super::frame::{Frame, FrameKind};
+use super::pump::{FrameReader, Outgoing, Setup, write_frames};
+use super::socket::{Network, Socket};
+use super::tasks::Tasks;
+use crate::transport::CallError;
+use crate::{Cluster, ClusterId};
+
+/// A client's connections: one a node, dialled when it is needed.
+pub(crate) struct Caller<N: Network> {
+    network: N,
+    setup: Arc<Setup>,
+    tasks: Arc<Tasks>,
+    cluster: Option<ClusterId>,
+    state: Mutex<State>,
+}
+
+struct State {
+    nodes: Cluster,
+    connections: BTreeMap<NodeId, Arc<Calls>>,
+}
+
+/// Lets the request go on without its caller, when the caller's future is dropped.
+struct Abandon {
+    calls: Arc<Calls>,
+    id: u64,
+}
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.calls.abandon(self.id);
+    }
+}
+
+impl<N: Network> Caller<N> {
+    pub(crate) fn new(
+        network: N,
+        nodes: Cluster,
+        cluster: Option<ClusterId>,
+        setup: Arc<Setup>,
+    ) -> Arc<Caller<N>> {
+        let state = State { nodes, connections: BTreeMap::new() };
+        let tasks = Tasks::new();
+        Arc::new(Caller { network, setup, tasks, cluster, state: Mutex::new(state) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code of others runs under the lock, so the state is whole even when a thread died.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+        self.lock().nodes.addresses().map(|(id, _)| id).collect()
+    }
+
+    /// Where the nodes listen from now on. Connections to other addresses are left when they end.
+    pub(crate) fn set_nodes(&self, nodes: Cluster) {
+        let mut state = self.lock();
+        let State { nodes: old, connections } = &mut *state;
+        connections.retain(|id, _| old.address(*id) == nodes.address(*id));
+        *old = nodes;
+    }
+
+    /// Ends all connections.
+    pub(crate) fn stop(&self) {
+        self.tasks.stop();
+        let connections = std::mem::take(&mut self.lock().connections);
+        connections.values().for_each(|calls| calls.close("the connector was dropped"));
+    }
+
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        to: NodeId,
+        request: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, CallError> {
+        // It runs from now, not from the end of the dialling.
+        let timeout = self.setup.runtime.sleep(deadline);
+        let (calls, id, outcome) = self.begin(to, request)?;
+        let _abandon = Abandon { calls: Arc::clone(&calls), id };
+        let outcome = match select(outcome, timeout).await {
+            Either::Left((Ok(outcome), _)) => outcome,
+            // The table of calls never drops a caller; said with care all the same.
+            Either::Left((Err(oneshot::Canceled), _)) => {
+                Outcome::MaybeSent("the connection has ended".to_owned())
+            }
+            Either::Right(((), mut outcome)) => match calls.expire(id) {
+                true => match outcome.try_recv() {
+                    Ok(Some(outcome)) => outcome,
+                    Ok(None) | Err(_) => Outcome::MaybeSent("the deadline has passed".to_owned()),
+                },
+                false => Outcome::NotSent("the deadline passed before it was sent".to_owned()),
+            },
+        };
+        match outcome {
+            Outcome::Answer(answer) => Ok(answer),
+            Outcome::NoAnswer => {
+                Err(CallError::MaybeSent { to, reason: "it gave no answer".to_owned() })
+            }
+            Outcome::NotSent(reason) => Err(CallError::NotSent { to, reason }),
+            Outcome::MaybeSent(reason) => Err(CallError::MaybeSent { to, reason }),
+        }
+    }
+
+    /// Queues the request on the connection to the node, or on a new one.
+    fn begin(
+        self: &Arc<Self>,
+        to: NodeId,
+        request: Bytes,
+    ) -> Result<(Arc<Calls>, u64, oneshot::Receiver<Outcome>), CallError> {
+        let not_sent = |reason: String| CallError::NotSent { to, reason };
+        // A connection may close between the look and the use, but not for ever.
+        const TRIES: usize = 3;
+        for _ in 0..TRIES {
+            let calls = self.connection(to)?;
+            match calls.begin(request.clone()) {
+                Ok((id, outcome)) => return Ok((calls, id, outcome)),
+                Err(BeginError::Closed) => {}
+                Err(error @ (BeginError::Full | BeginError::TooLong)) => {
+                    return Err(not_sent(error.to_string()));
+                }
+            }
+        }
+        Err(not_sent(BeginError::Closed.to_string()))
+    }
+
+    fn connection(self: &Arc<Self>, to: NodeId) -> Result<Arc<Calls>, CallError> {
+        let mut state = self.lock();
+        if let Some(calls) = state.connections.get(&to)
+            && !calls.is_closed()
+        {
+            return Ok(Arc::clone(calls));
+        }
+        let Some(address) = state.nodes.address(to).map(str::to_owned) else {
+            return Err(CallError::NotSent { to, reason: "it has no address".to_owned() });
+        };
+        let calls = Arc::new(Calls::new(&self.setup.limits));
+        state.connections.insert(to, Arc::clone(&calls));
+        drop(state);
+        let closing = CloseCalls(Arc::clone(&calls));
+        self.spawn("net-calls", Arc::clone(self).run(to, address, closing));
+        Ok(calls)
+    }
+
+    /// One connection, from the dialling to its end.
+    async fn run(self: Arc<Self>, to: NodeId, address: String, closing: CloseCalls) {
+        let calls = &closing.0;
+        let hello = hello_of_client(self.cluster, to);
+        match dial(&self.network, &self.setup, &self.tasks, address, hello).await {
+            Ok(Dialled { socket, reader, open }) => {
+                self.setup.counters.connects.add(1);
+                let (reading, reader_ended) = oneshot::channel();
+                let (setup, table) = (Arc::clone(&self.setup), Arc::clone(calls));
+                let answers = read_answers(reader, table, reading, setup);
+                self.spawn("net-answers", answers);
+                let idle_max = self.setup.limits.idle_max;
+                let now = self.setup.runtime.now();
+                let requests = Requests { calls, setup: &self.setup, look_at: now + idle_max };
+                write_frames(socket, &calls.queue, requests, reader_ended, &self.setup).await;
+                drop(open);
+            }
+            Err(error) => {
+                tracing::debug!(%to, %error, "cannot connect");
+                self.setup.counters.failed_dials.add(1);
+                calls.close(&error.to_string());
+            }
+        }
+    }
+
+    fn spawn(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
+        let Some(running) = self.tasks.task() else { return };
+        let task = async move {
+            task.await;
+            drop(running);
+        };
+        self.network.spawn(name, task.boxed());
+    }
+}
+
+/// Ends the calls of a connection when it ends, or never starts.
+struct CloseCalls(Arc<Calls>);
+
+impl Drop for CloseCalls {
+    fn drop(&mut self) {
+        self.0.close("the connection was closed");
+    }
+}
+
+/// Reads answers until the connection ends; the drop of `reading` tells the writer.
+async fn read_answers<S: Socket>(
+    mut reader: FrameReader<S>,
+    calls: Arc<Calls>,
+    reading: oneshot::Sender<()>,
+    setup: Arc<Setup>,
+) {
+    let reason = loop {
+        let mut body = match reader.next(setup.limits.silence_max).await {
+            Ok(Frame { kind: FrameKind::Response, body }) => body,
+            Ok(Frame { kind: FrameKind::KeepAlive, .. }) => continue,
+            Ok(Frame { kind, .. }) => break format!("it sent a frame of the kind {kind:?}"),
+            Err(error) => break error.to_string(),
+        };
+        let (Ok(id), Ok(is_answered)) = (body.try_get_u64_le(), body.try_get_u8()) else {
+            break "it sent an answer that cannot be read".to_owned();
+        };
+        match is_answered {
+            0 => calls.complete(id, Outcome::NoAnswer),
+            _ => calls.complete(id, Outcome::Answer(body)),
+        }
+    };
+    calls.close(&reason);
+    drop(reading);
+}
+
+/// Requests as they go out.
+struct Requests<'c> {
+    calls: &'c Calls,
+    setup: &'c Setup,
+    /// When to look whether the connection is still used.
+    look_at: Duration,
+}
+
+impl Outgoing for Requests<'_> {
+    type Item = (u64, Bytes);
+
+    fn encode(&mut self, (id, request): (u64, Bytes), batch: &mut WriteBatch) {
+        if !self.calls.send(id) {
+            return;
+        }
+        let body_bytes_max = self.setup.limits.frame_bytes_max;
+        let encoded = batch.frame(FrameKind::Request, body_bytes_max, |out| {
+            out.put_u64_le(id);
+            Some(&request)
+        });
+        if let Err(error) = encoded {
+            self.calls.complete(id, Outcome::NotSent(error.to_string()));
+        }
+    }
+
+    fn is_wanted(&mut self) -> bool {
+        let now = self.setup.runtime.now();
+        if now < self.look_at {
+            return true;
+        }
+        self.look_at = now + self.setup.limits.idle_max;
+        !self.calls.close_if_unused()
+    }
+}

@@ -1,0 +1,292 @@
+//! Connections that others dial: handshake, and packets from peers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use raft_core::NodeId;
+
+use super::batch::WriteBatch;
+use super::endpoint::Endpoint;
+use super::frame::{Frame, FrameKind};
+use super::handshake::{
+    Dialler, HANDSHAKE_BODY_BYTES_MAX, Hello, HelloAnswer, PROTOCOL_VERSION, Refusal, Refused,
+};
+use super::message_codec::decode_packet;
+use super::pump::{CloseOnDrop, FrameReader, ReadError, add_keep_alive};
+use super::session::serve_client;
+use super::socket::{Listener, Network, Socket};
+use crate::Incarnation;
+
+/// How long to wait after an accept that failed: mostly there are too many open files, which passes.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// What was accepted and is still open.
+#[derive(Default)]
+pub(crate) struct Accepted {
+    /// Connections whose handshake is under way.
+    handshakes: usize,
+    clients: usize,
+    peers: BTreeMap<NodeId, PeerConnection>,
+    last_serial: u64,
+}
+
+struct PeerConnection {
+    incarnation: Incarnation,
+    serial: u64,
+    close: Box<dyn Fn() + Send>,
+}
+
+/// The place that an accepted connection takes, until it is dropped.
+pub(crate) struct Place<N: Network> {
+    endpoint: Arc<Endpoint<N>>,
+    kind: PlaceKind,
+}
+
+#[derive(Copy, Clone)]
+enum PlaceKind {
+    Handshake,
+    Client,
+    Peer { node: NodeId, serial: u64 },
+}
+
+/// Accepts connections until the listener is stopped.
+pub(crate) async fn accept_connections<N, L>(endpoint: Arc<Endpoint<N>>, listener: Arc<L>)
+where
+    N: Network,
+    L: Listener<Socket = N::Socket>,
+{
+    let me = endpoint.identity.node;
+    while !endpoint.tasks.is_stopped() {
+        match listener.accept().await {
+            Ok(socket) => welcome(&endpoint, socket),
+            Err(_) if endpoint.tasks.is_stopped() => return,
+            Err(error) => {
+                tracing::warn!(%me, %error, "cannot accept a connection");
+                endpoint.setup.runtime.sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+fn welcome<N: Network>(endpoint: &Arc<Endpoint<N>>, socket: N::Socket) {
+    let socket = CloseOnDrop(socket);
+    let mut accepted = endpoint.accepted();
+    if accepted.handshakes >= endpoint.setup.limits.handshakes_max {
+        drop(accepted);
+        return endpoint.setup.counters.refused_busy.add(1);
+    }
+    accepted.handshakes += 1;
+    drop(accepted);
+    let place = Place { endpoint: Arc::clone(endpoint), kind: PlaceKind::Handshake };
+    endpoint.spawn("net-in", serve(Arc::clone(endpoint), socket, place));
+}
+
+/// One accepted connection, to its end.
+async fn serve<N: Network>(
+    endpoint: Arc<Endpoint<N>>,
+    socket: CloseOnDrop<N::Socket>,
+    handshake: Place<N>,
+) {
+    let closing = socket.0.clone();
+    let Some(_open) = endpoint.tasks.socket(move || closing.close()) else { return };
+    let setup = &endpoint.setup;
+    let mut reader =
+        FrameReader::new(socket.0.clone(), HANDSHAKE_BODY_BYTES_MAX, Arc::clone(setup));
+    let Some((dialler, place)) = shake_hands(&endpoint, &socket.0, &mut reader).await else {
+        return;
+    };
+    drop(handshake);
+    setup.counters.accepted.add(1);
+    reader.set_body_bytes_max(setup.limits.frame_bytes_max);
+    match dialler {
+        Dialler::Peer { node, .. } => {
+            tracing::info!(me = %endpoint.identity.node, peer = %node, "accepted a peer");
+            let error = receive_packets(&endpoint, &socket.0, &mut reader, node).await;
+            closed(&endpoint, &socket.0, &format!("peer {node}"), &error);
+            drop(place);
+            endpoint.disconnected(node);
+        }
+        Dialler::Client => {
+            let error = serve_client(&endpoint, socket.0.clone(), &mut reader).await;
+            closed(&endpoint, &socket.0, "a client", &error);
+            drop(place);
+        }
+    }
+}
+
+/// Notes why an accepted connection has ended.
+fn closed<N: Network>(endpoint: &Endpoint<N>, socket: &N::Socket, whose: &str, error: &EndError) {
+    let (me, from) = (endpoint.identity.node, socket.peer_address());
+    match error {
+        EndError::Read(ReadError::Io(error)) => {
+            tracing::debug!(%me, ?from, %error, "the connection of {whose} has ended");
+        }
+        EndError::Read(ReadError::Frame(_)) | EndError::Unexpected(_) => {
+            endpoint.setup.counters.bad_frames.add(1);
+            tracing::warn!(%me, ?from, %error, "closed the connection of {whose}");
+        }
+    }
+}
+
+/// Why an accepted connection has ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EndError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("{0}")]
+    Unexpected(String),
+}
+
+/// Reads the hello and answers it. `None`: the connection was refused, or nothing sensible came.
+async fn shake_hands<N: Network>(
+    endpoint: &Arc<Endpoint<N>>,
+    socket: &N::Socket,
+    reader: &mut FrameReader<N::Socket>,
+) -> Option<(Dialler, Place<N>)> {
+    let (setup, me) = (&endpoint.setup, endpoint.identity.node);
+    let from = socket.peer_address();
+    let hello = match reader.next_within(setup.limits.handshake_timeout).await {
+        Ok(Frame { kind: FrameKind::Hello, body }) => Hello::decode(body).ok(),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!(%me, ?from, %error, "no handshake came");
+            setup.counters.failed_handshakes.add(1);
+            return None;
+        }
+    };
+    let Some(hello) = hello else {
+        tracing::warn!(%me, ?from, "something else than a handshake came");
+        setup.counters.failed_handshakes.add(1);
+        return None;
+    };
+    let verdict =
+        hello.judge(&endpoint.identity).and_then(|()| admit(endpoint, socket, hello.dialler));
+    let (verdict, place) = match verdict {
+        Ok(place) => (Ok(()), Some(place)),
+        Err(refused) => {
+            setup.counters.refuse(refused.refusal);
+            let dialler = hello.dialler;
+            tracing::warn!(%me, ?from, ?dialler, reason = %refused, "refused a connection");
+            (Err(refused), None)
+        }
+    };
+    let answer = HelloAnswer { version: PROTOCOL_VERSION, identity: endpoint.identity, verdict };
+    let mut batch = WriteBatch::default();
+    // The reason is cut to a length far below the limit.
+    let _ = batch.frame(FrameKind::HelloAnswer, HANDSHAKE_BODY_BYTES_MAX, |out| {
+        answer.encode(out);
+        None
+    });
+    socket.write(&mut batch, setup.limits.handshake_timeout).await.ok()?;
+    place.map(|place| (hello.dialler, place))
+}
+
+/// Gives a dialler whose hello is right its place.
+fn admit<N: Network>(
+    endpoint: &Arc<Endpoint<N>>,
+    socket: &N::Socket,
+    dialler: Dialler,
+) -> Result<Place<N>, Refused> {
+    let connections_max = endpoint.setup.limits.connections_max;
+    let busy = || Refused {
+        refusal: Refusal::Busy,
+        reason: format!("there are {connections_max} connections already"),
+    };
+    let mut accepted = endpoint.accepted();
+    let (kind, replaced) = match dialler {
+        Dialler::Client => {
+            if accepted.clients >= connections_max {
+                return Err(busy());
+            }
+            accepted.clients += 1;
+            (PlaceKind::Client, None)
+        }
+        Dialler::Peer { node, incarnation } => {
+            match accepted.peers.get(&node) {
+                Some(other) if other.incarnation != incarnation => {
+                    let reason = format!(
+                        "two nodes have the id {node}: the one with data directory {} is connected",
+                        other.incarnation
+                    );
+                    return Err(Refused { refusal: Refusal::DuplicateNode, reason });
+                }
+                None if accepted.peers.len() >= connections_max => return Err(busy()),
+                Some(_) | None => {}
+            }
+            accepted.last_serial += 1;
+            let serial = accepted.last_serial;
+            let closing = socket.clone();
+            let close = Box::new(move || closing.close());
+            let connection = PeerConnection { incarnation, serial, close };
+            (PlaceKind::Peer { node, serial }, accepted.peers.insert(node, connection))
+        }
+    };
+    drop(accepted);
+    // The same process has dialled anew, or it was restarted: its old connection is of no use.
+    if let Some(replaced) = replaced {
+        (replaced.close)();
+    }
+    Ok(Place { endpoint: Arc::clone(endpoint), kind })
+}
+
+impl<N: Network> Drop for Place<N> {
+    fn drop(&mut self) {
+        let mut accepted = self.endpoint.accepted();
+        match self.kind {
+            PlaceKind::Handshake => accepted.handshakes -= 1,
+            PlaceKind::Client => accepted.clients -= 1,
+            PlaceKind::Peer { node, serial } => {
+                if accepted.peers.get(&node).is_some_and(|peer| peer.serial == serial) {
+                    accepted.peers.remove(&node);
+                }
+            }
+        }
+    }
+}
+
+/// Delivers what a peer sends, until its connection ends; returns why it did.
+async fn receive_packets<N: Network>(
+    endpoint: &Endpoint<N>,
+    socket: &N::Socket,
+    reader: &mut FrameReader<N::Socket>,
+    peer: NodeId,
+) -> EndError {
+    let limits = &endpoint.setup.limits;
+    let mut batch = WriteBatch::default();
+    loop {
+        let frame = match reader.next(limits.silence_max).await {
+            Ok(frame) => frame,
+            Err(error) => return error.into(),
+        };
+        match frame.kind {
+            FrameKind::Packet => {
+                let packet = match decode_packet(frame.body) {
+                    Ok(packet) => packet,
+                    Err(error) => return EndError::Unexpected(error.to_string()),
+                };
+                if packet.from() != peer || packet.to() != endpoint.identity.node {
+                    let way = format!("a packet from {} to {}", packet.from(), packet.to());
+                    return EndError::Unexpected(way);
+                }
+                if let Some(delivery) = endpoint.delivery() {
+                    delivery.inbox.deliver(packet);
+                }
+            }
+            FrameKind::KeepAlive => {
+                add_keep_alive(&mut batch);
+                if let Err(error) = socket.write(&mut batch, limits.write_timeout).await {
+                    return ReadError::Io(error).into();
+                }
+                endpoint.setup.counters.frames_out.add(1);
+                batch.clear();
+            }
+            FrameKind::Hello
+            | FrameKind::HelloAnswer
+            | FrameKind::Request
+            | FrameKind::Response => {
+                return EndError::Unexpected(format!("a frame of the kind {:?}", frame.kind));
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The way to one peer: packets go out on a connection that is dialled from here.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::channel::oneshot;
+use raft_core::NodeId;
+
+use super::backoff::Backoff;
+use super::batch::WriteBatch;
+use super::dial::{DialError, Dialled, dial, hello_of_peer};
+use super::endpoint::Endpoint;
+use super::frame::FrameKind;
+use super::message_codec::{encode_packet, packet_bytes};
+use super::pump::{FrameReader, Outgoing, Setup, write_frames};
+use super::queue::{BatchQueue, PushError};
+use super::socket::{Network, Socket};
+use crate::transport::{Packet, TcpLimits};
+
+/// A connection that lived for so long was good.
+const GOOD: Duration = Duration::from_secs(1);
+
+/// The way to one peer.
+pub(crate) struct Link {
+    peer: NodeId,
+    queue: BatchQueue<Packet>,
+    target: Mutex<Target>,
+}
+
+struct Target {
+    address: String,
+    /// Closes the connection that there is.
+    close: Option<Box<dyn Fn() + Send>>,
+}
+
+impl Link {
+    pub(crate) fn new(peer: NodeId, address: String, limits: &TcpLimits) -> Arc<Link> {
+        let queue = BatchQueue::new(limits.queue_packets_max, limits.queue_bytes_max);
+        let target = Mutex::new(Target { address, close: None });
+        Arc::new(Link { peer, queue, target })
+    }
+
+    /// Queues a packet; drops it when the queue is full.
+    pub(crate) fn send(&self, packet: Packet, setup: &Setup) {
+        let bytes = packet_bytes(&packet);
+        match self.queue.push(packet, bytes) {
+            Ok(()) => {}
+            Err(PushError::Full) => setup.counters.dropped_full.add(1),
+            Err(PushError::Closed) => setup.counters.dropped_unknown.add(1),
+        }
+    }
+
+    /// Where the peer listens from now on. Leaves a connection to another address.
+    pub(crate) fn set_address(&self, address: &str) {
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        if target.address == address {
+            return;
+        }
+        address.clone_into(&mut target.address);
+        if let Some(close) = target.close.take() {
+            close();
+        }
+    }
+
+    /// Ends the link. Its connection is closed by its writer.
+    pub(crate) fn close(&self) {
+        self.queue.close();
+    }
+
+    fn address(&self) -> String {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner).address.clone()
+    }
+
+    /// Notes how to close the connection to `address`. False: the peer has moved meanwhile.
+    fn connected(&self, address: &str, close: impl Fn() + Send + 'static) -> bool {
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        target.close = Some(Box::new(close));
+        target.address == address
+    }
+
+    fn unconnected(&self) {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner).close = None;
+    }
+
+    /// Dials, writes, and dials again, until the link is closed.
+    pub(crate) async fn run<N: Network>(self: Arc<Self>, endpoint: Arc<Endpoint<N>>) {
+        let setup = &endpoint.setup;
+        let mut backoff = Backoff::new(setup.limits.reconnect_min, setup.limits.reconnect_max);
+        let mut last_error = String::new();
+        let mut is_first = true;
+        while !self.queue.is_closed() {
+            let hello = hello_of_peer(&endpoint.identity, self.peer);
+            let address = self.address();
+            let dialled = dial(&endpoint.network, setup, &endpoint.tasks, address.clone(), hello);
+            match dialled.await {
+                Ok(dialled) => {
+                    let peer = self.peer;
+                    tracing::info!(me = %endpoint.identity.node, %peer, address, "connected");
+                    setup.counters.connects.add(1);
+                    setup.counters.reconnects.add(u64::from(!is_first));
+                    is_first = false;
+                    last_error.clear();
+                    let since = setup.runtime.now();
+                    self.use_connection(&endpoint, dialled, &address).await;
+                    if setup.runtime.now().saturating_sub(since) >= GOOD {
+                        backoff.reset();
+                    }
+                    setup.counters.dropped_unreachable.add_len(self.queue.clear());
+                    endpoint.disconnected(peer);
+                }
+                Err(error) => self.could_not_dial(&endpoint, &error, &mut last_error),
+            }
+            let wait = backoff.next(setup.runtime.random());
+            self.wait(setup, wait).await;
+        }
+    }
+
+    async fn use_connection<N: Network>(
+        &self,
+        endpoint: &Arc<Endpoint<N>>,
+        dialled: Dialled<N::Socket>,
+        address: &str,
+    ) {
+        let Dialled { socket, reader, open } = dialled;
+        let closing = socket.clone();
+        if !self.connected(address, move || closing.close()) {
+            socket.close();
+        }
+        let (reading, reader_ended) = oneshot::channel();
+        endpoint.spawn("net-watch", watch(reader, reading, endpoint.setup.limits.silence_max));
+        let packets = Packets { setup: &endpoint.setup };
+        write_frames(socket, &self.queue, packets, reader_ended, &endpoint.setup).await;
+        self.unconnected();
+        drop(open);
+        tracing::info!(me = %endpoint.identity.node, peer = %self.peer, address, "disconnected");
+    }
+
+    fn could_not_dial<N: Network>(
+        &self,
+        endpoint: &Endpoint<N>,
+        error: &DialError,
+        last_error: &mut String,
+    ) {
+        let counters = &endpoint.setup.counters;
+        let is_refused = match error {
+            DialError::Refused { .. } | DialError::Misdirected { .. } => true,
+            DialError::Unreachable { .. }
+            | DialError::Handshake { .. }
+            | DialError::NoHandshake { .. }
+            | DialError::Stopped => false,
+        };
+        if is_refused {
+            counters.refused_dials.add(1);
+        } else {
+            counters.failed_dials.add(1);
+        }
+        // The same reason once: it is tried again each second, maybe for days.
+        let error = error.to_string();
+        if error != *last_error {
+            let me = endpoint.identity.node;
+            tracing::warn!(%me, peer = %self.peer, error, "cannot connect; trying again");
+            *last_error = error;
+        }
+        // What waited is stale by the next try.
+        let dropped = self.queue.clear();
+        counters.dropped_unreachable.add_len(dropped);
+        if dropped > 0 {
+            endpoint.disconnected(self.peer);
+        }
+    }
+
+    /// Waits before dialling again, or until the link is closed.
+    async fn wait(&self, setup: &Setup, duration: Duration) {
+        let mut sleep = setup.runtime.sleep(duration);
+        poll_fn(|context| match self.queue.poll_closed(context) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => sleep.poll_unpin(context),
+        })
+        .await;
+    }
+}
+
+/// Reads the signs of life that the peer returns, until the connection ends; the drop of `reading` tells the writer.
+async fn watch<S: Socket>(
+    mut reader: FrameReader<S>,
+    reading: oneshot::Sender<()>,
+    silence_max: Duration,
+) {
+    while reader.next(silence_max).await.is_ok() {}
+    drop(reading);
+}
+
+/// Packets as they go out.
+struct Packets<'s> {
+    setup: &'s Setup,
+}
+
+impl Outgoing for Packets<'_> {
+    type Item = Packet;
+
+    fn encode(&mut self, packet: Packet, batch: &mut WriteBatch) {
+        let body_bytes_max = self.setup.limits.frame_bytes_max;
+        let encode = |out: &mut bytes::BytesMut| encode_packet(&packet, out);
+        if let Err(error) = batch.frame(FrameKind::Packet, body_bytes_max, encode) {
+            self.setup.counters.dropped_too_long.add(1);
+            tracing::warn!(to = %packet.to(), %error, "a packet is too long to be sent");
+        }
+    }
+}

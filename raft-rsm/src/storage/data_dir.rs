@@ -1,0 +1,228 @@
+//! The directory in which a node keeps everything, and what it says about itself.
+//!
+//! ```text
+//! identity     makes it a data directory; written last, and never again
+//! identity.tmp there while the directory is being created
+//! lock         held by the process that uses it
+//! log/         the write-ahead log
+//! snapshots/
+//! ```
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use raft_core::NodeId;
+
+use super::StorageError;
+use super::fs::{File, FileSystem, Lock};
+use crate::identity::{ClusterId, Identity, Incarnation};
+
+pub(super) const LOG: &str = "log";
+pub(super) const SNAPSHOTS: &str = "snapshots";
+
+const IDENTITY: &str = "identity";
+const IDENTITY_TEMPORARY: &str = "identity.tmp";
+const LOCK: &str = "lock";
+const FORMAT_VERSION: u32 = 1;
+/// Longer than any identity that was ever written.
+const IDENTITY_BYTES_MAX: usize = 4096;
+
+/// A data directory that this process has to itself.
+#[derive(Debug)]
+pub(super) struct DataDir {
+    pub(super) path: PathBuf,
+    pub(super) identity: Identity,
+    _lock: Box<dyn Lock>,
+}
+
+impl DataDir {
+    /// Creates a data directory, which `fill` fills after the directories for log and snapshots are there.
+    /// A crash leaves a whole data directory, or one that this function takes for none and begins anew.
+    pub(super) fn create(
+        fs: &dyn FileSystem,
+        path: &Path,
+        identity: Identity,
+        fill: impl FnOnce(&Path) -> Result<(), StorageError>,
+    ) -> Result<DataDir, StorageError> {
+        create_dirs(fs, path)?;
+        refuse_foreign(fs, path)?;
+        let lock = take_lock(fs, path)?;
+        // Once more, under the lock: another process may have been at work.
+        refuse_foreign(fs, path)?;
+        // First of all it says that it is being created, so that a directory that lost its identity
+        // later is never taken for one.
+        let temporary = path.join(IDENTITY_TEMPORARY);
+        let names = fs.list(path).map_err(StorageError::io("list", path))?;
+        let file = if names.iter().any(|name| name == IDENTITY_TEMPORARY) {
+            fs.open(&temporary).map_err(StorageError::io("open", &temporary))?
+        } else {
+            fs.create(&temporary).map_err(StorageError::io("create", &temporary))?
+        };
+        write_identity(file.as_ref(), &identity).map_err(StorageError::io("write", &temporary))?;
+        fs.sync_dir(path).map_err(StorageError::io("sync", path))?;
+        for name in [LOG, SNAPSHOTS] {
+            empty_dir(fs, &path.join(name))?;
+        }
+        fs.sync_dir(path).map_err(StorageError::io("sync", path))?;
+        fill(path)?;
+        let target = path.join(IDENTITY);
+        fs.rename(&temporary, &target).map_err(StorageError::io("rename", &temporary))?;
+        fs.sync_dir(path).map_err(StorageError::io("sync", path))?;
+        Ok(DataDir { path: path.to_owned(), identity, _lock: lock })
+    }
+
+    /// Opens the data directory of this node in this cluster.
+    pub(super) fn open(
+        fs: &dyn FileSystem,
+        path: &Path,
+        cluster: ClusterId,
+        node: NodeId,
+    ) -> Result<DataDir, StorageError> {
+        let names = match fs.list(path) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(StorageError::io("open", path)(error)),
+        };
+        let has = |wanted| names.iter().any(|name| name == wanted);
+        if !has(IDENTITY) {
+            let problem = if has(IDENTITY_TEMPORARY) {
+                "its creation was interrupted; create it once more, as for the first start"
+            } else if names.iter().all(|name| name == LOCK) {
+                "there is no data of a node here; create it if this is the node's first start. \
+                 A node that ran before has lost its votes with its data and must not start \
+                 again under the same identity"
+            } else {
+                "this is not a data directory, there is no file 'identity' in it; check the path"
+            };
+            return Err(StorageError::refused(path, problem.to_owned()));
+        }
+        let lock = take_lock(fs, path)?;
+        let identity = read_identity(fs, &path.join(IDENTITY))?;
+        if identity.cluster != cluster {
+            let problem = format!(
+                "it belongs to cluster {}, not to {cluster}; check the path and the members' addresses",
+                identity.cluster
+            );
+            return Err(StorageError::refused(path, problem));
+        }
+        if identity.node != node {
+            let problem = format!(
+                "it belongs to node {}, not to node {node}; check the path and the id",
+                identity.node
+            );
+            return Err(StorageError::refused(path, problem));
+        }
+        Ok(DataDir { path: path.to_owned(), identity, _lock: lock })
+    }
+}
+
+/// Refuses a directory with anything in it that an interrupted creation does not leave.
+fn refuse_foreign(fs: &dyn FileSystem, path: &Path) -> Result<(), StorageError> {
+    let names = fs.list(path).map_err(StorageError::io("list", path))?;
+    let has = |wanted| names.iter().any(|name| name == wanted);
+    if has(IDENTITY) {
+        let problem = "it is a data directory already; open it, or choose another path";
+        return Err(StorageError::refused(path, problem.to_owned()));
+    }
+    let ours = |name: &String| {
+        name == LOCK
+            || (has(IDENTITY_TEMPORARY)
+                && [IDENTITY_TEMPORARY, LOG, SNAPSHOTS].contains(&name.as_str()))
+    };
+    if let Some(foreign) = names.iter().find(|name| !ours(name)) {
+        let problem = format!(
+            "it holds {foreign:?}; a data directory is created in an empty directory or a new one"
+        );
+        return Err(StorageError::refused(path, problem));
+    }
+    Ok(())
+}
+
+fn take_lock(fs: &dyn FileSystem, path: &Path) -> Result<Box<dyn Lock>, StorageError> {
+    let file = path.join(LOCK);
+    fs.lock(&file).map_err(StorageError::io("lock", &file))?.ok_or_else(|| {
+        let problem = "another process, or another node of this one, uses it; stop that one first";
+        StorageError::refused(path, problem.to_owned())
+    })
+}
+
+/// Creates a directory, and those above it that are missing, durably.
+fn create_dirs(fs: &dyn FileSystem, path: &Path) -> Result<(), StorageError> {
+    match fs.list(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Ok(_) => return Ok(()),
+        Err(error) => return Err(StorageError::io("create", path)(error)),
+    }
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    create_dirs(fs, parent)?;
+    match fs.create_dir(path) {
+        Ok(()) => {}
+        // Another process was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(StorageError::io("create", path)(error)),
+    }
+    fs.sync_dir(parent).map_err(StorageError::io("sync", parent))
+}
+
+/// Creates a directory, or empties the one that an interrupted creation left.
+fn empty_dir(fs: &dyn FileSystem, dir: &Path) -> Result<(), StorageError> {
+    match fs.create_dir(dir) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(StorageError::io("create", dir)(error)),
+    }
+    for name in fs.list(dir).map_err(StorageError::io("list", dir))? {
+        let path = dir.join(name);
+        fs.remove(&path).map_err(StorageError::io("remove", &path))?;
+    }
+    fs.sync_dir(dir).map_err(StorageError::io("sync", dir))
+}
+
+/// A text, so that a person who looks into the directory knows whose it is.
+fn render(identity: &Identity) -> String {
+    let Identity { cluster, node, incarnation } = identity;
+    let mut text = format!(
+        "data directory of a raft-rsm node\nformat {FORMAT_VERSION}\ncluster {cluster}\n\
+         node {node}\nincarnation {incarnation}\n"
+    );
+    let checksum = crc32fast::hash(text.as_bytes());
+    // Writing into a text does not fail.
+    let _ = writeln!(text, "checksum {checksum:08x}");
+    text
+}
+
+fn write_identity(file: &dyn File, identity: &Identity) -> io::Result<()> {
+    file.set_len(0)?;
+    file.write_at(render(identity).as_bytes(), 0)?;
+    file.sync()
+}
+
+fn read_identity(fs: &dyn FileSystem, path: &Path) -> Result<Identity, StorageError> {
+    let file = fs.open(path).map_err(StorageError::io("open", path))?;
+    let mut bytes = vec![0; IDENTITY_BYTES_MAX];
+    let read = super::wal::read_up_to(file.as_ref(), &mut bytes, 0)
+        .map_err(StorageError::io("read", path))?;
+    bytes.truncate(read);
+    let damaged = || StorageError::damaged(path, 0, "it is not an identity as it was written");
+    let text = String::from_utf8(bytes).map_err(|_| damaged())?;
+    let field = |name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).ok_or_else(damaged)
+    };
+    let version: u32 = field("format")?.parse().map_err(|_| damaged())?;
+    if version > FORMAT_VERSION {
+        return Err(StorageError::newer_format(path, version, FORMAT_VERSION));
+    }
+    let hexadecimal =
+        |name| field(name).and_then(|text| u64::from_str_radix(text, 16).map_err(|_| damaged()));
+    let identity = Identity {
+        cluster: ClusterId(hexadecimal("cluster")?),
+        node: NodeId(field("node")?.parse().map_err(|_| damaged())?),
+        incarnation: Incarnation(hexadecimal("incarnation")?),
+    };
+    if render(&identity) == text { Ok(identity) } else { Err(damaged()) }
+}

@@ -1,0 +1,107 @@
+//! How a TCP transport is set up, and what it counts.
+
+use std::io;
+use std::time::Duration;
+
+use crate::{Cluster, Identity};
+
+/// How a TCP transport is set up, on either shell.
+#[derive(Clone, Debug)]
+pub struct TcpOptions {
+    /// Who this node is.
+    pub identity: Identity,
+    /// Where to listen for peers and clients, `HOST:PORT`. Port 0: one that is free.
+    pub listen: String,
+    /// Where the peers listen. The node's own address may be among them; it is not used.
+    pub peers: Cluster,
+    /// The limits of every queue, buffer and wait.
+    pub limits: TcpLimits,
+}
+
+impl TcpOptions {
+    /// The default limits; listens where `peers` says that this node does.
+    ///
+    /// `None`: `peers` has no address for this node.
+    #[must_use]
+    pub fn of_cluster(identity: Identity, peers: Cluster) -> Option<TcpOptions> {
+        let listen = peers.address(identity.node)?.to_owned();
+        Some(TcpOptions { identity, listen, peers, limits: TcpLimits::default() })
+    }
+}
+
+/// The limits of every queue, buffer and wait of a TCP transport or connector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpLimits {
+    /// The longest packet, request or answer, in bytes: longer ones are not sent, and refused where they arrive.
+    /// All nodes and clients of a cluster should have the same.
+    pub frame_bytes_max: usize,
+    /// Packets that wait for the connection to one peer: this many ...
+    pub queue_packets_max: usize,
+    /// ... of together this many bytes; beyond either, new ones are dropped.
+    pub queue_bytes_max: usize,
+    /// Connections accepted at once from clients, and as many from peers.
+    pub connections_max: usize,
+    /// Connections accepted whose handshake is under way.
+    pub handshakes_max: usize,
+    /// Requests on one connection that are not answered yet: this many ...
+    pub requests_inflight_max: usize,
+    /// ... of together this many bytes (but at least one request). Beyond either, the server reads no further from
+    /// that connection, and a client sends no further request.
+    pub requests_inflight_bytes_max: usize,
+    /// Answers that wait for one client to read them, in bytes; beyond, its connection is closed.
+    pub answers_bytes_max: usize,
+    /// How long to wait for a connection.
+    pub connect_timeout: Duration,
+    /// How long a handshake may take.
+    pub handshake_timeout: Duration,
+    /// How long a write may stand still before its connection is closed.
+    pub write_timeout: Duration,
+    /// Each side of a connection gives a sign of life this often.
+    pub keep_alive: Duration,
+    /// A connection on which nothing arrived for so long is closed: its other side is gone, or the way there. Some
+    /// times `keep_alive`.
+    pub silence_max: Duration,
+    /// A client closes a connection that it did not use for so long.
+    pub idle_max: Duration,
+    /// The first wait before dialling again; it doubles ...
+    pub reconnect_min: Duration,
+    /// ... up to this.
+    pub reconnect_max: Duration,
+    /// How long a shutdown waits for what is under way.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for TcpLimits {
+    fn default() -> TcpLimits {
+        const MIB: usize = 1 << 20;
+        TcpLimits {
+            frame_bytes_max: 16 * MIB,
+            queue_packets_max: 4096,
+            queue_bytes_max: 32 * MIB,
+            connections_max: 512,
+            handshakes_max: 64,
+            requests_inflight_max: 1024,
+            requests_inflight_bytes_max: 16 * MIB,
+            answers_bytes_max: 64 * MIB,
+            connect_timeout: Duration::from_secs(1),
+            handshake_timeout: Duration::from_secs(3),
+            write_timeout: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(1),
+            silence_max: Duration::from_secs(5),
+            idle_max: Duration::from_secs(60),
+            reconnect_min: Duration::from_millis(20),
+            reconnect_max: Duration::from_secs(1),
+            shutdown_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The transport cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    /// Where it should have listened.
+    pub address: String,
+    /// Why it cannot.
+    pub source: io::Error,
+}
