@@ -139,7 +139,7 @@ impl Contents {
             }
         }
         self.log_bytes += write.entries.iter().map(entry_bytes).sum::<u64>();
-        self.entries.extend(write.entries);
+        self.entries.extend(write.entries.iter().cloned());
         Ok(())
     }
 

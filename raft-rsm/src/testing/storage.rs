@@ -167,11 +167,17 @@ fn entries(term: u64, first: u64, last: u64) -> Vec<Entry> {
 
 /// A write that changes nothing yet.
 fn nothing() -> Write {
-    Write { id: WriteId(0), reset: None, compact: None, entries: Vec::new(), hard_state: None }
+    Write {
+        id: WriteId(0),
+        reset: None,
+        compact: None,
+        entries: Vec::new().into(),
+        hard_state: None,
+    }
 }
 
 fn append(entries: Vec<Entry>) -> Write {
-    Write { entries, ..nothing() }
+    Write { entries: entries.into(), ..nothing() }
 }
 
 fn write(storage: &dyn Storage, write: Write) {

@@ -32,7 +32,7 @@ pub fn what_was_written_is_there_after_a_crash(under_test: &mut dyn StorageUnder
         let new = entries(i, (i - 1) * 3 + 1, i * 3);
         expected.entries.extend(new.clone());
         let hard_state = Some(expected.hard_state);
-        write(storage.as_ref(), Write { entries: new, hard_state, ..nothing() });
+        write(storage.as_ref(), Write { entries: new.into(), hard_state, ..nothing() });
         if i % 5 == 0 {
             drop(storage);
             storage = under_test.crash();
@@ -131,7 +131,7 @@ pub fn a_write_takes_effect_in_the_order_of_its_fields(under_test: &mut dyn Stor
     let all = Write {
         reset: Some(meta(2, 30)),
         compact: Some(meta(2, 30)),
-        entries: entries(4, 31, 33),
+        entries: entries(4, 31, 33).into(),
         hard_state: Some(hard_state(4, Some(2), 33)),
         ..nothing()
     };
@@ -143,7 +143,7 @@ pub fn a_write_takes_effect_in_the_order_of_its_fields(under_test: &mut dyn Stor
     expected.check(storage.as_ref());
     let all = Write {
         compact: Some(meta(4, 32)),
-        entries: entries(5, 33, 34),
+        entries: entries(5, 33, 34).into(),
         hard_state: Some(hard_state(5, None, 34)),
         ..nothing()
     };
@@ -182,7 +182,11 @@ pub fn a_write_that_does_not_fit_is_an_error_and_the_last(under_test: &mut dyn S
         append(entries(2, 0, 3)),
         Write { compact: Some(meta(2, 6)), ..nothing() },
         Write { compact: Some(meta(1, 3)), ..nothing() },
-        Write { entries: entries(2, 6, 6), hard_state: Some(hard_state(2, None, 7)), ..nothing() },
+        Write {
+            entries: entries(2, 6, 6).into(),
+            hard_state: Some(hard_state(2, None, 7)),
+            ..nothing()
+        },
     ];
     for wrong in wrong {
         let error = block_on(storage.write(wrong.clone())).expect_err("it does not fit");
