@@ -1,9 +1,10 @@
 //! A follower's side of replication (§5.3).
 
-use alloc::vec::Vec;
-
+use crate::log;
 use crate::node::RoleState;
-use crate::{AppendOutcome, Effects, Entry, EntryId, LogIndex, Message, Node, NodeId, Term};
+use crate::{
+    AppendOutcome, Effects, Entries, Entry, EntryId, LogIndex, Message, Node, NodeId, Term,
+};
 
 impl Node {
     /// Takes in entries of the current term's leader (§5.3).
@@ -11,7 +12,7 @@ impl Node {
         &mut self,
         from: NodeId,
         previous: EntryId,
-        entries: Vec<Entry>,
+        entries: Entries,
         commit: LogIndex,
     ) {
         if !is_sound(previous, &entries, self.term) {
@@ -19,6 +20,10 @@ impl Node {
             return;
         }
         if !self.hear_leader(from) {
+            return;
+        }
+        if self.contradicts_commit(previous) {
+            self.counters.conflicts_with_committed += 1;
             return;
         }
         if !self.matches(previous) {
@@ -74,43 +79,63 @@ impl Node {
         previous.index <= self.log.start().index || self.log.terms().contains(previous)
     }
 
-    /// Puts those of `entries` that the log lacks into it. Returns the index up to which the log is then known to be
-    /// the leader's; `None` when they contradict what is committed.
-    fn take_entries(&mut self, previous: EntryId, entries: Vec<Entry>) -> Option<LogIndex> {
-        let start = self.log.start().index;
-        let mut verified = previous.index.max(start.min(self.commit));
-        for entry in entries {
-            let index = entry.id.index;
-            if index <= start || self.log.terms().contains(entry.id) {
-                // Here already: a stale or repeated message never makes the log shorter.
-                verified = verified.max(index);
-                continue;
-            }
-            if index <= self.commit {
-                self.counters.conflicts_with_committed += 1;
-                return None;
-            }
-            if index <= self.log.last().index {
-                self.log.truncate(index);
-                self.disk.truncated(index);
-                self.follower.verified = self.follower.verified.min(index.previous());
-            }
-            if !self.has_room(entry.cost_bytes()) {
-                self.counters.appends_dropped += 1;
-                break;
-            }
-            self.log.push(entry.id.term, entry.payload);
-            verified = index;
-        }
-        Some(verified)
+    /// Whether another entry is committed at the place of `id`, as far as its term is still known: no leader sends
+    /// such an entry (§5.4.3).
+    fn contradicts_commit(&self, id: EntryId) -> bool {
+        id.index <= self.commit
+            && self.log.terms().term(id.index).is_some_and(|term| term != id.term)
     }
 
-    /// Whether the memory tail takes an entry of this cost, after what is durable has left it as far as needed. One
-    /// entry always fits.
-    fn has_room(&mut self, cost: usize) -> bool {
+    /// Puts those of `entries` that the log lacks into it. Returns the index up to which the log is then known to be
+    /// the leader's; `None` when they contradict what is committed.
+    fn take_entries(&mut self, previous: EntryId, entries: Entries) -> Option<LogIndex> {
+        let start = self.log.start().index;
+        // Compacted entries are committed, so they are the leader's, too.
+        let held = previous.index.max(start);
+        let here = |entry: &Entry| entry.id.index < start || self.log.terms().contains(entry.id);
+        let known = match previous == self.log.last() {
+            true => 0,
+            false => entries.iter().take_while(|entry| here(entry)).count(),
+        };
+        // A stale or repeated message brings nothing new, and never makes the log shorter.
+        let Some(first) = entries.get(known).map(|entry| entry.id.index) else {
+            return Some(entries.last().map_or(held, |entry| held.max(entry.id.index)));
+        };
+        if first <= self.commit {
+            self.counters.conflicts_with_committed += 1;
+            return None;
+        }
+        if first <= self.log.last().index {
+            self.log.truncate(first);
+            self.disk.truncated(first);
+            self.follower.verified = self.follower.verified.min(first.previous());
+        }
+        let new = if known == 0 { entries } else { entries.slice(known..entries.len()) };
+        let (fitting, bytes) = self.fitting(&new);
+        if fitting < new.len() {
+            self.counters.appends_dropped += 1;
+            self.log.append(new.slice(0..fitting), bytes);
+        } else {
+            self.log.append(new, bytes);
+        }
+        Some(self.log.last().index)
+    }
+
+    /// How many of `entries` the memory tail takes, and what they cost, after what is durable has left it as far as
+    /// needed. An empty tail takes at least one.
+    fn fitting(&mut self, entries: &Entries) -> (usize, usize) {
         let bytes_max = self.options.limits.tail_bytes_max;
-        self.log.evict(self.disk.durable(), bytes_max.saturating_sub(cost));
-        self.log.tail_bytes() + cost <= bytes_max || self.log.tail_first() > self.log.last().index
+        let bytes = entries.cost_bytes();
+        self.log.evict(self.disk.durable(), bytes_max.saturating_sub(bytes));
+        let room = bytes_max.saturating_sub(self.log.tail_bytes());
+        if bytes <= room {
+            return (entries.len(), bytes);
+        }
+        let is_empty = self.log.tail_first() > self.log.last().index;
+        match log::fitting(entries.iter(), room) {
+            (1, cost) if cost > room && !is_empty => (0, 0),
+            fitting => fitting,
+        }
     }
 }
 

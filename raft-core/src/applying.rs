@@ -1,9 +1,10 @@
 //! What goes to the state machine, and old entries that are read for it.
 
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 
-use crate::{Applies, Effects, Entry, Fetch, FetchId, Fetched, LogIndex, Node, SnapshotMeta};
+use crate::{
+    Applies, Effects, Entries, Entry, Fetch, FetchId, Fetched, LogIndex, Node, SnapshotMeta,
+};
 
 /// What went to the state machine.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub(crate) struct Applying {
 enum ApplyFetch {
     None,
     Asked(FetchId),
-    Found(Vec<Entry>),
+    Found(Entries),
 }
 
 impl Applying {
@@ -73,15 +74,14 @@ impl Node {
         if first > last || (!idle && (entries_max == 0 || bytes_max == 0)) {
             return;
         }
-        let mut bytes = 0;
-        let entries = if first >= self.log.tail_first() {
-            self.log.entries(first, last, entries_max, bytes_max, &mut bytes)
+        let (entries, bytes) = if first >= self.log.tail_first() {
+            self.log.entries(first, last, entries_max, bytes_max)
         } else {
             let Some(entries) = self.fetched_applies(first, last, bytes_max, effects) else {
                 return;
             };
-            bytes = entries.iter().map(Entry::cost_bytes).sum();
-            entries
+            let bytes = entries.cost_bytes();
+            (entries, bytes)
         };
         let Some(end) = entries.last().map(|entry| entry.id.index) else { return };
         self.applying.hand_out(end, entries.len(), bytes);
@@ -95,12 +95,13 @@ impl Node {
         last: LogIndex,
         bytes_max: usize,
         effects: &mut Effects,
-    ) -> Option<Vec<Entry>> {
+    ) -> Option<Entries> {
         match core::mem::replace(&mut self.applying.fetch, ApplyFetch::None) {
             ApplyFetch::Found(entries)
                 if entries.first().is_some_and(|entry| entry.id.index == first) =>
             {
-                return Some(entries);
+                let known = entries.iter().take_while(|entry| entry.id.index <= last).count();
+                return Some(entries.slice(0..known));
             }
             ApplyFetch::Asked(id) => {
                 self.applying.fetch = ApplyFetch::Asked(id);
@@ -120,28 +121,39 @@ impl Node {
 
     /// Storage has answered.
     pub(crate) fn fetched(&mut self, id: FetchId, result: Fetched) {
-        let found = match result {
-            Fetched::Failed => {
-                self.stopped = true;
-                return;
-            }
-            Fetched::Compacted => None,
-            Fetched::Entries(entries) => Some(entries),
+        let for_applies = matches!(self.applying.fetch, ApplyFetch::Asked(asked) if asked == id);
+        let first = match for_applies {
+            true => Some(self.applying.handed_out.next()),
+            false => self.asked_for_peer(id),
         };
-        // An entry that is not the log's own is not used: a truncation has overtaken the answer.
-        let found = found.filter(|entries| {
-            let follows = |pair: &[Entry]| pair[0].id.index.next() == pair[1].id.index;
-            !entries.is_empty()
-                && entries.windows(2).all(follows)
-                && entries.iter().all(|entry| self.log.terms().contains(entry.id))
-        });
-        match self.applying.fetch {
-            ApplyFetch::Asked(asked) if asked == id => {
-                self.applying.fetch = found.map_or(ApplyFetch::None, ApplyFetch::Found);
+        let Some(first) = first else {
+            // The world has overtaken the answer. But a log that cannot be read, nobody can use.
+            if result == Fetched::Failed {
+                self.stop();
             }
-            ApplyFetch::Asked(_) | ApplyFetch::Found(_) | ApplyFetch::None => {
-                self.fetched_for_peer(id, found);
+            return;
+        };
+        match result {
+            Fetched::Entries(entries) if self.are_of_the_log(first, &entries) => {
+                match for_applies {
+                    true => self.applying.fetch = ApplyFetch::Found(entries.into()),
+                    false => self.fetched_for_peer(id, Some(entries.into())),
+                }
             }
+            Fetched::Compacted if !for_applies => self.fetched_for_peer(id, None),
+            // It is gone, or not what was written; to ask again would give the same answer for ever. What is committed
+            // and not applied is never compacted.
+            Fetched::Entries(_) | Fetched::Compacted | Fetched::Failed => self.stop(),
         }
+    }
+
+    /// Whether these are the log's own from `first` on, without a gap. What is compacted by now was.
+    fn are_of_the_log(&self, first: LogIndex, entries: &[Entry]) -> bool {
+        let start = self.log.start().index;
+        let follows = |pair: &[Entry]| pair[0].id.index.next() == pair[1].id.index;
+        let own = |entry: &Entry| entry.id.index < start || self.log.terms().contains(entry.id);
+        entries.first().is_some_and(|entry| entry.id.index == first)
+            && entries.windows(2).all(follows)
+            && entries.iter().all(own)
     }
 }

@@ -1,5 +1,6 @@
 //! Who takes part, and what a quorum is.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::NodeId;
@@ -10,6 +11,13 @@ use crate::NodeId;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Configuration {
+    /// Shared, since it goes along with every batch of entries that is applied.
+    sets: Arc<Sets>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+struct Sets {
     /// The voters, sorted: in a joint configuration, those of the new one.
     voters: Vec<NodeId>,
     /// In a joint configuration the voters of the old one, sorted; else empty.
@@ -40,55 +48,56 @@ impl Configuration {
         let mut learners = sorted(learners);
         learners.retain(|id| voters.binary_search(id).is_err());
         learners.retain(|id| outgoing.binary_search(id).is_err());
-        Configuration { voters, outgoing, learners }
+        Configuration { sets: Arc::new(Sets { voters, outgoing, learners }) }
     }
 
     /// The voters; in a joint configuration those of the new one. Sorted.
     #[must_use]
     pub fn voters(&self) -> &[NodeId] {
-        &self.voters
+        &self.sets.voters
     }
 
     /// In a joint configuration the voters of the old one, else nothing. Sorted.
     #[must_use]
     pub fn outgoing(&self) -> &[NodeId] {
-        &self.outgoing
+        &self.sets.outgoing
     }
 
     /// Members without a vote. Sorted.
     #[must_use]
     pub fn learners(&self) -> &[NodeId] {
-        &self.learners
+        &self.sets.learners
     }
 
     /// Whether decisions need a majority of two sets of voters.
     #[must_use]
     pub fn is_joint(&self) -> bool {
-        !self.outgoing.is_empty()
+        !self.sets.outgoing.is_empty()
     }
 
     /// Whether `id` has a vote.
     #[must_use]
     pub fn is_voter(&self, id: NodeId) -> bool {
-        self.voters.binary_search(&id).is_ok() || self.outgoing.binary_search(&id).is_ok()
+        self.sets.voters.binary_search(&id).is_ok() || self.sets.outgoing.binary_search(&id).is_ok()
     }
 
     /// Whether `id` alone decides.
     #[must_use]
     pub fn is_sole_voter(&self, id: NodeId) -> bool {
-        self.voters == [id] && !self.is_joint()
+        self.sets.voters == [id] && !self.is_joint()
     }
 
     /// Whether `id` is a voter or a learner.
     #[must_use]
     pub fn contains(&self, id: NodeId) -> bool {
-        self.is_voter(id) || self.learners.binary_search(&id).is_ok()
+        self.is_voter(id) || self.sets.learners.binary_search(&id).is_ok()
     }
 
     /// Every member once, sorted.
     #[must_use]
     pub fn members(&self) -> Vec<NodeId> {
-        sorted(self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied())
+        let sets = [&self.sets.voters, &self.sets.outgoing, &self.sets.learners];
+        sorted(sets.into_iter().flatten().copied())
     }
 }
 

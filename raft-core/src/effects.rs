@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{Configuration, Entry, Envelope, LogIndex, NodeId, SnapshotMeta, Term};
+use crate::{Configuration, Entries, Envelope, LogIndex, NodeId, SnapshotMeta, Term};
 
 /// All that a node wants done since the last drain. Everything in it may start at once and in
 /// parallel, with one rule: [`Effects::restore`] comes before [`Effects::applies`], and both keep
@@ -64,7 +64,7 @@ pub struct Write {
     pub compact: Option<SnapshotMeta>,
     /// Entries without a gap. The first replaces the entry at its index, if there is one, and all
     /// after it.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
     /// Replaces the hard state. It comes last: its commit index lies within the log.
     pub hard_state: Option<HardState>,
 }
@@ -86,7 +86,7 @@ pub struct HardState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applies {
     /// The entries, in order; never empty.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
     /// The configuration in force at the last of them, for a snapshot that is taken there.
     pub configuration: Configuration,
 }
@@ -104,7 +104,7 @@ pub struct Fetch {
     pub first: LogIndex,
     /// The last entry that is of use.
     pub last: LogIndex,
-    /// Stop before the sum of [`Entry::cost_bytes`] is greater than this, but not before the first entry.
+    /// Stop before the sum of [`crate::Entry::cost_bytes`] is greater than this, but not before the first entry.
     pub bytes_max: usize,
 }
 

@@ -43,13 +43,15 @@ impl Node {
     }
 
     /// Waits anew for a leader, for once to twice the election timeout (§5.2). Who is the only voter has nobody
-    /// to wait for.
+    /// to wait for, but for its own disk once it has begun to campaign: else each tick would begin anew.
     pub(crate) fn reset_election_timer(&mut self) {
-        let timeout = match self.configuration.is_sole_voter(self.options.id) {
+        let is_follower = matches!(self.role, RoleState::Follower);
+        let is_alone = is_follower && self.configuration.is_sole_voter(self.options.id);
+        self.election_timeout = match is_alone {
             true => Duration::ZERO,
             false => self.random.timeout(self.options.election_timeout),
         };
-        self.election_deadline = self.now().saturating_add(timeout);
+        self.election_deadline = self.now().saturating_add(self.election_timeout);
     }
 
     /// The clock of a node that does not lead.
@@ -130,6 +132,9 @@ impl Node {
 
     /// Asks those voters that have not answered.
     pub(crate) fn drain_election(&mut self, effects: &mut Effects) {
+        if !matches!(self.role, RoleState::PreCandidate(_) | RoleState::Candidate(_)) {
+            return;
+        }
         let id = self.options.id;
         let campaign = self.term.next();
         let last = self.log.last();
@@ -168,6 +173,7 @@ impl Node {
     ) {
         if let RoleState::PreCandidate(votes) = &mut self.role
             && campaign == self.term.next()
+            && self.configuration.is_voter(from)
         {
             votes.record(from, granted);
             self.count_pre_votes();
@@ -216,7 +222,9 @@ impl Node {
     }
 
     pub(crate) fn receive_vote_response(&mut self, from: NodeId, granted: bool) {
-        if let RoleState::Candidate(votes) = &mut self.role {
+        if let RoleState::Candidate(votes) = &mut self.role
+            && self.configuration.is_voter(from)
+        {
             votes.record(from, granted);
             self.count_votes();
         }
@@ -266,7 +274,7 @@ impl Node {
         self.role = RoleState::Follower;
         self.leader = Some(from);
         self.leader_heard = self.now();
-        self.reset_election_timer();
+        self.election_deadline = self.leader_heard.saturating_add(self.election_timeout);
         true
     }
 }

@@ -8,7 +8,7 @@ use crate::log::Log;
 use crate::node::RoleState;
 use crate::progress::{PeerFetch, Progress, ProgressState};
 use crate::{
-    AppendOutcome, Effects, Entry, EntryId, Envelope, Fetch, FetchId, Limits, LogIndex, Message,
+    AppendOutcome, Effects, Entries, EntryId, Envelope, Fetch, FetchId, Limits, LogIndex, Message,
     Node, NodeId, Payload, SendSnapshot, Term,
 };
 
@@ -137,7 +137,8 @@ impl Node {
             }
             AppendOutcome::Accepted { matched } => {
                 peer.heard_at = now;
-                if peer.accepted(matched, start.index) {
+                // Only what is not committed yet can become so.
+                if peer.accepted(matched, start.index) && matched > self.commit {
                     self.advance_commit();
                 }
             }
@@ -172,14 +173,12 @@ impl Node {
             self.counters.misaddressed += 1;
             return;
         };
-        if received > last {
+        if received > last || round > current {
             self.counters.acknowledged_unsent += 1;
             return;
         }
         peer.heard_at = now;
-        if round == current {
-            peer.heartbeat_answered(round, received);
-        }
+        peer.heartbeat_answered(round, received);
     }
 
     /// Commits what a quorum holds durably, this node among it or not (§5.3). Only an entry of the leader's own
@@ -216,7 +215,7 @@ impl Node {
         };
         for peer in &mut leader.peers {
             if heartbeat {
-                peer.at_heartbeat = Some((round, peer.next));
+                peer.at_heartbeat.get_or_insert((round, peer.next));
                 sender.heartbeat(peer, Some(round));
             }
             sender.entries(peer);
@@ -227,19 +226,19 @@ impl Node {
         }
     }
 
-    /// Old entries for a peer have been read. Whatever the world has overtaken is let go.
-    pub(crate) fn fetched_for_peer(&mut self, id: FetchId, found: Option<Vec<Entry>>) {
-        let RoleState::Leader(leader) = &mut self.role else { return };
-        let asked =
-            |peer: &&mut Progress| matches!(peer.fetch, PeerFetch::Asked(asked) if asked == id);
-        let Some(peer) = leader.peers.iter_mut().find(asked) else { return };
-        peer.fetch = match found {
-            Some(entries) if entries.first().is_some_and(|first| first.id.index == peer.next) => {
-                PeerFetch::Found(entries)
-            }
-            // Compacted meanwhile, or asked for from elsewhere: the next drain decides anew.
-            Some(_) | None => PeerFetch::None,
+    /// The first entry that a fetch for a peer has asked for; `None` when nobody waits for that answer any more.
+    pub(crate) fn asked_for_peer(&self, id: FetchId) -> Option<LogIndex> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        leader.peers.iter().find(|peer| peer.fetch.is_asked(id)).map(|peer| peer.next)
+    }
+
+    /// Old entries for a peer have been read; `None` when they are compacted.
+    pub(crate) fn fetched_for_peer(&mut self, id: FetchId, found: Option<Entries>) {
+        let Some(leader) = self.leader_state() else { return };
+        let Some(peer) = leader.peers.iter_mut().find(|peer| peer.fetch.is_asked(id)) else {
+            return;
         };
+        peer.fetch = found.map_or(PeerFetch::Compacted, PeerFetch::Found);
     }
 }
 
@@ -283,34 +282,33 @@ impl Sender<'_> {
     /// Sends what the peer may be sent now.
     fn entries(&mut self, peer: &mut Progress) {
         if let Some(index) = peer.ask.take()
-            && !self.append(peer, index, Vec::new())
+            && !self.append(peer, index, Entries::new())
         {
-            // Compacted meanwhile; what follows it is what the peer needs.
-            peer.probe(index.next());
+            // Compacted: a rejection of what comes after it says what the peer needs.
+            peer.probe(self.log.start().index.next());
         }
         while peer.may_send(self.limits) {
             let last = self.log.last().index;
-            if peer.next <= self.log.start().index {
+            if peer.next <= self.log.start().index || peer.fetch.is_compacted() {
                 peer.await_snapshot();
                 self.effects.snapshots.push(SendSnapshot { to: peer.id });
                 return;
             }
-            let mut bytes = 0;
-            let entries = if peer.next > last {
+            let (entries, bytes) = if peer.next > last {
                 let unknown = peer.matched.next() < peer.next;
                 if !matches!(peer.state, ProgressState::Probe { .. }) || !unknown {
                     break;
                 }
-                Vec::new()
+                (Entries::new(), 0)
             } else if peer.next >= self.log.tail_first() {
                 let limits = self.limits;
                 let (entries_max, bytes_max) =
                     (limits.message_entries_max, limits.message_bytes_max);
-                self.log.entries(peer.next, last, entries_max, bytes_max, &mut bytes)
+                self.log.entries(peer.next, last, entries_max, bytes_max)
             } else {
                 let Some(entries) = self.fetched(peer) else { break };
-                bytes = entries.iter().map(Entry::cost_bytes).sum();
-                entries
+                let bytes = entries.cost_bytes();
+                (entries, bytes)
             };
             let end = entries.last().map_or(peer.next.previous(), |entry| entry.id.index);
             if !self.append(peer, peer.next.previous(), entries) {
@@ -321,7 +319,7 @@ impl Sender<'_> {
     }
 
     /// Sends one AppendEntries. `false`: `previous` has been compacted.
-    fn append(&mut self, peer: &mut Progress, previous: LogIndex, entries: Vec<Entry>) -> bool {
+    fn append(&mut self, peer: &mut Progress, previous: LogIndex, entries: Entries) -> bool {
         let Some(term) = self.log.terms().term(previous) else { return false };
         let end = entries.last().map_or(previous, |entry| entry.id.index);
         peer.commit_sent = peer.commit_sent.max(self.commit.min(end));
@@ -331,14 +329,14 @@ impl Sender<'_> {
     }
 
     /// The entries from `peer.next` on, when they have been read; else asks for them.
-    fn fetched(&mut self, peer: &mut Progress) -> Option<Vec<Entry>> {
+    fn fetched(&mut self, peer: &mut Progress) -> Option<Entries> {
         match core::mem::replace(&mut peer.fetch, PeerFetch::None) {
             PeerFetch::Found(entries) => return Some(entries),
             PeerFetch::Asked(id) => {
                 peer.fetch = PeerFetch::Asked(id);
                 return None;
             }
-            PeerFetch::None => {}
+            PeerFetch::None | PeerFetch::Compacted => {}
         }
         let id = FetchId(*self.next_fetch);
         *self.next_fetch += 1;

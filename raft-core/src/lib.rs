@@ -8,6 +8,7 @@ mod configuration;
 mod disk;
 mod effects;
 mod election;
+mod entries;
 mod entry;
 mod error;
 mod input;
@@ -26,6 +27,7 @@ mod term_runs;
 
 pub use configuration::Configuration;
 pub use effects::{Applies, Effects, Fetch, FetchId, HardState, SendSnapshot, Write, WriteId};
+pub use entries::Entries;
 pub use entry::{Entry, EntryId, LogIndex, NodeId, Payload, Term};
 pub use error::{ProposeError, RestoreError};
 pub use input::{Fetched, Input, Restored, SnapshotMeta, SnapshotOutcome};

@@ -1,8 +1,6 @@
 //! What nodes say to each other.
 
-use alloc::vec::Vec;
-
-use crate::{Entry, EntryId, LogIndex, NodeId, Term};
+use crate::{Entries, EntryId, LogIndex, NodeId, Term};
 
 /// One message with its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +49,7 @@ pub enum Message {
         /// The entry before the first of `entries`.
         previous: EntryId,
         /// The entries, without a gap. May be empty: then it only asks for an answer.
-        entries: Vec<Entry>,
+        entries: Entries,
         /// The leader's commit index.
         commit: LogIndex,
     },

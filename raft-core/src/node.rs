@@ -12,9 +12,9 @@ use crate::leader::Leader;
 use crate::log::Log;
 use crate::random::Random;
 use crate::{
-    Configuration, Counters, Effects, EntryId, Envelope, HardState, Input, LogIndex, Message,
-    NodeId, Options, Payload, ProposeError, RestoreError, Restored, Role, SnapshotMeta, Status,
-    Term,
+    Configuration, Counters, Effects, Entries, EntryId, Envelope, HardState, Input, LogIndex,
+    Message, NodeId, Options, Payload, ProposeError, RestoreError, Restored, Role, SnapshotMeta,
+    Status, Term,
 };
 
 /// One replica of one group: a value that takes in facts by [`Node::step`] and requests by methods of their own,
@@ -66,7 +66,9 @@ pub struct Node {
     pub(crate) leader: Option<NodeId>,
     /// When that leader was last heard.
     pub(crate) leader_heard: Duration,
+    /// When to stop waiting for a leader, and how long the wait is: drawn anew for each election.
     pub(crate) election_deadline: Duration,
+    pub(crate) election_timeout: Duration,
     pub(crate) follower: Follower,
     /// Answers that promise nothing and wait for the next drain only.
     pub(crate) answers: Vec<Envelope>,
@@ -139,6 +141,7 @@ impl Node {
             leader: None,
             leader_heard: Duration::ZERO,
             election_deadline: Duration::ZERO,
+            election_timeout: Duration::ZERO,
             follower: Follower::default(),
             answers: Vec::new(),
             next_fetch: 1,
@@ -230,11 +233,13 @@ impl Node {
     /// no harm. [`Duration::MAX`]: it waits for nothing.
     #[must_use]
     pub fn next_tick(&self) -> Duration {
+        if self.stopped {
+            return Duration::MAX;
+        }
         if self.clock.is_none() {
             return Duration::ZERO;
         }
         match &self.role {
-            _ if self.stopped => Duration::MAX,
             RoleState::Leader(leader) => leader.heartbeat_due,
             RoleState::PreCandidate(votes) | RoleState::Candidate(votes) => {
                 self.election_deadline.min(votes.ask_again_at)
@@ -306,7 +311,7 @@ impl Node {
         self.log.evict(self.disk.durable(), limits.tail_bytes_max.saturating_sub(cost));
         let tail_is_full = self.log.tail_bytes() + cost > limits.tail_bytes_max
             && self.log.tail_first() <= self.log.last().index;
-        if self.stopped || tail_is_full || !leader.uncommitted.has_room(cost, limits) {
+        if tail_is_full || !leader.uncommitted.has_room(cost, limits) {
             return Err(ProposeError::Busy);
         }
         leader.uncommitted.push(cost);
@@ -319,6 +324,7 @@ impl Node {
         if self.stopped {
             return;
         }
+        self.log.seal();
         effects.messages.append(&mut self.answers);
         self.drain_vote(effects);
         self.drain_acknowledgement(effects);
@@ -352,6 +358,13 @@ impl Node {
         }
     }
 
+    /// The log cannot be read: the node does nothing any more, and shows no leader, least of all itself.
+    pub(crate) fn stop(&mut self) {
+        self.stop_leading();
+        self.leader = None;
+        self.stopped = true;
+    }
+
     fn tick(&mut self, now: Duration) {
         if self.clock.is_none() {
             self.clock = Some(now);
@@ -372,10 +385,10 @@ impl Node {
             return;
         }
         let (first, last) = (self.disk.written().next(), self.log.last().index);
-        let mut entries = Vec::new();
+        let mut entries = Entries::new();
         if first <= last {
             let bytes_max = self.options.limits.write_bytes_max;
-            entries = self.log.entries(first, last, usize::MAX, bytes_max, &mut 0);
+            (entries, _) = self.log.entries(first, last, usize::MAX, bytes_max);
         }
         let written = entries.last().map_or(self.disk.written(), |entry| entry.id.index);
         state.commit = state.commit.min(written);
@@ -393,8 +406,8 @@ impl Node {
         self.log.evict(self.disk.durable(), self.options.limits.tail_bytes_max);
         match self.role {
             RoleState::Candidate(_) => self.own_vote_may_count(),
-            RoleState::Leader(_) => self.advance_commit(),
-            RoleState::Follower | RoleState::PreCandidate(_) => {}
+            RoleState::Leader(_) if self.disk.durable() > self.commit => self.advance_commit(),
+            RoleState::Leader(_) | RoleState::Follower | RoleState::PreCandidate(_) => {}
         }
     }
 
@@ -424,9 +437,15 @@ fn check_options(options: &Options) -> Result<(), RestoreError> {
     if options.heartbeat_interval.is_zero() {
         return Err(RestoreError::Options("the heartbeat interval is zero"));
     }
-    if options.election_timeout < options.heartbeat_interval * 2 {
+    if options.election_timeout < options.heartbeat_interval.saturating_mul(2) {
         let problem = "the election timeout is shorter than two heartbeat intervals";
         return Err(RestoreError::Options(problem));
+    }
+    let limits = &options.limits;
+    if limits.inflight_messages_max == 0 || limits.inflight_bytes_max == 0 {
+        return Err(RestoreError::Options(
+            "the in-flight window is zero: nothing would ever leave",
+        ));
     }
     Ok(())
 }

@@ -1,10 +1,9 @@
 //! What a leader knows of one peer, and what it may send it.
 
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::{Entry, FetchId, Limits, LogIndex, NodeId};
+use crate::{Entries, FetchId, Limits, LogIndex, NodeId};
 
 /// What a leader knows of one peer (paper, Fig. 2: `nextIndex` and `matchIndex`).
 #[derive(Debug)]
@@ -22,7 +21,8 @@ pub(crate) struct Progress {
     pub(crate) heard_at: Duration,
     /// The greatest commit index that was sent to the peer.
     pub(crate) commit_sent: LogIndex,
-    /// The round and the value of `next` when the latest heartbeat left.
+    /// The round and the value of `next` when a heartbeat left: the first since one was answered. (Not the latest:
+    /// where an answer takes longer than the interval of heartbeats, that one is never answered in time.)
     pub(crate) at_heartbeat: Option<(u64, LogIndex)>,
     /// All was received, but not all is acknowledged: the answer may be lost, so ask again for the one
     /// that covers this index.
@@ -50,7 +50,19 @@ pub(crate) enum PeerFetch {
     None,
     Asked(FetchId),
     /// They begin at `next`.
-    Found(Vec<Entry>),
+    Found(Entries),
+    /// They are compacted: only a snapshot helps.
+    Compacted,
+}
+
+impl PeerFetch {
+    pub(crate) fn is_asked(&self, id: FetchId) -> bool {
+        matches!(self, PeerFetch::Asked(asked) if *asked == id)
+    }
+
+    pub(crate) fn is_compacted(&self) -> bool {
+        matches!(self, PeerFetch::Compacted)
+    }
 }
 
 impl Progress {
@@ -100,6 +112,11 @@ impl Progress {
     pub(crate) fn accepted(&mut self, matched: LogIndex, log_start: LogIndex) -> bool {
         let grew = matched > self.matched;
         self.matched = self.matched.max(matched);
+        if self.next <= self.matched {
+            // Sent before the leader went back to probing: what is being read for the peer is no longer the next.
+            self.next = self.matched.next();
+            self.fetch = PeerFetch::None;
+        }
         while let Some((last, bytes)) = self.inflight.front().copied() {
             if last > matched {
                 break;
@@ -175,10 +192,10 @@ impl Progress {
                 }
             }
             ProgressState::Replicate => {
-                let Some((_, next)) = self.at_heartbeat.filter(|(at, _)| *at == round) else {
+                let Some((_, next)) = self.at_heartbeat.take_if(|(at, _)| *at <= round) else {
                     return;
                 };
-                if received.next() < next {
+                if received.max(self.matched).next() < next {
                     self.probe(received.next());
                 } else if self.matched.next() < next {
                     self.ask = Some(next.previous());

@@ -33,7 +33,10 @@ impl Node {
         if index <= self.commit {
             return;
         }
-        let absurd = index.0 >= u64::MAX / 2 || meta.last.term == Term(u64::MAX);
+        let absurd = index.0 >= u64::MAX / 2
+            || meta.last.term == Term(u64::MAX)
+            // Terms never decrease along a log (§5.3).
+            || self.log.terms().term(self.commit) > Some(meta.last.term);
         let contained = self.log.terms().contains(meta.last);
         if absurd || (!contained && self.leader_state().is_some()) {
             // A leader's log holds everything that is committed (§5.4.3).
@@ -50,6 +53,11 @@ impl Node {
             self.commit = index;
             self.applying = Applying::new(index);
             self.disk.replaced(meta);
+            // What was known of a longer log is known no more.
+            let follower = &mut self.follower;
+            follower.verified = index;
+            follower.claimed = follower.claimed.min(index.previous());
+            follower.owed = follower.owed.min(Some(index));
         }
         self.commit_to(index);
         self.follower.verified = self.follower.verified.max(index);

@@ -64,14 +64,19 @@ impl TermRuns {
 
     /// Adds the next entry, of `term`. Returns `false`, and does nothing, when the term would decrease.
     pub fn push(&mut self, term: Term) -> bool {
+        self.extend(term, 1)
+    }
+
+    /// Adds the next `count` entries, all of `term`. Returns `false`, and does nothing, when the term would decrease.
+    pub fn extend(&mut self, term: Term, count: u64) -> bool {
         let last = self.last();
         if term < last.term {
             return false;
         }
-        self.last = self.last.next();
-        if term > last.term || self.runs.is_empty() {
-            self.runs.push(Run { first: self.last, term });
+        if count > 0 && (term > last.term || self.runs.is_empty()) {
+            self.runs.push(Run { first: self.last.next(), term });
         }
+        self.last.0 = self.last.0.saturating_add(count);
         true
     }
 

@@ -39,8 +39,8 @@ pub enum ProposeError {
         /// Why not.
         problem: String,
     },
-    /// *Definitely not*: a new leader replaced the command before it was committed. It may be proposed
-    /// again.
+    /// *Definitely not*: another entry was committed at the command's place in the log, or one of a later term
+    /// before it. It may be proposed again.
     #[error("a new leader replaced the command before it was committed")]
     Superseded,
     /// *Definitely not*: the node had stopped before the command was proposed.

@@ -28,7 +28,9 @@ pub trait Storage: Send + Sync + 'static {
     async fn load(&self) -> Result<Restored, StorageError>;
 
     /// Carries out one change, all of it or nothing, and returns when it is durable. It is called with
-    /// one write at a time.
+    /// one write at a time. A write that does not follow from what is stored, such as one that leaves
+    /// a gap, is an error ([`StorageError::Inconsistent`]). After an error every later write is refused
+    /// ([`StorageError::Stopped`]), and only a restart tells whether the write that failed is there.
     async fn write(&self, write: Write) -> Result<(), StorageError>;
 
     /// Reads entries from `first` up to `last`, without a gap, at least one; stops before the sum of

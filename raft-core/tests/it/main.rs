@@ -1,4 +1,9 @@
 //! Integration tests of the core: one binary, so that shared test code is built once.
 
+// A test says by a panic that something is wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod cluster;
+mod contract;
+mod harness;
 mod properties;

@@ -78,7 +78,6 @@ async fn shake_hands<S: Socket>(
     hello: Hello,
 ) -> Result<(), DialError> {
     let failed = |error| DialError::Handshake { address: address.to_owned(), error };
-    let deadline = setup.runtime.now() + setup.limits.handshake_timeout;
     let mut batch = WriteBatch::default();
     // It has a fixed length, far below the limit.
     let _ = batch.frame(FrameKind::Hello, HANDSHAKE_BODY_BYTES_MAX, |out| {
@@ -87,8 +86,7 @@ async fn shake_hands<S: Socket>(
     });
     let written = socket.write(&mut batch, setup.limits.handshake_timeout).await;
     written.map_err(|error| failed(error.into()))?;
-    let left = deadline.saturating_sub(setup.runtime.now());
-    let frame = reader.next(left).await.map_err(failed)?;
+    let frame = reader.next_within(setup.limits.handshake_timeout).await.map_err(failed)?;
     let no_handshake = |error| DialError::NoHandshake { address: address.to_owned(), error };
     if frame.kind != FrameKind::HelloAnswer {
         return Err(no_handshake(NoHandshake));

@@ -146,7 +146,7 @@ async fn shake_hands<N: Network>(
 ) -> Option<(Dialler, Place<N>)> {
     let (setup, me) = (&endpoint.setup, endpoint.identity.node);
     let from = socket.peer_address();
-    let hello = match reader.next(setup.limits.handshake_timeout).await {
+    let hello = match reader.next_within(setup.limits.handshake_timeout).await {
         Ok(Frame { kind: FrameKind::Hello, body }) => Hello::decode(body).ok(),
         Ok(_) => None,
         Err(error) => {

@@ -294,7 +294,7 @@ impl Fields {
                 for _ in 0..count {
                     entries.push(decode_entry(&mut self.0)?);
                 }
-                Message::AppendEntries { previous, entries, commit }
+                Message::AppendEntries { previous, entries: entries.into(), commit }
             }
             kind::APPEND_ACCEPTED => {
                 Message::AppendResponse(AppendOutcome::Accepted { matched: self.index()? })

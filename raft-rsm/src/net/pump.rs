@@ -40,17 +40,21 @@ pub(crate) enum ReadError {
 
 impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> ReadError {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                ReadError::Io(io::Error::new(error.kind(), "the other side closed the connection"))
-            }
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ReadError::Io(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "nothing has come from the other side for too long",
-            )),
-            _ => ReadError::Io(error),
+        let kind = error.kind();
+        if kind == io::ErrorKind::UnexpectedEof {
+            return ReadError::Io(io::Error::new(kind, "the other side closed the connection"));
         }
+        if is_timeout(&error) {
+            let reason = "nothing has come from the other side for too long";
+            return ReadError::Io(io::Error::new(io::ErrorKind::TimedOut, reason));
+        }
+        ReadError::Io(error)
     }
+}
+
+/// Sockets of the standard library say either.
+fn is_timeout(error: &io::Error) -> bool {
+    [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind())
 }
 
 /// Reads the frames of one connection.
@@ -72,13 +76,38 @@ impl<S: Socket> FrameReader<S> {
     /// The next frame; waits for at most `timeout` for each piece of it.
     pub(crate) async fn next(&mut self, timeout: Duration) -> Result<Frame, ReadError> {
         loop {
-            if let Some(frame) = self.decoder.next_frame()? {
-                self.setup.counters.frames_in.add(1);
+            if let Some(frame) = self.buffered()? {
                 return Ok(frame);
             }
-            let got = self.socket.read(&mut self.decoder, timeout).await?;
-            self.setup.counters.bytes_in.add_len(got);
+            self.read(timeout).await?;
         }
+    }
+
+    /// The next frame; waits for at most `timeout` for all of it.
+    pub(crate) async fn next_within(&mut self, timeout: Duration) -> Result<Frame, ReadError> {
+        let deadline = self.setup.runtime.now() + timeout;
+        loop {
+            if let Some(frame) = self.buffered()? {
+                return Ok(frame);
+            }
+            let left = deadline.saturating_sub(self.setup.runtime.now());
+            if left.is_zero() {
+                return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+            }
+            self.read(left).await?;
+        }
+    }
+
+    fn buffered(&mut self) -> Result<Option<Frame>, ReadError> {
+        let frame = self.decoder.next_frame()?;
+        self.setup.counters.frames_in.add(u64::from(frame.is_some()));
+        Ok(frame)
+    }
+
+    async fn read(&mut self, timeout: Duration) -> Result<(), ReadError> {
+        let got = self.socket.read(&mut self.decoder, timeout).await?;
+        self.setup.counters.bytes_in.add_len(got);
+        Ok(())
     }
 }
 
@@ -118,12 +147,12 @@ pub(crate) async fn write_frames<S: Socket, O: Outgoing>(
     let mut batch = WriteBatch::default();
     let mut taken = VecDeque::new();
     let mut keep_alive = setup.runtime.sleep(limits.keep_alive);
+    let mut keep_alive_at = setup.runtime.now() + limits.keep_alive;
     loop {
         let wake = poll_fn(|context| {
             if reader_ended.poll_unpin(context).is_ready() {
                 return Poll::Ready(Wake::Closed);
             }
-            // A busy connection pays for no timer: what it sends is sign of life enough, for so long.
             match queue.poll_take(context, &mut taken, BATCH_BYTES_MAX) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Wake::Items),
                 Poll::Ready(Err(_)) => return Poll::Ready(Wake::Closed),
@@ -132,22 +161,25 @@ pub(crate) async fn write_frames<S: Socket, O: Outgoing>(
             keep_alive.poll_unpin(context).map(|()| Wake::KeepAlive)
         })
         .await;
-        let frames = match wake {
+        let mut frames = taken.len();
+        match wake {
             Wake::Items => {
-                let frames = taken.len();
                 taken.drain(..).for_each(|(item, _)| outgoing.encode(item, &mut batch));
-                frames
             }
-            Wake::KeepAlive => {
-                keep_alive = setup.runtime.sleep(limits.keep_alive);
-                if !outgoing.is_wanted() {
-                    return;
-                }
-                add_keep_alive(&mut batch);
-                1
-            }
+            Wake::KeepAlive => {}
             Wake::Closed => return,
-        };
+        }
+        // However busy it is: the other side answers this sign of life, and may have no other reason to.
+        let now = setup.runtime.now();
+        if now >= keep_alive_at {
+            keep_alive_at = now + limits.keep_alive;
+            keep_alive = setup.runtime.sleep(limits.keep_alive);
+            if !outgoing.is_wanted() {
+                return;
+            }
+            add_keep_alive(&mut batch);
+            frames += 1;
+        }
         let bytes = batch.remaining();
         if let Err(error) = socket.0.write(&mut batch, limits.write_timeout).await {
             tracing::debug!(peer = ?socket.0.peer_address(), %error, "cannot write");

@@ -26,6 +26,8 @@ struct Contents {
     entries: VecDeque<Entry>,
     log_bytes: u64,
     snapshot: Option<Image>,
+    /// Whether a write was refused.
+    failed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -43,6 +45,7 @@ impl MemoryStorage {
             entries: VecDeque::new(),
             log_bytes: 0,
             snapshot: None,
+            failed: false,
         })
     }
 
@@ -52,7 +55,8 @@ impl MemoryStorage {
     /// storage that was reopened already returns one that refuses everything, too.
     #[must_use]
     pub fn reopen(&self) -> MemoryStorage {
-        let contents = lock(&self.shared).take();
+        let contents =
+            lock(&self.shared).take().map(|contents| Contents { failed: false, ..contents });
         MemoryStorage { shared: Arc::new(Mutex::new(contents)) }
     }
 
@@ -77,11 +81,7 @@ impl Storage for MemoryStorage {
 
     async fn write(&self, write: Write) -> Result<(), StorageError> {
         let mut guard = lock(&self.shared);
-        // What fails to write stays away: nothing is tried again.
-        let mut contents = guard.take().ok_or(StorageError::Stopped)?;
-        contents.write(write)?;
-        *guard = Some(contents);
-        Ok(())
+        guard.as_mut().ok_or(StorageError::Stopped)?.write(write)
     }
 
     async fn read(
@@ -114,7 +114,15 @@ impl Storage for MemoryStorage {
 
 impl Contents {
     fn write(&mut self, write: Write) -> Result<(), StorageError> {
-        self.state.apply(&write).map_err(|problem| StorageError::Inconsistent { problem })?;
+        if self.failed {
+            return Err(StorageError::Stopped);
+        }
+        let mut state = self.state.clone();
+        if let Err(problem) = state.apply(&write) {
+            self.failed = true;
+            return Err(StorageError::Inconsistent { problem });
+        }
+        self.state = state;
         if write.reset.is_some() {
             self.entries.clear();
             self.log_bytes = 0;
@@ -131,7 +139,7 @@ impl Contents {
             }
         }
         self.log_bytes += write.entries.iter().map(entry_bytes).sum::<u64>();
-        self.entries.extend(write.entries);
+        self.entries.extend(write.entries.iter().cloned());
         Ok(())
     }
 

@@ -350,7 +350,7 @@ fn packets() -> Vec<Packet> {
         Message::PreVoteResponse { campaign: Term(8), granted: true },
         Message::RequestVote { last: id },
         Message::VoteResponse { granted: false },
-        Message::AppendEntries { previous: id, entries, commit: LogIndex(4) },
+        Message::AppendEntries { previous: id, entries: entries.into(), commit: LogIndex(4) },
         Message::AppendResponse(AppendOutcome::Accepted { matched: LogIndex(4) }),
         Message::AppendResponse(AppendOutcome::Rejected { previous: LogIndex(4), hint: id }),
         Message::Heartbeat { commit: LogIndex(4), round: Some(3) },

@@ -9,4 +9,10 @@ mod cluster_snapshots;
 mod runtime_threads;
 #[cfg(feature = "tokio")]
 mod runtime_tokio;
+mod storage_file;
+mod storage_memory;
+mod storage_stand;
 mod transport_memory;
+mod transport_tcp;
+#[cfg(feature = "tokio")]
+mod transport_tokio;

@@ -135,7 +135,7 @@ quickcheck! {
 fn a_count_that_the_packet_cannot_hold_is_an_error() {
     let message = Message::AppendEntries {
         previous: EntryId::ZERO,
-        entries: Vec::new(),
+        entries: Vec::new().into(),
         commit: LogIndex::ZERO,
     };
     let envelope = Envelope { from: NodeId(1), to: NodeId(2), term: Term(1), message };
@@ -148,7 +148,11 @@ fn a_count_that_the_packet_cannot_hold_is_an_error() {
 #[test]
 fn the_payloads_of_entries_are_not_copied() {
     let entries = vec![Entry::command(EntryId::ZERO, vec![7; 100])];
-    let message = Message::AppendEntries { previous: EntryId::ZERO, entries, commit: LogIndex(0) };
+    let message = Message::AppendEntries {
+        previous: EntryId::ZERO,
+        entries: entries.into(),
+        commit: LogIndex(0),
+    };
     let envelope = Envelope { from: NodeId(1), to: NodeId(2), term: Term(1), message };
     let bytes = Bytes::from(encoded(&Packet::Raft(envelope)));
     let decoded = decode_packet(bytes.clone()).unwrap();

@@ -358,7 +358,7 @@ mod tests {
             id: WriteId(1),
             reset: Some(snapshot(4)),
             compact: Some(snapshot(5)),
-            entries: vec![entry(6, 0), entry(7, 100)],
+            entries: vec![entry(6, 0), entry(7, 100)].into(),
             hard_state: Some(HardState {
                 term: Term(3),
                 vote: Some(NodeId(2)),

@@ -1,0 +1,6 @@
+//! The contract between the core and whoever drives it, a test a sentence.
+
+mod driver;
+mod limits;
+mod log;
+mod requests;
