@@ -85,6 +85,7 @@ async fn read_requests<N: Network>(
     reader: &mut FrameReader<N::Socket>,
 ) -> EndError {
     let setup = &endpoint.setup;
+    let delivery = endpoint.delivery();
     loop {
         let mut body = match reader.next(setup.limits.silence_max).await {
             Ok(Frame { kind: FrameKind::Request, body }) => body,
@@ -102,7 +103,9 @@ async fn read_requests<N: Network>(
             return EndError::Unexpected("the answers could not be written".to_owned());
         }
         setup.counters.requests.add(1);
-        let Some(delivery) = endpoint.delivery() else { continue };
+        let Some(delivery) = delivery.as_ref().filter(|_| !endpoint.tasks.is_stopped()) else {
+            return EndError::Unexpected("it is shutting down here".to_owned());
+        };
         let (session, setup) = (Arc::clone(session), Arc::clone(setup));
         let reply = Reply::new(move |answer| {
             if session.answer(Answer { id, answer, request_bytes }) == Err(PushError::Full) {

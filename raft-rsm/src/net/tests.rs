@@ -69,10 +69,12 @@ on_both_shells! {
     an_unused_connection_lives_on_signs_of_life
     a_client_that_does_nothing_for_long_closes_its_connection_and_opens_another
     a_transport_that_is_dropped_ends
+    a_peer_that_calls_is_called_back_at_once
+    what_is_delivered_to_may_own_the_transport
 }
 
 fn random_bytes_close_the_connection_and_are_counted(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits::default());
+    let node = Node::start(shell, ONE, limits());
     for bytes in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0; 100], b"R!", &[0xff; 5_000]] {
         let before = node.counters().failed_handshakes;
         let mut stream = node.dial();
@@ -85,7 +87,7 @@ fn random_bytes_close_the_connection_and_are_counted(shell: &Shell) {
 }
 
 fn a_frame_that_is_too_long_closes_the_connection_and_is_counted(shell: &Shell) {
-    let limits = TcpLimits { frame_bytes_max: 1_000, ..TcpLimits::default() };
+    let limits = TcpLimits { frame_bytes_max: 1_000, ..limits() };
     let node = Node::start(shell, ONE, limits);
     let mut before = Raw::new(&node);
     before.write_header(FrameKind::Hello, 5_000);
@@ -101,7 +103,7 @@ fn a_frame_that_is_too_long_closes_the_connection_and_is_counted(shell: &Shell) 
 }
 
 fn a_damaged_frame_closes_the_connection_and_delivers_nothing(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits::default());
+    let node = Node::start(shell, ONE, limits());
     let mut peer = Raw::accepted(&node, PEER);
     peer.send_packet(&packet(TWO, 1));
     wait_until(|| node.terms() == [1]);
@@ -121,7 +123,7 @@ fn a_damaged_frame_closes_the_connection_and_delivers_nothing(shell: &Shell) {
 }
 
 fn a_packet_of_another_sender_closes_the_connection(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits::default());
+    let node = Node::start(shell, ONE, limits());
     let mut peer = Raw::accepted(&node, PEER);
     peer.send_packet(&packet(NodeId(3), 1));
     assert_closed(peer.stream);
@@ -130,7 +132,7 @@ fn a_packet_of_another_sender_closes_the_connection(shell: &Shell) {
 }
 
 fn another_version_is_refused(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits::default());
+    let node = Node::start(shell, ONE, limits());
     let mut raw = Raw::new(&node);
     let mut body = BytesMut::new();
     body.put_u16_le(0);
@@ -145,7 +147,7 @@ fn another_version_is_refused(shell: &Shell) {
 }
 
 fn another_cluster_is_refused(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits::default());
+    let node = Node::start(shell, ONE, limits());
     for hello in [PEER, CLIENT] {
         let hello = Hello { cluster: Some(ClusterId(8)), ..hello };
         assert_eq!(refused(&node, hello), Refusal::WrongCluster);
@@ -155,20 +157,20 @@ fn another_cluster_is_refused(shell: &Shell) {
 }
 
 fn a_dialler_of_another_node_is_refused(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits::default());
+    let node = Node::start(shell, ONE, limits());
     for hello in [PEER, CLIENT] {
         assert_eq!(refused(&node, Hello { to: NodeId(3), ..hello }), Refusal::WrongNode);
     }
     assert_eq!(node.counters().refused_node, 2);
     // The other side: a node whose addresses are stale notes that it is refused.
-    let stale = Node::start(shell, TWO, TcpLimits::default());
+    let stale = Node::start(shell, TWO, limits());
     stale.set_peers(&[(NodeId(3), &node)]);
     wait_until(|| stale.counters().refused_dials > 0);
     assert_eq!(stale.counters().connects, 0);
 }
 
 fn a_dialler_that_says_it_is_this_node_is_refused(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits::default());
+    let node = Node::start(shell, ONE, limits());
     for incarnation in [identity(ONE).incarnation, Incarnation(9)] {
         let dialler = Dialler::Peer { node: ONE, incarnation };
         assert_eq!(refused(&node, Hello { dialler, ..PEER }), Refusal::SameNode);
@@ -177,7 +179,7 @@ fn a_dialler_that_says_it_is_this_node_is_refused(shell: &Shell) {
 }
 
 fn a_second_node_with_one_id_is_refused_while_the_first_is_there(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits::default());
+    let node = Node::start(shell, ONE, limits());
     let first = Raw::accepted(&node, PEER);
     let dialler = Dialler::Peer { node: TWO, incarnation: Incarnation(201) };
     let second = Hello { dialler, ..PEER };
@@ -191,7 +193,7 @@ fn a_second_node_with_one_id_is_refused_while_the_first_is_there(shell: &Shell) 
 }
 
 fn a_node_that_dials_again_takes_the_place_of_its_old_connection(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits::default());
+    let node = Node::start(shell, ONE, limits());
     let first = Raw::accepted(&node, PEER);
     let mut second = Raw::accepted(&node, PEER);
     assert_closed(first.stream);
@@ -202,21 +204,21 @@ fn a_node_that_dials_again_takes_the_place_of_its_old_connection(shell: &Shell) 
 
 fn a_silent_stranger_is_sent_away(shell: &Shell) {
     let handshake_timeout = Duration::from_millis(50);
-    let node = Node::start(shell, ONE, TcpLimits { handshake_timeout, ..TcpLimits::default() });
+    let node = Node::start(shell, ONE, TcpLimits { handshake_timeout, ..limits() });
     assert_closed(node.dial());
     assert_eq!(node.counters().failed_handshakes, 1);
 }
 
 fn a_silent_peer_is_given_up(shell: &Shell) {
     let silence_max = Duration::from_millis(50);
-    let node = Node::start(shell, ONE, TcpLimits { silence_max, ..TcpLimits::default() });
+    let node = Node::start(shell, ONE, TcpLimits { silence_max, ..limits() });
     assert_closed(Raw::accepted(&node, PEER).stream);
     wait_until(|| node.disconnected() == [TWO]);
     assert_closed(Raw::accepted(&node, CLIENT).stream);
 }
 
 fn clients_beyond_the_limit_are_refused_until_there_is_room(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits { connections_max: 2, ..TcpLimits::default() });
+    let node = Node::start(shell, ONE, TcpLimits { connections_max: 2, ..limits() });
     let (first, _second) = (Raw::accepted(&node, CLIENT), Raw::accepted(&node, CLIENT));
     assert_eq!(refused(&node, CLIENT), Refusal::Busy);
     assert_eq!(node.counters().refused_busy, 1);
@@ -226,7 +228,7 @@ fn clients_beyond_the_limit_are_refused_until_there_is_room(shell: &Shell) {
 }
 
 fn handshakes_beyond_the_limit_are_refused(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits { handshakes_max: 2, ..TcpLimits::default() });
+    let node = Node::start(shell, ONE, TcpLimits { handshakes_max: 2, ..limits() });
     let waiting = [Raw::new(&node), Raw::new(&node)];
     assert_closed(node.dial());
     assert_eq!(node.counters().refused_busy, 1);
@@ -237,8 +239,7 @@ fn handshakes_beyond_the_limit_are_refused(shell: &Shell) {
 
 fn requests_beyond_the_limit_are_not_read_until_answers_are_written(shell: &Shell) {
     const REQUESTS: u64 = 50;
-    let node =
-        Node::start(shell, ONE, TcpLimits { requests_inflight_max: 3, ..TcpLimits::default() });
+    let node = Node::start(shell, ONE, TcpLimits { requests_inflight_max: 3, ..limits() });
     node.answer(Answering::Hold);
     let mut client = Raw::accepted(&node, CLIENT);
     for id in 0..REQUESTS {
@@ -257,7 +258,7 @@ fn requests_beyond_the_limit_are_not_read_until_answers_are_written(shell: &Shel
 
 fn a_client_that_reads_no_answers_is_sent_away(shell: &Shell) {
     let answers_bytes_max = 1 << 20;
-    let node = Node::start(shell, ONE, TcpLimits { answers_bytes_max, ..TcpLimits::default() });
+    let node = Node::start(shell, ONE, TcpLimits { answers_bytes_max, ..limits() });
     node.answer(Answering::Repeat(512 << 10));
     let mut client = Raw::accepted(&node, CLIENT);
     // More than the buffers of the two sockets take.
@@ -273,9 +274,9 @@ fn a_client_that_reads_no_answers_is_sent_away(shell: &Shell) {
 
 fn a_peer_that_reads_nothing_holds_up_no_other(shell: &Shell) {
     let write_timeout = Duration::from_millis(100);
-    let limits = TcpLimits { write_timeout, queue_bytes_max: 8 << 20, ..TcpLimits::default() };
+    let limits = TcpLimits { write_timeout, queue_bytes_max: 8 << 20, ..limits() };
     let node = Node::start(shell, ONE, limits);
-    let other = Node::start(shell, NodeId(3), TcpLimits::default());
+    let other = Node::start(shell, NodeId(3), self::limits());
     let hung = stand::HungPeer::listen(TWO);
     node.set_peer_addresses(&[(TWO, hung.address()), (NodeId(3), other.address())]);
     wait_until(|| node.counters().connects == 2);
@@ -289,12 +290,11 @@ fn a_peer_that_reads_nothing_holds_up_no_other(shell: &Shell) {
 }
 
 fn packets_that_cannot_be_sent_are_counted(shell: &Shell) {
-    let limits =
-        TcpLimits { frame_bytes_max: 10_000, queue_packets_max: 10, ..TcpLimits::default() };
+    let limits = TcpLimits { frame_bytes_max: 10_000, queue_packets_max: 10, ..limits() };
     let node = Node::start(shell, ONE, limits);
     node.send(packet_to(NodeId(9), 1));
     assert_eq!(node.counters().dropped_unknown, 1);
-    let other = Node::start(shell, TWO, TcpLimits::default());
+    let other = Node::start(shell, TWO, self::limits());
     node.set_peers(&[(TWO, &other)]);
     wait_until(|| node.counters().connects == 1);
     node.send(stand::chunk(ONE, TWO, 20_000));
@@ -309,11 +309,11 @@ fn packets_that_cannot_be_sent_are_counted(shell: &Shell) {
 }
 
 fn a_peer_that_moved_is_found_at_its_new_address(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits::default());
-    let before = Node::start(shell, TWO, TcpLimits::default());
+    let node = Node::start(shell, ONE, limits());
+    let before = Node::start(shell, TWO, limits());
     node.set_peers(&[(TWO, &before)]);
     wait_until(|| node.counters().connects == 1);
-    let after = Node::start(shell, TWO, TcpLimits::default());
+    let after = Node::start(shell, TWO, limits());
     node.set_peers(&[(TWO, &after)]);
     wait_until(|| node.counters().connects == 2);
     node.send(packet_to(TWO, 1));
@@ -324,28 +324,28 @@ fn a_peer_that_moved_is_found_at_its_new_address(shell: &Shell) {
 }
 
 fn a_client_of_another_cluster_sends_nothing(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits::default());
+    let node = Node::start(shell, ONE, limits());
     let nodes = cluster_of(&[(ONE, node.address())]);
-    let connector = shell.connector(nodes, Some(ClusterId(8)), TcpLimits::default());
+    let connector = shell.connector(nodes, Some(ClusterId(8)), limits());
     let error = block_on(connector.call(ONE, Bytes::from("x"), LONG)).unwrap_err();
     assert!(matches!(error, CallError::NotSent { .. }), "{error}");
     assert!(error.to_string().contains("cluster"), "{error}");
     let nodes = cluster_of(&[(TWO, node.address())]);
-    let connector = shell.connector(nodes, Some(CLUSTER), TcpLimits::default());
+    let connector = shell.connector(nodes, Some(CLUSTER), limits());
     let error = block_on(connector.call(TWO, Bytes::from("x"), LONG)).unwrap_err();
     assert!(matches!(error, CallError::NotSent { .. }), "{error}");
     assert_eq!(node.counters().requests, 0);
 }
 
 fn a_client_that_knows_no_cluster_is_served(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits::default());
+    let node = Node::start(shell, ONE, limits());
     let nodes = cluster_of(&[(ONE, node.address())]);
-    let connector = shell.connector(nodes, None, TcpLimits::default());
+    let connector = shell.connector(nodes, None, limits());
     assert_eq!(block_on(connector.call(ONE, Bytes::from("x"), LONG)), Ok(Bytes::from("x")));
 }
 
 fn an_unused_connection_lives_on_signs_of_life(shell: &Shell) {
-    let limits = TcpLimits { keep_alive: Duration::from_millis(5), ..TcpLimits::default() };
+    let limits = TcpLimits { keep_alive: Duration::from_millis(5), ..limits() };
     let node = Node::start(shell, ONE, limits.clone());
     let other = Node::start(shell, TWO, limits.clone());
     node.set_peers(&[(TWO, &other)]);
@@ -358,11 +358,11 @@ fn an_unused_connection_lives_on_signs_of_life(shell: &Shell) {
 }
 
 fn a_client_that_does_nothing_for_long_closes_its_connection_and_opens_another(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits { connections_max: 1, ..TcpLimits::default() });
+    let node = Node::start(shell, ONE, TcpLimits { connections_max: 1, ..limits() });
     let limits = TcpLimits {
         keep_alive: Duration::from_millis(5),
         idle_max: Duration::from_millis(10),
-        ..TcpLimits::default()
+        ..limits()
     };
     let nodes = cluster_of(&[(ONE, node.address())]);
     let connector = shell.connector(nodes, None, limits);
@@ -372,14 +372,43 @@ fn a_client_that_does_nothing_for_long_closes_its_connection_and_opens_another(s
     wait_until(|| block_on(connector.call(ONE, Bytes::new(), LONG)).is_ok());
 }
 
+fn a_peer_that_calls_is_called_back_at_once(shell: &Shell) {
+    let reconnect_min = LONG * 4;
+    let slow = TcpLimits { reconnect_min, reconnect_max: reconnect_min, ..limits() };
+    let node = Node::start(shell, ONE, slow);
+    let other = Node::start(shell, TWO, limits());
+    let address = other.address();
+    other.shutdown();
+    drop(other);
+    node.set_peer_addresses(&[(TWO, address.clone())]);
+    wait_until(|| node.counters().failed_dials == 1);
+    let other = Node::start_at(shell, TWO, &address, limits());
+    other.set_peers(&[(ONE, &node)]);
+    wait_until(|| node.counters().connects == 1);
+}
+
+fn what_is_delivered_to_may_own_the_transport(shell: &Shell) {
+    let node = Node::start(shell, ONE, limits());
+    let _peer = Raw::accepted(&node, PEER);
+    let notes = node.notes();
+    node.shutdown();
+    // This one, and that of the node itself.
+    assert_eq!(Arc::strong_count(&notes), 2);
+}
+
 fn a_transport_that_is_dropped_ends(shell: &Shell) {
-    let node = Node::start(shell, ONE, TcpLimits::default());
+    let node = Node::start(shell, ONE, limits());
     let (peer, client) = (Raw::accepted(&node, PEER), Raw::accepted(&node, CLIENT));
     let address = node.address();
     drop(node);
     assert_closed(peer.stream);
     assert_closed(client.stream);
     wait_until(|| TcpStream::connect(&address).is_err());
+}
+
+/// Raw connections give no sign of life, and a machine under load is slow.
+fn limits() -> TcpLimits {
+    TcpLimits { silence_max: LONG * 2, handshake_timeout: LONG, ..TcpLimits::default() }
 }
 
 fn packet(from: NodeId, term: u64) -> Packet {

@@ -105,7 +105,7 @@ pub(super) struct Node {
 }
 
 #[derive(Default)]
-struct Notes(Mutex<State>);
+pub(super) struct Notes(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -127,8 +127,12 @@ pub(super) enum Answering {
 
 impl Node {
     pub(super) fn start(shell: &Shell, id: NodeId, limits: TcpLimits) -> Node {
-        let peers = cluster_of(&[(id, "127.0.0.1:0".to_owned())]);
-        let listen = "127.0.0.1:0".to_owned();
+        Node::start_at(shell, id, "127.0.0.1:0", limits)
+    }
+
+    pub(super) fn start_at(shell: &Shell, id: NodeId, listen: &str, limits: TcpLimits) -> Node {
+        let listen = listen.to_owned();
+        let peers = cluster_of(&[(id, listen.clone())]);
         let transport = shell.bind(TcpOptions { identity: identity(id), listen, peers, limits });
         let notes = Arc::new(Notes::default());
         let (inbox, service) = (Arc::clone(&notes), Arc::clone(&notes));
@@ -161,6 +165,10 @@ impl Node {
         let me = [(self.id, self.address())];
         let all = cluster_of(&[&me, peers].concat());
         of_any!(&self.transport, it => it.set_peers(&all));
+    }
+
+    pub(super) fn notes(&self) -> Arc<Notes> {
+        Arc::clone(&self.notes)
     }
 
     pub(super) fn dial(&self) -> TcpStream {
