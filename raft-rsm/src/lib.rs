@@ -29,7 +29,7 @@ pub use options::Options;
 pub use raft::Raft;
 pub use raft_core;
 pub use runtime::Runtime;
-pub use state_machine::{Context, SnapshotView, StateMachine};
+pub use state_machine::{Admission, Context, SnapshotView, StateMachine};
 pub use status::{Refused, Status, StatusChanges};
 pub use storage::Storage;
 pub use transport::Transport;

@@ -54,7 +54,7 @@ impl<M: StateMachine> Driver<M> {
     }
 
     fn restore(&mut self, meta: SnapshotMeta) {
-        self.waiters.passed_by_snapshot(meta.last.index);
+        self.waiters.passed_by_snapshot(meta.last);
         self.work.push(Work::Restore(meta));
     }
 

@@ -195,13 +195,16 @@ impl<M: StateMachine> Intake<M> {
     ) -> Poll<()> {
         let mut inner = lock(&self.inner);
         inner.pending = pending;
+        let refused = mem::take(&mut inner.batch.refused);
+        empty.refused.packets += refused.packets;
+        empty.refused.requests += refused.requests;
         if inner.batch.is_empty() {
             inner.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
         inner.packet_bytes = 0;
         inner.request_bytes = 0;
-        empty.refused = inner.batch.refused;
+        inner.batch.refused = mem::take(&mut empty.refused);
         mem::swap(&mut inner.batch, empty);
         Poll::Ready(())
     }

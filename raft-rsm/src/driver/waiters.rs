@@ -1,9 +1,10 @@
-//! Those who wait for an entry: they are told "done" or "definitely not" only by what is committed at its index.
+//! Those who wait for an entry: they are told "done" or "definitely not" only by what is committed at its index, or
+//! before it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use raft_core::{Entry, EntryId, LogIndex};
+use raft_core::{Entry, EntryId, LogIndex, Term};
 
 use crate::StateMachine;
 use crate::error::{ProposeError, QueryError, Uncertain};
@@ -29,7 +30,7 @@ pub(crate) enum WaitsFor<M: StateMachine> {
 /// Why a wait ends without the entry being applied.
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum Unmet {
-    /// Another entry was committed at the index.
+    /// Another entry was committed at the index, or one of a later term before it.
     Superseded,
     /// Nobody knows.
     Maybe(Uncertain),
@@ -57,11 +58,13 @@ impl<M: StateMachine> WaitsFor<M> {
 /// entry, and a leader that was deposed and elected again may use an index twice.
 pub(crate) struct Waiters<M: StateMachine> {
     queue: VecDeque<Waiter<M>>,
+    /// The term of the last entry that is known to be committed.
+    committed_term: Term,
 }
 
 impl<M: StateMachine> Waiters<M> {
     pub(crate) fn new() -> Waiters<M> {
-        Waiters { queue: VecDeque::new() }
+        Waiters { queue: VecDeque::new(), committed_term: Term(0) }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -96,14 +99,35 @@ impl<M: StateMachine> Waiters<M> {
                 None => waiter.waits_for.fail(Unmet::Maybe(Uncertain::SnapshotPassed)),
             }
         }
+        self.committed(last.id.term);
         moved
     }
 
-    /// Ends the waits for entries up to `index`, which a snapshot has replaced unseen.
-    pub(crate) fn passed_by_snapshot(&mut self, index: LogIndex) {
-        while let Some(waits_for) = self.take_up_to(index) {
+    /// An entry of `term` is committed before all that is still waited for. Terms never decrease along a
+    /// log, so no entry of an earlier term can be committed after it (§5.3, §5.4): those who wait for one
+    /// need not wait until their index is reached.
+    fn committed(&mut self, term: Term) {
+        if term <= self.committed_term {
+            return;
+        }
+        self.committed_term = term;
+        let waiting = self.queue.len();
+        for _ in 0..waiting {
+            let Some(waiter) = self.queue.pop_front() else { break };
+            if waiter.id.term < term {
+                waiter.waits_for.fail(Unmet::Superseded);
+            } else {
+                self.queue.push_back(waiter);
+            }
+        }
+    }
+
+    /// Ends the waits for entries up to `last`, which a snapshot has replaced unseen.
+    pub(crate) fn passed_by_snapshot(&mut self, last: EntryId) {
+        while let Some(waits_for) = self.take_up_to(last.index) {
             waits_for.fail(Unmet::Maybe(Uncertain::SnapshotPassed));
         }
+        self.committed(last.term);
     }
 
     /// The first one who waits for an entry up to `index`.
@@ -138,5 +162,126 @@ impl<M: StateMachine> Waiters<M> {
         for waiter in self.queue.drain(..) {
             waiter.waits_for.fail(Unmet::Maybe(Uncertain::Stopped));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use futures::FutureExt;
+    use futures::channel::oneshot;
+
+    use super::*;
+    use crate::{Context, SnapshotView};
+
+    /// Answers each command with nothing.
+    struct Nothing;
+
+    impl StateMachine for Nothing {
+        type Command = ();
+        type Response = ();
+        type Query = ();
+        type Answer = ();
+
+        fn apply(&mut self, _: &Context, (): ()) {}
+
+        fn query(&self, (): ()) {}
+
+        fn snapshot(&self) -> Box<dyn SnapshotView> {
+            Box::new(Nothing)
+        }
+
+        fn restore(&mut self, _: &mut dyn io::Read) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl SnapshotView for Nothing {
+        fn write_to(&self, _: &mut dyn io::Write) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    type Answer = oneshot::Receiver<Result<(), ProposeError>>;
+
+    fn id(index: u64, term: u64) -> EntryId {
+        EntryId::new(Term(term), LogIndex(index))
+    }
+
+    fn entries(ids: &[(u64, u64)]) -> Vec<Entry> {
+        ids.iter().map(|(index, term)| Entry::command(id(*index, *term), "x")).collect()
+    }
+
+    fn waiting(ids: &[(u64, u64)]) -> (Waiters<Nothing>, Vec<Answer>) {
+        let mut waiters = Waiters::new();
+        let answers = ids.iter().map(|(index, term)| {
+            let (sender, receiver) = oneshot::channel();
+            let deadline = Duration::from_secs(*index);
+            let waits_for = WaitsFor::Command(Responder::Local(sender));
+            waiters.add(id(*index, *term), deadline, waits_for);
+            receiver
+        });
+        let answers = answers.collect();
+        (waiters, answers)
+    }
+
+    fn answer(answer: &mut Answer) -> Option<ProposeError> {
+        let answer = answer.now_or_never()?;
+        Some(answer.expect("answered").expect_err("nothing was applied"))
+    }
+
+    #[test]
+    fn who_waits_for_a_committed_entry_goes_along_with_it() {
+        let (mut waiters, mut answers) = waiting(&[(3, 1), (4, 1), (5, 1)]);
+        let mut applying = Waiters::new();
+        assert!(waiters.hand_over(&entries(&[(2, 1), (3, 1), (4, 1)]), &mut applying));
+        assert_eq!((waiters.len(), applying.len()), (1, 2));
+        assert!(applying.take_up_to(LogIndex(2)).is_none());
+        assert!(applying.take_up_to(LogIndex(3)).is_some());
+        assert_eq!(answer(&mut answers[2]), None);
+    }
+
+    #[test]
+    fn another_entry_at_the_index_means_definitely_not() {
+        let (mut waiters, mut answers) = waiting(&[(3, 1), (3, 3)]);
+        let mut applying = Waiters::new();
+        waiters.hand_over(&entries(&[(3, 3)]), &mut applying);
+        assert_eq!(answer(&mut answers[0]), Some(ProposeError::Superseded));
+        assert_eq!(answer(&mut answers[1]), None);
+        assert_eq!((waiters.len(), applying.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_later_term_committed_before_the_index_means_definitely_not() {
+        let (mut waiters, mut answers) = waiting(&[(3, 1), (9, 1), (9, 3)]);
+        let mut applying = Waiters::new();
+        waiters.hand_over(&entries(&[(2, 1)]), &mut applying);
+        assert_eq!(answer(&mut answers[1]), None);
+        waiters.hand_over(&entries(&[(3, 2)]), &mut applying);
+        assert_eq!(answer(&mut answers[0]), Some(ProposeError::Superseded));
+        assert_eq!(answer(&mut answers[1]), Some(ProposeError::Superseded));
+        assert_eq!(answer(&mut answers[2]), None);
+    }
+
+    #[test]
+    fn a_snapshot_that_passes_the_index_means_maybe() {
+        let (mut waiters, mut answers) = waiting(&[(3, 1), (7, 1), (8, 4)]);
+        waiters.passed_by_snapshot(id(5, 4));
+        let maybe = ProposeError::Maybe(Uncertain::SnapshotPassed);
+        assert_eq!(answer(&mut answers[0]), Some(maybe));
+        assert_eq!(answer(&mut answers[1]), Some(ProposeError::Superseded));
+        assert_eq!(answer(&mut answers[2]), None);
+    }
+
+    #[test]
+    fn a_deadline_that_has_come_means_maybe() {
+        let (mut waiters, mut answers) = waiting(&[(3, 1), (7, 1)]);
+        assert_eq!(waiters.sweep(Duration::from_secs(2)), Some(Duration::from_secs(3)));
+        assert_eq!(waiters.sweep(Duration::from_secs(3)), Some(Duration::from_secs(7)));
+        let maybe = ProposeError::Maybe(Uncertain::TimedOut);
+        assert_eq!(answer(&mut answers[0]), Some(maybe));
+        assert_eq!(answer(&mut answers[1]), None);
+        assert_eq!(waiters.sweep(Duration::from_secs(7)), None);
     }
 }

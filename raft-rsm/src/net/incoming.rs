@@ -102,6 +102,7 @@ async fn serve<N: Network>(
     match dialler {
         Dialler::Peer { node, .. } => {
             tracing::info!(me = %endpoint.identity.node, peer = %node, "accepted a peer");
+            endpoint.heard_of(node);
             let error = receive_packets(&endpoint, &socket.0, &mut reader, node).await;
             closed(&endpoint, &socket.0, &format!("peer {node}"), &error);
             drop(place);
@@ -254,6 +255,7 @@ async fn receive_packets<N: Network>(
 ) -> EndError {
     let limits = &endpoint.setup.limits;
     let mut batch = WriteBatch::default();
+    let delivery = endpoint.delivery();
     loop {
         let frame = match reader.next(limits.silence_max).await {
             Ok(frame) => frame,
@@ -269,7 +271,9 @@ async fn receive_packets<N: Network>(
                     let way = format!("a packet from {} to {}", packet.from(), packet.to());
                     return EndError::Unexpected(way);
                 }
-                if let Some(delivery) = endpoint.delivery() {
+                if let Some(delivery) = &delivery
+                    && !endpoint.tasks.is_stopped()
+                {
                     delivery.inbox.deliver(packet);
                 }
             }

@@ -19,7 +19,7 @@ use raft_rsm::{
 use serde::{Deserialize, Serialize};
 
 /// Nothing here depends on this time: it ends a test that would hang.
-const HANG_GUARD: Duration = Duration::from_secs(60);
+const HANG_GUARD: Duration = Duration::from_secs(10);
 
 /// Makes two tests of each function: one a runtime.
 macro_rules! on_both_runtimes {
