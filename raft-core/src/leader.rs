@@ -280,6 +280,12 @@ impl Sender<'_> {
 
     /// Sends what the peer may be sent now.
     fn entries(&mut self, peer: &mut Progress) {
+        if let Some(index) = peer.ask.take()
+            && !self.append(peer, index, Vec::new())
+        {
+            // Compacted meanwhile; what follows it is what the peer needs.
+            peer.probe(index.next());
+        }
         while peer.may_send(self.limits) {
             let last = self.log.last().index;
             if peer.next <= self.log.start().index || peer.fetch.is_compacted() {
@@ -309,13 +315,6 @@ impl Sender<'_> {
                 break;
             }
             peer.sent(self.round, end, bytes);
-        }
-        if let Some(index) = peer.ask.take()
-            && !self.append(peer, index, Vec::new())
-        {
-            // Compacted: a rejection of what comes after it says what the peer needs.
-            peer.probe(self.log.start().index.next());
-            self.entries(peer);
         }
     }
 
