@@ -56,6 +56,13 @@ impl Node {
     pub(crate) fn tick_election(&mut self) {
         let now = self.now();
         if now >= self.election_deadline {
+            if matches!(self.role, RoleState::Candidate(_))
+                && !self.disk.holds_vote(self.term, self.options.id)
+            {
+                // Nobody was asked yet. A later term would only be one more write before anybody is.
+                self.wait_for_votes();
+                return;
+            }
             // Status must not show a leader that is not heard any more.
             self.leader = None;
             match self.is_electable() {
@@ -95,7 +102,13 @@ impl Node {
         self.vote = Some(self.options.id);
         let ask_again_at = self.now().saturating_add(self.options.heartbeat_interval);
         self.role = RoleState::Candidate(Votes::new(ask_again_at));
-        self.reset_election_timer();
+        self.wait_for_votes();
+    }
+
+    /// Waits for the election to be decided; also the only voter has to wait for its disk.
+    fn wait_for_votes(&mut self) {
+        let timeout = self.random.timeout(self.options.election_timeout);
+        self.election_deadline = self.now().saturating_add(timeout);
     }
 
     /// The disk has caught up: if it holds the candidate's own vote, that counts now.

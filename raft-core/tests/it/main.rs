@@ -4,3 +4,4 @@ mod cluster;
 mod contract;
 mod harness;
 mod properties;
+mod traps;
