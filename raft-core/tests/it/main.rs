@@ -3,5 +3,6 @@
 mod cluster;
 mod contract;
 mod harness;
+mod paper;
 mod properties;
 mod traps;
