@@ -91,7 +91,8 @@ fn figure_8_d_it_could_be_overwritten_by_a_leader_with_a_later_last_term() {
     cluster.wire.clear();
     cluster.restart(5);
     for voter in [2, 3, 4] {
-        cluster.at(voter).tick(600);
+        cluster.at(voter).tick(1000);
+        cluster.at(voter).take_sent();
     }
     for _ in 0..5 {
         if cluster.at(5).node.role() != Role::Leader {
