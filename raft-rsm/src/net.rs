@@ -26,3 +26,6 @@ pub(crate) mod queue;
 pub(crate) mod session;
 pub(crate) mod socket;
 pub(crate) mod tasks;
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{Either, select};
@@ -16,6 +17,9 @@ use super::tasks::Tasks;
 use crate::transport::{Inbox, Packet, Service};
 use crate::{Cluster, Identity};
 
+/// How long a warning stands before one of its kind is written again.
+const WARN_AGAIN: Duration = Duration::from_secs(10);
+
 /// A node's transport over sockets.
 pub(crate) struct Endpoint<N: Network> {
     pub(crate) identity: Identity,
@@ -23,8 +27,17 @@ pub(crate) struct Endpoint<N: Network> {
     pub(crate) setup: Arc<Setup>,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) accepted: Mutex<Accepted>,
-    links: RwLock<BTreeMap<NodeId, Arc<Link>>>,
-    delivery: OnceLock<Delivery>,
+    links: RwLock<Links>,
+    /// When a warning of each kind was last written.
+    warned: Mutex<BTreeMap<&'static str, Duration>>,
+    /// Gone once it stops: whoever is delivered to may own this transport.
+    delivery: RwLock<Option<Arc<Delivery>>>,
+}
+
+#[derive(Default)]
+struct Links {
+    by_peer: BTreeMap<NodeId, Arc<Link>>,
+    are_started: bool,
 }
 
 /// Where to deliver.
@@ -47,7 +60,8 @@ impl<N: Network> Endpoint<N> {
             tasks: Tasks::new(),
             accepted: Mutex::default(),
             links: RwLock::default(),
-            delivery: OnceLock::new(),
+            warned: Mutex::default(),
+            delivery: RwLock::default(),
         });
         endpoint.set_peers(peers);
         endpoint
@@ -58,18 +72,24 @@ impl<N: Network> Endpoint<N> {
     where
         L: Listener<Socket = N::Socket>,
     {
-        if self.delivery.set(delivery).is_err() {
+        let mut links = self.write_links();
+        if links.are_started {
             return tracing::error!(me = %self.identity.node, "the transport is started twice");
         }
+        links.are_started = true;
+        *self.delivery.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(delivery));
         self.spawn("net-accept", accept_connections(Arc::clone(self), listener));
-        let links: Vec<Arc<Link>> = self.read_links().values().cloned().collect();
-        links.into_iter().for_each(|link| self.spawn("net-out", link.run(Arc::clone(self))));
+        links.by_peer.values().for_each(|link| self.start_link(link));
+    }
+
+    fn start_link(self: &Arc<Self>, link: &Arc<Link>) {
+        self.spawn("net-out", Arc::clone(link).run(Arc::clone(self)));
     }
 
     /// Where the peers listen from now on.
     pub(crate) fn set_peers(self: &Arc<Self>, peers: &Cluster) {
-        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
-        links.retain(|id, link| {
+        let mut links = self.write_links();
+        links.by_peer.retain(|id, link| {
             let is_kept = peers.address(*id).is_some();
             if !is_kept {
                 link.close();
@@ -77,20 +97,27 @@ impl<N: Network> Endpoint<N> {
             is_kept
         });
         for (id, address) in peers.addresses().filter(|(id, _)| *id != self.identity.node) {
-            if let Some(link) = links.get(&id) {
+            if let Some(link) = links.by_peer.get(&id) {
                 link.set_address(address);
                 continue;
             }
             let link = Link::new(id, address.to_owned(), &self.setup.limits);
-            links.insert(id, Arc::clone(&link));
-            if self.delivery.get().is_some() {
-                self.spawn("net-out", link.run(Arc::clone(self)));
+            if links.are_started {
+                self.start_link(&link);
             }
+            links.by_peer.insert(id, link);
+        }
+    }
+
+    /// A peer has just reached this node, so it can be reached, too: dials it at once if it waits to.
+    pub(crate) fn heard_of(&self, peer: NodeId) {
+        if let Some(link) = self.read_links().by_peer.get(&peer) {
+            link.dial_now();
         }
     }
 
     pub(crate) fn send(&self, packet: Packet) {
-        match self.read_links().get(&packet.to()) {
+        match self.read_links().by_peer.get(&packet.to()) {
             Some(link) => link.send(packet, &self.setup),
             None => self.setup.counters.dropped_unknown.add(1),
         }
@@ -99,7 +126,9 @@ impl<N: Network> Endpoint<N> {
     /// Ends everything, without waiting for it.
     pub(crate) fn stop(&self) {
         self.tasks.stop();
-        self.read_links().values().for_each(|link| link.close());
+        let delivery = self.delivery.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(delivery);
+        self.read_links().by_peer.values().for_each(|link| link.close());
     }
 
     /// Waits until nothing runs any more, or for as long as a shutdown may take.
@@ -122,9 +151,9 @@ impl<N: Network> Endpoint<N> {
         self.network.spawn(name, task.boxed());
     }
 
-    /// Where to deliver; `None` once there is nobody any more, or not yet.
-    pub(crate) fn delivery(&self) -> Option<&Delivery> {
-        self.delivery.get().filter(|_| !self.tasks.is_stopped())
+    /// Where to deliver; `None` before the start and once it stops.
+    pub(crate) fn delivery(&self) -> Option<Arc<Delivery>> {
+        self.delivery.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Tells the node that a connection to or from this peer was closed.
@@ -134,12 +163,27 @@ impl<N: Network> Endpoint<N> {
         }
     }
 
+    /// Whether to write a warning of this kind: whoever is refused comes again each second, maybe for days.
+    pub(crate) fn warns(&self, kind: &'static str) -> bool {
+        let now = self.setup.runtime.now();
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = warned.get(kind).is_none_or(|last| now.saturating_sub(*last) >= WARN_AGAIN);
+        if is_due {
+            warned.insert(kind, now);
+        }
+        is_due
+    }
+
     pub(crate) fn accepted(&self) -> MutexGuard<'_, Accepted> {
         // No code of others runs under the lock, so the state is whole even when a thread died.
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_links(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<NodeId, Arc<Link>>> {
+    fn read_links(&self) -> RwLockReadGuard<'_, Links> {
         self.links.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_links(&self) -> RwLockWriteGuard<'_, Links> {
+        self.links.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -117,7 +117,8 @@ impl FrameDecoder {
 
     /// Where to append what is read, with room for the number of bytes that should be read at once.
     pub(crate) fn buffer(&mut self) -> (&mut BytesMut, usize) {
-        let missing = self.missing_bytes().min(READ_BYTES_MAX);
+        // A long frame is believed to be long as far as its bytes have come: the buffer doubles.
+        let missing = self.missing_bytes().min(self.buffer.len().max(READ_BYTES_MAX));
         let wanted = self.read_bytes.max(missing);
         self.buffer.reserve(wanted);
         (&mut self.buffer, wanted)

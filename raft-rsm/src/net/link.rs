@@ -1,7 +1,7 @@
 //! The way to one peer: packets go out on a connection that is dialled from here.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -34,12 +34,14 @@ struct Target {
     address: String,
     /// Closes the connection that there is.
     close: Option<Box<dyn Fn() + Send>>,
+    /// There is a reason not to wait before dialling.
+    dial_now: bool,
 }
 
 impl Link {
     pub(crate) fn new(peer: NodeId, address: String, limits: &TcpLimits) -> Arc<Link> {
         let queue = BatchQueue::new(limits.queue_packets_max, limits.queue_bytes_max);
-        let target = Mutex::new(Target { address, close: None });
+        let target = Mutex::new(Target { address, close: None, dial_now: false });
         Arc::new(Link { peer, queue, target })
     }
 
@@ -55,14 +57,17 @@ impl Link {
 
     /// Where the peer listens from now on. Leaves a connection to another address.
     pub(crate) fn set_address(&self, address: &str) {
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut target = self.target();
         if target.address == address {
             return;
         }
         address.clone_into(&mut target.address);
+        target.dial_now = true;
         if let Some(close) = target.close.take() {
             close();
         }
+        drop(target);
+        self.queue.wake();
     }
 
     /// Ends the link. Its connection is closed by its writer.
@@ -70,19 +75,36 @@ impl Link {
         self.queue.close();
     }
 
+    /// Dials without waiting any longer, if there is no connection.
+    pub(crate) fn dial_now(&self) {
+        let mut target = self.target();
+        if target.close.is_none() {
+            target.dial_now = true;
+            drop(target);
+            self.queue.wake();
+        }
+    }
+
+    fn target(&self) -> MutexGuard<'_, Target> {
+        // No code of others that may panic runs under the lock.
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn address(&self) -> String {
-        self.target.lock().unwrap_or_else(PoisonError::into_inner).address.clone()
+        let mut target = self.target();
+        target.dial_now = false;
+        target.address.clone()
     }
 
     /// Notes how to close the connection to `address`. False: the peer has moved meanwhile.
     fn connected(&self, address: &str, close: impl Fn() + Send + 'static) -> bool {
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut target = self.target();
         target.close = Some(Box::new(close));
         target.address == address
     }
 
     fn unconnected(&self) {
-        self.target.lock().unwrap_or_else(PoisonError::into_inner).close = None;
+        self.target().close = None;
     }
 
     /// Dials, writes, and dials again, until the link is closed.
@@ -172,12 +194,14 @@ impl Link {
         }
     }
 
-    /// Waits before dialling again, or until the link is closed.
+    /// Waits before dialling again, as long as there is no reason to hurry and the link is not closed.
     async fn wait(&self, setup: &Setup, duration: Duration) {
         let mut sleep = setup.runtime.sleep(duration);
-        poll_fn(|context| match self.queue.poll_closed(context) {
-            Poll::Ready(()) => Poll::Ready(()),
-            Poll::Pending => sleep.poll_unpin(context),
+        poll_fn(|context| {
+            if self.queue.poll_closed(context).is_ready() || self.target().dial_now {
+                return Poll::Ready(());
+            }
+            sleep.poll_unpin(context)
         })
         .await;
     }

@@ -108,6 +108,14 @@ impl<T> BatchQueue<T> {
         Poll::Pending
     }
 
+    /// Wakes the consumer, for it to look at something else.
+    pub(crate) fn wake(&self) {
+        let consumer = self.lock().consumer.take();
+        if let Some(consumer) = consumer {
+            consumer.wake();
+        }
+    }
+
     /// Whether [`BatchQueue::close`] was called.
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed

@@ -29,6 +29,9 @@ const ANSWER_OVERHEAD_BYTES: usize = 64;
 struct Session {
     answers: BatchQueue<Answer>,
     slots: Mutex<Slots>,
+    /// Closes the connection. Gone once it is closed: replies that are given late, or never, must not keep the
+    /// socket open.
+    close_socket: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
 struct Answer {
@@ -55,20 +58,22 @@ pub(crate) async fn serve_client<N: Network>(
 ) -> EndError {
     let limits = &endpoint.setup.limits;
     let answers_max = limits.requests_inflight_max.saturating_add(1);
+    let closing_socket = socket.clone();
     let session = Arc::new(Session {
         answers: BatchQueue::new(answers_max, limits.answers_bytes_max),
         slots: Mutex::default(),
+        close_socket: Mutex::new(Some(Box::new(move || closing_socket.close()))),
     });
     let (reading, reader_ended) = oneshot::channel();
-    let (writer, writer_socket) = (Arc::clone(&session), socket.clone());
+    let writer = Arc::clone(&session);
     let setup = Arc::clone(&endpoint.setup);
     let closing = CloseSession(Arc::clone(&session));
     endpoint.spawn("net-answers", async move {
         let answers = Answers { session: &writer, setup: &setup, written: (0, 0) };
-        write_frames(writer_socket, &writer.answers, answers, reader_ended, &setup).await;
+        write_frames(socket, &writer.answers, answers, reader_ended, &setup).await;
         drop(closing);
     });
-    let error = read_requests(endpoint, &session, &socket, reader).await;
+    let error = read_requests(endpoint, &session, reader).await;
     session.close();
     drop(reading);
     error
@@ -77,10 +82,10 @@ pub(crate) async fn serve_client<N: Network>(
 async fn read_requests<N: Network>(
     endpoint: &Arc<Endpoint<N>>,
     session: &Arc<Session>,
-    socket: &N::Socket,
     reader: &mut FrameReader<N::Socket>,
 ) -> EndError {
     let setup = &endpoint.setup;
+    let delivery = endpoint.delivery();
     loop {
         let mut body = match reader.next(setup.limits.silence_max).await {
             Ok(Frame { kind: FrameKind::Request, body }) => body,
@@ -98,14 +103,15 @@ async fn read_requests<N: Network>(
             return EndError::Unexpected("the answers could not be written".to_owned());
         }
         setup.counters.requests.add(1);
-        let Some(delivery) = endpoint.delivery() else { continue };
+        let Some(delivery) = delivery.as_ref().filter(|_| !endpoint.tasks.is_stopped()) else {
+            return EndError::Unexpected("it is shutting down here".to_owned());
+        };
         let (session, setup) = (Arc::clone(session), Arc::clone(setup));
-        let socket = socket.clone();
         let reply = Reply::new(move |answer| {
             if session.answer(Answer { id, answer, request_bytes }) == Err(PushError::Full) {
                 setup.counters.slow_clients.add(1);
-                tracing::warn!(client = ?socket.peer_address(), "a client reads no answers");
-                socket.close();
+                tracing::warn!("a client does not read its answers: closing its connection");
+                session.close();
             }
         });
         delivery.service.call(body, reply);
@@ -153,6 +159,10 @@ impl Session {
     }
 
     fn close(&self) {
+        let close_socket = self.close_socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(close) = close_socket {
+            close();
+        }
         self.answers.close();
         let mut slots = self.slots();
         slots.closed = true;

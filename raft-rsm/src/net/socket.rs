@@ -67,3 +67,8 @@ pub(crate) trait Socket: Clone + Send + Sync + 'static {
     /// Where the other side is, for logs.
     fn peer_address(&self) -> Option<SocketAddr>;
 }
+
+/// A port that nobody listens on and that the system happens to choose for the dialler connects to itself.
+pub(crate) fn refuse_self(local: SocketAddr, peer: SocketAddr) -> io::Result<()> {
+    if local == peer { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(()) }
+}

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 /// The tasks and open sockets of one transport.
 pub(crate) struct Tasks {
     state: Mutex<State>,
+    /// Written under the lock of the state.
+    stopped: AtomicBool,
 }
 
 #[derive(Default)]
@@ -15,7 +18,6 @@ struct State {
     tasks: usize,
     sockets: BTreeMap<u64, Box<dyn Fn() + Send>>,
     last_socket: u64,
-    stopped: bool,
     waiting: Vec<Waker>,
 }
 
@@ -27,7 +29,7 @@ pub(crate) struct OpenSocket(Arc<Tasks>, u64);
 
 impl Tasks {
     pub(crate) fn new() -> Arc<Tasks> {
-        Arc::new(Tasks { state: Mutex::default() })
+        Arc::new(Tasks { state: Mutex::default(), stopped: AtomicBool::new(false) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -38,7 +40,7 @@ impl Tasks {
     /// Notes a task that starts. `None`: no more may start.
     pub(crate) fn task(self: &Arc<Self>) -> Option<Task> {
         let mut state = self.lock();
-        if state.stopped {
+        if self.is_stopped() {
             return None;
         }
         state.tasks += 1;
@@ -51,7 +53,7 @@ impl Tasks {
         close: impl Fn() + Send + 'static,
     ) -> Option<OpenSocket> {
         let mut state = self.lock();
-        if state.stopped {
+        if self.is_stopped() {
             return None;
         }
         state.last_socket += 1;
@@ -63,14 +65,14 @@ impl Tasks {
     /// Lets nothing more start, and closes every socket.
     pub(crate) fn stop(&self) {
         let mut state = self.lock();
-        state.stopped = true;
+        self.stopped.store(true, Ordering::Release);
         let sockets = std::mem::take(&mut state.sockets);
         drop(state);
         sockets.values().for_each(|close| close());
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.lock().stopped
+        self.stopped.load(Ordering::Acquire)
     }
 
     /// Waits until no task runs.

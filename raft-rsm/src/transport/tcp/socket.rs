@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use crate::Runtime;
 use crate::net::batch::{SLICES_MAX, WriteBatch};
 use crate::net::frame::FrameDecoder;
-use crate::net::socket::{Listener, Network, Socket};
+use crate::net::socket::{Listener, Network, Socket, refuse_self};
 
 /// How long a listener that stops waits for itself.
 const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,7 +47,10 @@ impl Network for StdNetwork {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             match TcpStream::connect_timeout(&address, left) {
-                Ok(stream) => return StdSocket::new(stream),
+                Ok(stream) => {
+                    refuse_self(stream.local_addr()?, stream.peer_addr()?)?;
+                    return StdSocket::new(stream);
+                }
                 Err(failed) => error = failed,
             }
         }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::Runtime;
 use crate::net::batch::{SLICES_MAX, WriteBatch};
 use crate::net::frame::FrameDecoder;
-use crate::net::socket::{Listener, Network, Socket};
+use crate::net::socket::{Listener, Network, Socket, refuse_self};
 use crate::runtime::TokioRuntime;
 
 /// Makes connections, and runs their tasks on tokio.
@@ -42,6 +42,7 @@ impl Network for TokioNetwork {
         let stream = timeout(limit, TcpStream::connect(address))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        refuse_self(stream.local_addr()?, stream.peer_addr()?)?;
         TokioSocket::new(stream)
     }
 }
@@ -138,28 +139,21 @@ impl TokioSocket {
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
-
-    fn is_closed(&self) -> bool {
-        self.0.closed.is_closed.load(Ordering::Acquire)
-    }
 }
 
 impl Socket for TokioSocket {
     async fn read(&self, decoder: &mut FrameDecoder, limit: Duration) -> io::Result<usize> {
         let (buffer, wanted) = decoder.buffer();
         loop {
-            if self.is_closed() {
-                return Err(io::ErrorKind::NotConnected.into());
-            }
+            // Also when there is more: this is where a busy connection lets other tasks run.
+            self.ready(self.0.stream.readable(), limit).await?;
             match self.0.stream.try_read_buf(&mut buffer.limit(wanted)) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(got) => {
                     decoder.filled(wanted, got);
                     return Ok(got);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.ready(self.0.stream.readable(), limit).await?;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
@@ -167,9 +161,7 @@ impl Socket for TokioSocket {
 
     async fn write(&self, batch: &mut WriteBatch, limit: Duration) -> io::Result<()> {
         while batch.has_remaining() {
-            if self.is_closed() {
-                return Err(io::ErrorKind::NotConnected.into());
-            }
+            self.ready(self.0.stream.writable(), limit).await?;
             // In a block of its own: the slices may not be held while waiting.
             let written = {
                 let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -179,9 +171,7 @@ impl Socket for TokioSocket {
             match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => batch.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.ready(self.0.stream.writable(), limit).await?;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
