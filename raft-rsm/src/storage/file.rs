@@ -166,7 +166,7 @@ impl fmt::Debug for FileStorage {
 #[async_trait]
 impl Storage for FileStorage {
     async fn load(&self) -> Result<Restored, StorageError> {
-        self.blocking("load", |inner| Ok(inner.wal.state().restored(inner.snapshots.newest())))
+        self.blocking("load", |inner| Ok(inner.wal.state()?.restored(inner.snapshots.newest())))
             .await
     }
 

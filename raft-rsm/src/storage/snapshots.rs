@@ -33,8 +33,6 @@ pub(super) struct Snapshots {
 impl Snapshots {
     /// Finds the newest complete snapshot and removes everything else that a crash left.
     pub(super) fn open(fs: Arc<dyn FileSystem>, dir: PathBuf) -> Result<Snapshots, StorageError> {
-        // A crash may have come before the name of a snapshot was durable.
-        fs.sync_dir(&dir).map_err(StorageError::io("sync", &dir))?;
         let newest = Mutex::new(None);
         let snapshots = Snapshots { fs, dir, newest, temporaries: AtomicU64::new(0) };
         let names = snapshots.list()?;
@@ -42,6 +40,10 @@ impl Snapshots {
             let path = snapshots.dir.join(name);
             snapshots.fs.remove(&path).map_err(StorageError::io("remove", &path))?;
         }
+        // A crash may have come before the name of a snapshot was durable; and the names of temporary
+        // files are used again.
+        let dir = &snapshots.dir;
+        snapshots.fs.sync_dir(dir).map_err(StorageError::io("sync", dir))?;
         let newest = names.iter().filter_map(|name| id(name)).max_by_key(|id| id.index);
         if let Some(newest) = newest {
             let meta = snapshots.read(newest)?.meta().clone();

@@ -122,8 +122,9 @@ impl Wal {
     }
 
     /// What the log holds.
-    pub(super) fn state(&self) -> LogState {
-        lock(&self.writer).state.clone()
+    pub(super) fn state(&self) -> Result<LogState, StorageError> {
+        let writer = lock(&self.writer);
+        if writer.failed { Err(StorageError::Stopped) } else { Ok(writer.state.clone()) }
     }
 
     /// The size of what is not compacted, in bytes.
