@@ -35,7 +35,7 @@ impl Model {
     }
 
     fn take_snapshot(&mut self, meta: &SnapshotMeta) {
-        if !self.snapshot.as_ref().is_some_and(|old| old.last.index > meta.last.index) {
+        if self.snapshot.as_ref().is_none_or(|old| old.last.index <= meta.last.index) {
             self.snapshot = Some(meta.clone());
         }
     }
