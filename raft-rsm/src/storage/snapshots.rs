@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use raft_core::{EntryId, LogIndex, SnapshotMeta, Term};
 
 use self::image::{ImageReader, ImageWriter};
+use super::data_dir::{DataDir, SNAPSHOTS};
 use super::fs::FileSystem;
 use super::{SnapshotReader, SnapshotWriter, StorageError};
 
@@ -24,6 +25,8 @@ const TEMPORARY_SUFFIX: &str = ".tmp";
 pub(super) struct Snapshots {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
+    /// Writers hold it, too: one that outlives the node does not meet the next one's files.
+    _data_dir: Arc<DataDir>,
     /// The newest complete one. Held while it is replaced or opened.
     newest: Mutex<Option<SnapshotMeta>>,
     /// Numbers the temporary files.
@@ -32,9 +35,14 @@ pub(super) struct Snapshots {
 
 impl Snapshots {
     /// Finds the newest complete snapshot and removes everything else that a crash left.
-    pub(super) fn open(fs: Arc<dyn FileSystem>, dir: PathBuf) -> Result<Snapshots, StorageError> {
+    pub(super) fn open(
+        fs: Arc<dyn FileSystem>,
+        data_dir: Arc<DataDir>,
+    ) -> Result<Snapshots, StorageError> {
+        let dir = data_dir.path.join(SNAPSHOTS);
         let newest = Mutex::new(None);
-        let snapshots = Snapshots { fs, dir, newest, temporaries: AtomicU64::new(0) };
+        let temporaries = AtomicU64::new(0);
+        let snapshots = Snapshots { fs, dir, _data_dir: data_dir, newest, temporaries };
         let names = snapshots.list()?;
         for name in names.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)) {
             let path = snapshots.dir.join(name);

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::executor::block_on;
-use raft_rsm::ClusterId;
-use raft_rsm::raft_core::{Configuration, NodeId};
+use raft_rsm::raft_core::{Configuration, EntryId, LogIndex, NodeId, SnapshotMeta, Term};
 use raft_rsm::storage::fs::StdFileSystem;
 use raft_rsm::storage::{FileStorage, FileStorageOptions, StorageError};
+use raft_rsm::{ClusterId, Storage};
 
 use crate::storage_stand::InlineRuntime;
 
@@ -95,6 +95,19 @@ fn a_directory_in_use_is_refused_until_the_other_is_gone() {
     let sentence = refused(open(options(dir.path())), dir.path());
     assert!(sentence.contains("uses it"), "{sentence}");
     drop(first);
+    open(options(dir.path())).unwrap();
+}
+
+#[test]
+fn a_directory_is_in_use_as_long_as_a_snapshot_is_written_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = create(options(dir.path())).unwrap();
+    let last = EntryId::new(Term(1), LogIndex(1));
+    let configuration = Configuration::new([NodeId(1)], []);
+    let writer = first.create_snapshot(SnapshotMeta { last, configuration }).unwrap();
+    drop(first);
+    refused(open(options(dir.path())), dir.path());
+    drop(writer);
     open(options(dir.path())).unwrap();
 }
 

@@ -343,14 +343,14 @@ pub fn the_size_of_the_log_grows_with_entries_and_shrinks_with_a_compaction(
         drop(storage);
         storage = under_test.crash();
     }
-    write(storage.as_ref(), Write { compact: Some(meta(1, 900)), ..nothing() });
+    write(storage.as_ref(), Write { compact: Some(meta(1, 90)), ..nothing() });
     for _ in 0..2 {
         let bytes = storage.log_bytes();
         assert!((100_000..300_000).contains(&bytes), "{bytes} bytes");
         drop(storage);
         storage = under_test.crash();
     }
-    write(storage.as_ref(), Write { reset: Some(meta(1, 2000)), ..nothing() });
+    write(storage.as_ref(), Write { reset: Some(meta(1, 200)), ..nothing() });
     let bytes = storage.log_bytes();
     assert!(bytes < 10_000, "{bytes} bytes");
 }
