@@ -332,9 +332,10 @@ pub fn the_size_of_the_log_grows_with_entries_and_shrinks_with_a_compaction(
     under_test: &mut dyn StorageUnderTest,
 ) {
     let mut storage = under_test.create(configuration());
-    let entry =
-        |index| Entry::command(EntryId::new(Term(1), LogIndex(index)), Bytes::from(vec![1; 1000]));
-    for index in 1..=1000 {
+    let entry = |index| {
+        Entry::command(EntryId::new(Term(1), LogIndex(index)), Bytes::from(vec![1; 10_000]))
+    };
+    for index in 1..=100 {
         write(storage.as_ref(), append(vec![entry(index)]));
     }
     for _ in 0..2 {
