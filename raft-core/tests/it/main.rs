@@ -5,4 +5,5 @@ mod contract;
 mod harness;
 mod paper;
 mod properties;
+mod transcripts;
 mod traps;
