@@ -110,7 +110,11 @@ impl Node {
             self.disk.truncated(first);
             self.follower.verified = self.follower.verified.min(first.previous());
         }
-        let new = if known == 0 { entries } else { entries.slice(known..entries.len()) };
+        let new = match known {
+            0 => entries,
+            // Copied: a part of a resent run must not keep all of it in memory.
+            known => entries[known..].iter().cloned().collect(),
+        };
         let (fitting, bytes) = self.fitting(&new);
         if fitting < new.len() {
             self.counters.appends_dropped += 1;

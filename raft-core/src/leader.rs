@@ -219,7 +219,7 @@ impl Node {
         };
         for peer in &mut leader.peers {
             if heartbeat {
-                peer.at_heartbeat.get_or_insert((round, peer.next));
+                peer.at_heartbeat.get_or_insert((round, peer.matched, peer.next));
                 sender.heartbeat(peer, Some(round));
             }
             sender.entries(peer);
@@ -286,13 +286,14 @@ impl Sender<'_> {
     /// Sends what the peer may be sent now.
     fn entries(&mut self, peer: &mut Progress) {
         let asked = peer.ask.take();
-        if asked.is_some_and(|index| self.log.terms().term(index).is_none()) {
-            // Compacted: a rejection of what comes after it says what the peer needs.
-            peer.probe(self.log.start().index.next());
+        let start = self.log.start().index;
+        if asked.is_some_and(|index| index < start) {
+            // Compacted: the peer needs a snapshot, or a rejection of what comes after it says so.
+            peer.probe(peer.next.min(start.next()));
         }
         let mut sent = false;
         while peer.may_send(self.limits) {
-            if peer.next <= self.log.start().index || peer.fetch.is_compacted() {
+            if peer.next <= start || peer.fetch.is_compacted() {
                 peer.await_snapshot();
                 self.effects.snapshots.push(SendSnapshot { to: peer.id });
                 return;

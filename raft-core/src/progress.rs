@@ -21,9 +21,9 @@ pub(crate) struct Progress {
     pub(crate) heard_at: Duration,
     /// The greatest commit index that was sent to the peer.
     pub(crate) commit_sent: LogIndex,
-    /// The round and the value of `next` when a heartbeat left: the first since one was answered. (Not the latest:
-    /// where an answer takes longer than the interval of heartbeats, that one is never answered in time.)
-    pub(crate) at_heartbeat: Option<(u64, LogIndex)>,
+    /// The round, `matched` and `next` when a heartbeat left: the first since one was answered. (Not the latest: where
+    /// an answer takes longer than the interval of heartbeats, that one is never answered in time.)
+    pub(crate) at_heartbeat: Option<(u64, LogIndex, LogIndex)>,
     /// All was received, but not all is acknowledged: the answer may be lost, so ask again for the one
     /// that covers this index.
     pub(crate) ask: Option<LogIndex>,
@@ -193,7 +193,9 @@ impl Progress {
     /// The peer has answered the heartbeat of `round`, and has received everything up to `received`,
     /// durable or not. What left before that heartbeat and is not received is lost.
     pub(crate) fn heartbeat_answered(&mut self, round: u64, received: LogIndex) {
-        if received < self.matched && self.state != ProgressState::Snapshot {
+        let left = self.at_heartbeat.take_if(|(at, _, _)| *at <= round);
+        let forgot = left.is_some_and(|(_, matched, _)| received < matched);
+        if forgot && self.state != ProgressState::Snapshot {
             // A restarted peer holds more than it knows to be the leader's, so it cannot commit it.
             self.ask = Some(self.matched);
         }
@@ -206,9 +208,7 @@ impl Progress {
                 }
             }
             ProgressState::Replicate => {
-                let Some((_, next)) = self.at_heartbeat.take_if(|(at, _)| *at <= round) else {
-                    return;
-                };
+                let Some((_, _, next)) = left else { return };
                 if received.max(self.matched).next() < next {
                     self.probe(received.next());
                 } else if self.matched.next() < next {
