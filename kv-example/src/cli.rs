@@ -89,7 +89,7 @@ struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Lines in flight at once
-    #[arg(long, value_name = "N", default_value = "64")]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = window)]
     window: NonZeroUsize,
 }
 
@@ -209,7 +209,7 @@ struct ImportArgs {
     /// The text: any bytes, cut at line feeds
     file: PathBuf,
     /// Lines in flight at once
-    #[arg(long, value_name = "N", default_value = "64")]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = window)]
     window: NonZeroUsize,
 }
 
@@ -291,6 +291,15 @@ fn node_options(args: NodeArgs) -> Result<node::Options, Failure> {
         limits,
         ..node::Options::new(NodeId(id), cluster, data)
     })
+}
+
+/// Each line in flight is held in memory.
+fn window(text: &str) -> Result<NonZeroUsize, String> {
+    const WINDOW_MAX: usize = 4096;
+    match text.parse::<NonZeroUsize>() {
+        Ok(window) if window.get() <= WINDOW_MAX => Ok(window),
+        Ok(_) | Err(_) => Err(format!("expected a number from 1 to {WINDOW_MAX}")),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
