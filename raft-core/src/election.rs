@@ -42,12 +42,11 @@ impl Node {
         self.configuration.is_voter(self.options.id) && self.term.next() < Term(u64::MAX)
     }
 
-    /// Waits anew for a leader, for once to twice the election timeout (§5.2). Who is the only voter has nobody
-    /// to wait for, but for its own disk once it has begun to campaign: else each tick would begin anew.
+    /// Waits anew for a leader, or for votes, for once to twice the election timeout (§5.2). Who is the only voter
+    /// has no leader to wait for.
     pub(crate) fn reset_election_timer(&mut self) {
-        let is_follower = matches!(self.role, RoleState::Follower);
-        let is_alone = is_follower && self.configuration.is_sole_voter(self.options.id);
-        self.election_timeout = match is_alone {
+        let alone = self.configuration.is_sole_voter(self.options.id);
+        self.election_timeout = match alone && matches!(self.role, RoleState::Follower) {
             true => Duration::ZERO,
             false => self.random.timeout(self.options.election_timeout),
         };
@@ -60,6 +59,12 @@ impl Node {
         if now >= self.election_deadline {
             // Status must not show a leader that is not heard any more.
             self.leader = None;
+            let campaigns = matches!(self.role, RoleState::Candidate(_));
+            if campaigns && !self.disk.holds_vote(self.term, self.options.id) {
+                // The disk has not even taken this term in. A slow one would never catch up with the next.
+                self.reset_election_timer();
+                return;
+            }
             match self.is_electable() {
                 true if self.options.pre_vote => self.pre_campaign(),
                 true => self.campaign(),

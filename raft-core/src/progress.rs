@@ -183,6 +183,10 @@ impl Progress {
     /// The peer has answered the heartbeat of `round`, and has received everything up to `received`,
     /// durable or not. What left before that heartbeat and is not received is lost.
     pub(crate) fn heartbeat_answered(&mut self, round: u64, received: LogIndex) {
+        if received < self.matched && self.state != ProgressState::Snapshot {
+            // A restarted peer holds more than it knows to be the leader's, so it cannot commit it.
+            self.ask = Some(self.matched);
+        }
         match self.state {
             ProgressState::Probe { sent: Some((sent_round, last)) } if sent_round < round => {
                 if received >= last {

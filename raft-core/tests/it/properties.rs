@@ -351,3 +351,16 @@ fn a_lost_acknowledgement_of_what_is_compacted_meanwhile_is_recovered() {
     ];
     tell(&Story { settings: 8358, lazy: 98, events }, voters(3));
 }
+
+#[test]
+fn a_disk_slower_than_elections_does_not_keep_the_only_voter_from_leading() {
+    let mut cluster = Cluster::new(voters(1), Options::new);
+    // Every write takes three seconds: several election timeouts.
+    for _ in 0..2 {
+        for _ in 0..300 {
+            cluster.tick(Duration::from_millis(10), true);
+        }
+        cluster.persist(NodeId(1), true);
+    }
+    assert_eq!(cluster.leader(), Some(NodeId(1)));
+}

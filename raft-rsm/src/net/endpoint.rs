@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{Either, select};
@@ -16,6 +17,9 @@ use super::tasks::Tasks;
 use crate::transport::{Inbox, Packet, Service};
 use crate::{Cluster, Identity};
 
+/// How long a warning stands before one of its kind is written again.
+const WARN_AGAIN: Duration = Duration::from_secs(10);
+
 /// A node's transport over sockets.
 pub(crate) struct Endpoint<N: Network> {
     pub(crate) identity: Identity,
@@ -24,6 +28,8 @@ pub(crate) struct Endpoint<N: Network> {
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) accepted: Mutex<Accepted>,
     links: RwLock<Links>,
+    /// When a warning of each kind was last written.
+    warned: Mutex<BTreeMap<&'static str, Duration>>,
     /// Gone once it stops: whoever is delivered to may own this transport.
     delivery: RwLock<Option<Arc<Delivery>>>,
 }
@@ -54,6 +60,7 @@ impl<N: Network> Endpoint<N> {
             tasks: Tasks::new(),
             accepted: Mutex::default(),
             links: RwLock::default(),
+            warned: Mutex::default(),
             delivery: RwLock::default(),
         });
         endpoint.set_peers(peers);
@@ -154,6 +161,17 @@ impl<N: Network> Endpoint<N> {
         if let Some(delivery) = self.delivery() {
             delivery.inbox.disconnected(peer);
         }
+    }
+
+    /// Whether to write a warning of this kind: whoever is refused comes again each second, maybe for days.
+    pub(crate) fn warns(&self, kind: &'static str) -> bool {
+        let now = self.setup.runtime.now();
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = warned.get(kind).is_none_or(|last| now.saturating_sub(*last) >= WARN_AGAIN);
+        if is_due {
+            warned.insert(kind, now);
+        }
+        is_due
     }
 
     pub(crate) fn accepted(&self) -> MutexGuard<'_, Accepted> {

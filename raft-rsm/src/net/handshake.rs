@@ -203,6 +203,19 @@ impl HelloAnswer {
 }
 
 impl Refusal {
+    /// Its name in logs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Refusal::WrongVersion => "wrong version",
+            Refusal::WrongCluster => "wrong cluster",
+            Refusal::WrongNode => "wrong node",
+            Refusal::SameNode => "same node",
+            Refusal::DuplicateNode => "duplicate node",
+            Refusal::Busy => "busy",
+            Refusal::Other => "other",
+        }
+    }
+
     fn decode(code: u8) -> Refusal {
         [
             Refusal::WrongVersion,

@@ -10,7 +10,8 @@ use super::batch::WriteBatch;
 use super::endpoint::Endpoint;
 use super::frame::{Frame, FrameKind};
 use super::handshake::{
-    Dialler, HANDSHAKE_BODY_BYTES_MAX, Hello, HelloAnswer, PROTOCOL_VERSION, Refusal, Refused,
+    Dialler, HANDSHAKE_BODY_BYTES_MAX, Hello, HelloAnswer, NoHandshake, PROTOCOL_VERSION, Refusal,
+    Refused,
 };
 use super::message_codec::decode_packet;
 use super::pump::{CloseOnDrop, FrameReader, ReadError, add_keep_alive};
@@ -125,7 +126,9 @@ fn closed<N: Network>(endpoint: &Endpoint<N>, socket: &N::Socket, whose: &str, e
         }
         EndError::Read(ReadError::Frame(_)) | EndError::Unexpected(_) => {
             endpoint.setup.counters.bad_frames.add(1);
-            tracing::warn!(%me, ?from, %error, "closed the connection of {whose}");
+            if endpoint.warns("bad frame") {
+                tracing::warn!(%me, ?from, %error, "closed the connection of {whose}");
+            }
         }
     }
 }
@@ -148,18 +151,21 @@ async fn shake_hands<N: Network>(
     let (setup, me) = (&endpoint.setup, endpoint.identity.node);
     let from = socket.peer_address();
     let hello = match reader.next_within(setup.limits.handshake_timeout).await {
-        Ok(Frame { kind: FrameKind::Hello, body }) => Hello::decode(body).ok(),
-        Ok(_) => None,
+        Ok(Frame { kind: FrameKind::Hello, body }) => {
+            Hello::decode(body).map_err(|error| error.to_string())
+        }
+        Ok(_) => Err(NoHandshake.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let hello = match hello {
+        Ok(hello) => hello,
         Err(error) => {
-            tracing::warn!(%me, ?from, %error, "no handshake came");
             setup.counters.failed_handshakes.add(1);
+            if endpoint.warns("no handshake") {
+                tracing::warn!(%me, ?from, error, "closed a connection without a handshake");
+            }
             return None;
         }
-    };
-    let Some(hello) = hello else {
-        tracing::warn!(%me, ?from, "something else than a handshake came");
-        setup.counters.failed_handshakes.add(1);
-        return None;
     };
     let verdict =
         hello.judge(&endpoint.identity).and_then(|()| admit(endpoint, socket, hello.dialler));
@@ -167,8 +173,10 @@ async fn shake_hands<N: Network>(
         Ok(place) => (Ok(()), Some(place)),
         Err(refused) => {
             setup.counters.refuse(refused.refusal);
-            let dialler = hello.dialler;
-            tracing::warn!(%me, ?from, ?dialler, reason = %refused, "refused a connection");
+            if endpoint.warns(refused.refusal.name()) {
+                let dialler = hello.dialler;
+                tracing::warn!(%me, ?from, ?dialler, reason = %refused, "refused a connection");
+            }
             (Err(refused), None)
         }
     };

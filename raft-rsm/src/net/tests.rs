@@ -70,6 +70,7 @@ on_both_shells! {
     a_client_that_does_nothing_for_long_closes_its_connection_and_opens_another
     a_transport_that_is_dropped_ends
     a_peer_that_calls_is_called_back_at_once
+    a_shutdown_ends_what_waits_for_strangers_peers_and_clients
     what_is_delivered_to_may_own_the_transport
 }
 
@@ -387,6 +388,27 @@ fn a_peer_that_calls_is_called_back_at_once(shell: &Shell) {
     wait_until(|| node.counters().connects == 1);
 }
 
+fn a_shutdown_ends_what_waits_for_strangers_peers_and_clients(shell: &Shell) {
+    let node = Node::start(shell, ONE, TcpLimits { requests_inflight_max: 1, ..limits() });
+    let hung = stand::HungPeer::listen(TWO);
+    node.set_peer_addresses(&[(TWO, hung.address()), (NodeId(3), "127.0.0.1:1".to_owned())]);
+    wait_until(|| node.counters().connects == 1 && node.counters().failed_dials > 0);
+    for _ in 0..100 {
+        node.send(stand::chunk(ONE, TWO, 256 << 10));
+    }
+    node.answer(Answering::Hold);
+    let (stranger, peer) = (Raw::new(&node), Raw::accepted(&node, PEER));
+    let mut client = Raw::accepted(&node, CLIENT);
+    for id in 0..10 {
+        client.send_request(id, b"request");
+    }
+    wait_until(|| node.held() == 1);
+    let started = std::time::Instant::now();
+    node.shutdown();
+    assert!(started.elapsed() < LONG, "the shutdown took {:?}", started.elapsed());
+    [stranger, peer, client].into_iter().for_each(|raw| assert_closed(raw.stream));
+}
+
 fn what_is_delivered_to_may_own_the_transport(shell: &Shell) {
     let node = Node::start(shell, ONE, limits());
     let _peer = Raw::accepted(&node, PEER);
@@ -408,7 +430,12 @@ fn a_transport_that_is_dropped_ends(shell: &Shell) {
 
 /// Raw connections give no sign of life, and a machine under load is slow.
 fn limits() -> TcpLimits {
-    TcpLimits { silence_max: LONG * 2, handshake_timeout: LONG, ..TcpLimits::default() }
+    TcpLimits {
+        silence_max: LONG * 2,
+        handshake_timeout: LONG,
+        shutdown_timeout: LONG * 4,
+        ..TcpLimits::default()
+    }
 }
 
 fn packet(from: NodeId, term: u64) -> Packet {

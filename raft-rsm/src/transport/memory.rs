@@ -127,7 +127,8 @@ impl MemoryNetwork {
         MemoryNetwork { shared, _flight: guard }
     }
 
-    /// The network's side of one node. A node that restarts takes a new one.
+    /// The network's side of one node. A node that restarts takes a new one. What it delivers to is released by its
+    /// shutdown.
     #[must_use]
     pub fn transport(&self, id: NodeId) -> Arc<MemoryTransport> {
         self.shared.lock().known.insert(id);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use raft_rsm::raft_core::NodeId;
 use raft_rsm::runtime::ThreadRuntime;
@@ -33,7 +34,9 @@ pub(crate) fn cluster<'a>(addresses: impl Iterator<Item = (NodeId, &'a str)>) ->
 pub(crate) fn options(id: NodeId, listen: &str) -> TcpOptions {
     let identity = Identity { cluster: CLUSTER, node: id, incarnation: Incarnation(id.0 * 100) };
     let peers = cluster([(id, listen)].into_iter());
-    TcpOptions { identity, listen: listen.to_owned(), peers, limits: TcpLimits::default() }
+    // What does not end is to be noticed.
+    let limits = TcpLimits { shutdown_timeout: Duration::from_secs(120), ..TcpLimits::default() };
+    TcpOptions { identity, listen: listen.to_owned(), peers, limits }
 }
 
 impl Network for Tcp {

@@ -504,3 +504,21 @@ fn an_answer_with_more_than_was_asked_for_hands_out_no_entry_that_is_not_committ
     replica.step(Input::Fetched { id: fetch.id, result });
     assert_eq!(replica.applied_ids(), [id(1, 1), id(1, 2)]);
 }
+
+/// A follower that restarts knows of what it holds only that a part is committed: with nothing new to send, the
+/// leader must still let it know that the rest is its own log, or it would apply it only after the next proposal.
+#[test]
+fn a_restarted_follower_that_holds_everything_is_asked_anew() {
+    let mut leader = Replica::leader_of(3);
+    let last = leader.propose("a");
+    leader.persist_all();
+    leader.receive(2, accepted(last.index.0));
+    assert_eq!(leader.node.commit(), last.index);
+    leader.take_sent();
+    leader.tick(100);
+    let round = leader.last_round(2).expect("a heartbeat");
+    leader.take_sent();
+    let received = last.index.previous();
+    leader.receive(2, Message::HeartbeatResponse { round, received });
+    assert_eq!(leader.sent_to(2), [append(last, Vec::new(), last.index.0)]);
+}
