@@ -120,7 +120,7 @@ pub(crate) fn progress_bar(lines: u64) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(lines);
-    let template = "{wide_bar} {human_pos}/{human_len} lines, {per_sec}, {eta} left";
+    let template = "{wide_bar} {human_pos}/{human_len} lines, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
