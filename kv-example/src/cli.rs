@@ -80,32 +80,32 @@ struct ClusterArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Three nodes start in this process, on ports of the loopback interface and disks of their own. A text of
-1 MB that is part of the program is imported. Half-way the leader is stopped without ceremony; the other
-two elect a new one and the import goes on. The stopped node starts again and catches up. Then each
+Three nodes start in this process, on ports of the loopback interface and disks of their own. A text of \
+1 MB that is part of the program is imported. Half-way the leader is stopped without ceremony; the other \
+two elect a new one and the import goes on. The stopped node starts again and catches up. Then each \
 node's own state is compared with the text. The exit code is 0 only if every byte is there.")]
 struct DemoArgs {
     /// Keep the nodes' disks in this directory, which must not exist yet [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Lines in flight at once
-    #[arg(long, value_name = "N", default_value = "64")]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = window)]
     window: NonZeroUsize,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  kv-example node --id 1 --cluster 1=10.0.0.1:7101,2=10.0.0.2:7101,3=10.0.0.3:7101 --data /var/lib/kv --init
-  kv-example node --id 1 --cluster 1=10.0.0.1:7101,2=10.0.0.2:7101,3=10.0.0.3:7101 --data /var/lib/kv
+  CLUSTER=1=10.0.0.1:7101,2=10.0.0.2:7101,3=10.0.0.3:7101
+  kv-example node --id 1 --cluster $CLUSTER --data /var/lib/kv --init    # the first start
+  kv-example node --id 1 --cluster $CLUSTER --data /var/lib/kv           # every other one
 
-The first start of a node needs --init, and no other start may have it: an empty directory is either a new
-node or a lost disk, and only you know which. A node that has lost its disk must not come back under its old
-id by itself, since it has forgotten what it promised.
+The first start of a node needs --init, and no other start may have it: an empty directory is either a new \
+node or a lost disk, and only you know which. A node that has lost its disk must not come back under its old \
+id, since it has forgotten what it promised.
 
-The line `ready: ...` on stdout says that the node listens. What it does is logged to stderr; RUST_LOG
-chooses how much (error, warn, info, debug, trace). SIGTERM and SIGINT stop it gracefully; it survives
-everything else too.")]
+The line `ready: ...` on stdout says that the node listens. What it does is logged to stderr; RUST_LOG \
+chooses how much (error, warn, info, debug, trace). SIGTERM and SIGINT stop it in good order.")]
 struct NodeArgs {
     /// This node's id in the cluster
     #[arg(long, value_name = "ID")]
@@ -139,8 +139,8 @@ Examples:
   kv-example put --cluster $CLUSTER greeting 'good day' --version 1
   kv-example put --cluster $CLUSTER -- balance -5                 # a value that begins with a dash
 
-Without --version, the current version is read first: if somebody else writes in between, nothing is written,
-and the exit code is 1.")]
+Without --version, the current version is read first: if somebody else writes in between, nothing is \
+written, and the exit code is 1.")]
 struct PutArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -180,7 +180,7 @@ struct DeleteArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each line has key, version and value, with tabs between; what is not printable is escaped as in \\n or \\xff.
+Each line has key, version and value, with tabs between; what is not printable is escaped as in \\n or \\xff. \
 Keys come in the order of their bytes. The exit code is 0 even if there are none.")]
 struct ScanArgs {
     #[command(flatten)]
@@ -199,9 +199,10 @@ struct ScanArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  kv-example import --cluster $CLUSTER book.txt --window 128 && kv-example export --cluster $CLUSTER | cmp - book.txt
+  kv-example import --cluster $CLUSTER book.txt --window 128
+  kv-example export --cluster $CLUSTER | cmp - book.txt
 
-Line 1 becomes the key 0000000001, and so on; the key `import` tells how many there are and how the text
+Line 1 becomes the key 0000000001, and so on; the key `import` tells how many there are and how the text \
 ends. An import that broke off may be run again: it goes on where lines are missing. An earlier text is replaced.")]
 struct ImportArgs {
     #[command(flatten)]
@@ -209,7 +210,7 @@ struct ImportArgs {
     /// The text: any bytes, cut at line feeds
     file: PathBuf,
     /// Lines in flight at once
-    #[arg(long, value_name = "N", default_value = "64")]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = window)]
     window: NonZeroUsize,
 }
 
@@ -223,7 +224,7 @@ struct ExportArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each node speaks for itself: one that was cut off may still take itself, or a dead one, for the leader, in an older
+Each node speaks for itself: one that was cut off may still take itself, or a dead one, for the leader, in an older \
 term. The exit code is 2 if no node can be reached.")]
 struct StatusArgs {
     /// The nodes and where they listen: ID=HOST:PORT,ID=HOST:PORT,...
@@ -291,6 +292,15 @@ fn node_options(args: NodeArgs) -> Result<node::Options, Failure> {
         limits,
         ..node::Options::new(NodeId(id), cluster, data)
     })
+}
+
+/// Each line in flight is held in memory.
+fn window(text: &str) -> Result<NonZeroUsize, String> {
+    const WINDOW_MAX: usize = 4096;
+    match text.parse::<NonZeroUsize>() {
+        Ok(window) if window.get() <= WINDOW_MAX => Ok(window),
+        Ok(_) | Err(_) => Err(format!("expected a number from 1 to {WINDOW_MAX}")),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -44,6 +44,16 @@ pub fn entry_json(key: &str, versioned: &Versioned) -> Value {
     }
 }
 
+/// A key in a message: quoted, and cut where it would drown the message.
+#[must_use]
+pub fn quoted(key: &str) -> String {
+    const CHARS_MAX: usize = 60;
+    match key.char_indices().nth(CHARS_MAX) {
+        Some((cut, _)) => format!("{:?}...", &key[..cut]),
+        None => format!("{key:?}"),
+    }
+}
+
 /// A number of bytes for people: `17 B`, `1.0 KiB`, `20.5 MiB`.
 #[must_use]
 pub fn size(bytes: u64) -> String {
@@ -110,7 +120,7 @@ pub(crate) fn progress_bar(lines: u64) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(lines);
-    let template = "{wide_bar} {human_pos}/{human_len} lines, {per_sec}, {eta} left";
+    let template = "{wide_bar} {human_pos}/{human_len} lines, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
@@ -138,6 +148,12 @@ mod tests {
         };
         assert_eq!(json(b"\"v\""), r#"{"key":"k","value":"\"v\"","version":3}"#);
         assert_eq!(json(b"\xff\x00"), r#"{"key":"k","value_hex":"ff00","version":3}"#);
+    }
+
+    #[test]
+    fn a_long_key_is_cut_between_characters() {
+        assert_eq!(quoted("a\n"), r#""a\n""#);
+        assert_eq!(quoted(&"ä".repeat(61)), format!("{:?}...", "ä".repeat(60)));
     }
 
     #[test]

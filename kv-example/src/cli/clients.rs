@@ -41,23 +41,24 @@ pub(super) async fn put(args: PutArgs) -> Result<(), Failure> {
 }
 
 fn put_failure(key: &str, version_given: bool, expected: Version, error: PutError) -> Failure {
+    let name = output::quoted(key);
     match error {
+        PutError::Client(error) => client_failure(key, error),
         PutError::VersionMismatch { current } if version_given => Failure::refused(format!(
-            "key {key:?} has version {current}, not {expected}; nothing was written"
+            "key {name} has version {current}, not {expected}; nothing was written"
         )),
         PutError::VersionMismatch { current } => Failure::refused(format!(
-            "lost a race: key {key:?} had version {expected} when it was read and has {current} now; nothing was written"
+            "lost a race: key {name} had version {expected} when it was read and has {current} now; nothing was written"
         )),
         PutError::NoKey if version_given => Failure::refused(format!(
-            "there is no key {key:?}, so it has no version {expected}; --version 0 creates it; nothing was written"
+            "there is no key {name}, so it has no version {expected}; --version 0 creates it; nothing was written"
         )),
         PutError::NoKey => Failure::refused(format!(
-            "lost a race: key {key:?} had version {expected} when it was read and was deleted since; nothing was written"
+            "lost a race: key {name} had version {expected} when it was read and was deleted since; nothing was written"
         )),
         PutError::Maybe => Failure::refused(format!(
-            "key {key:?} no longer has version {expected}, and an earlier try of this same request may be why: it may have been written; read it to see"
+            "key {name} no longer has version {expected}, and an earlier try of this same request may be why: it may have been written; read it to see"
         )),
-        PutError::Client(error) => client_failure(key, error),
     }
 }
 
@@ -65,7 +66,7 @@ pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
     let GetArgs { cluster, key, json } = args;
     let found = clerk(&cluster)?.get(&key).await.map_err(|error| client_failure(&key, error))?;
     let Some(versioned) = found else {
-        return Err(Failure::refused(format!("there is no key {key:?}")));
+        return Err(no_key(&key));
     };
     if json {
         return print_line(&output::entry_json(&key, &versioned).to_string());
@@ -79,12 +80,14 @@ pub(super) async fn delete(args: DeleteArgs) -> Result<(), Failure> {
     let DeleteArgs { cluster, key, version } = args;
     match clerk(&cluster)?.delete(&key, version.map(Version)).await {
         Ok(version) => print_line(&version.to_string()),
-        Err(DeleteError::NoKey) => Err(Failure::refused(format!("there is no key {key:?}"))),
-        Err(DeleteError::VersionMismatch { current }) => {
-            Err(Failure::refused(format!("key {key:?} has version {current}; nothing was deleted")))
-        }
+        Err(DeleteError::NoKey) => Err(no_key(&key)),
+        Err(DeleteError::VersionMismatch { current }) => Err(Failure::refused(format!(
+            "key {} has version {current}; nothing was deleted",
+            output::quoted(&key)
+        ))),
         Err(DeleteError::Maybe) => Err(Failure::refused(format!(
-            "key {key:?} is not there to be deleted, and an earlier try of this same request may be why: it may have been deleted; read it to see"
+            "key {} is not there to be deleted, and an earlier try of this same request may be why: it may have been deleted; read it to see",
+            output::quoted(&key)
         ))),
         Err(DeleteError::Client(error)) => Err(client_failure(&key, error)),
     }
@@ -95,7 +98,7 @@ pub(super) async fn scan(args: ScanArgs) -> Result<(), Failure> {
     let clerk = clerk(&cluster)?;
     let mut left = limit.unwrap_or(u64::MAX);
     let mut after: Option<String> = None;
-    let mut stdout = BufWriter::new(io::stdout().lock());
+    let mut stdout = BufWriter::new(io::stdout());
     while left > 0 {
         let count = u32::try_from(left).map_or(PAGE_KEYS, |left| left.min(PAGE_KEYS));
         let page = clerk
@@ -191,7 +194,6 @@ fn import_failure(file: &Path, error: ImportError) -> Failure {
 
 pub(super) async fn export(args: ExportArgs) -> Result<(), Failure> {
     let clerk = clerk(&args.cluster)?;
-    // Not the lock of stdout: it must not be held across awaits on other threads.
     let mut stdout = BufWriter::new(io::stdout());
     match text::export(&clerk, &mut stdout).await {
         Ok(_) => Ok(()),
@@ -209,8 +211,12 @@ pub(super) async fn export(args: ExportArgs) -> Result<(), Failure> {
     }
 }
 
+fn no_key(key: &str) -> Failure {
+    Failure::refused(format!("there is no key {}", output::quoted(key)))
+}
+
 fn client_failure(key: &str, error: ClientError) -> Failure {
-    client_failure_at(&format!("key {key:?}"), error)
+    client_failure_at(&format!("key {}", output::quoted(key)), error)
 }
 
 fn client_failure_at(place: &str, error: ClientError) -> Failure {

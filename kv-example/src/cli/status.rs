@@ -48,8 +48,16 @@ pub(super) async fn status(args: StatusArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let problem = rows.iter().find_map(|row| row.status.as_ref().err());
-    let problem = problem.map_or_else(String::new, |problem| format!(": {problem}"));
+    let problem = problem.map_or_else(String::new, |problem| format!(": {}", reason(problem)));
     Err(Failure::environment(format!("no node of {cluster} can be reached{problem}")))
+}
+
+/// One node was asked and no other one could have answered: what is said of leaders does not matter.
+fn reason(error: &ClientError) -> String {
+    if let ClientError::Unavailable { reason } = error {
+        return reason.clone();
+    }
+    error.to_string()
 }
 
 fn row_json(row: &Row<'_>) -> Value {
@@ -75,7 +83,7 @@ fn row_json(row: &Row<'_>) -> Value {
             "id": id.0,
             "address": address,
             "reachable": false,
-            "error": error.to_string(),
+            "error": reason(error),
         }),
     }
 }

@@ -1,7 +1,10 @@
 //! The program as its users meet it: processes, signals, exit codes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by a panic")]
+
 mod bad_input;
 mod commands;
 mod crashes;
 mod demo;
+mod lost_answers;
 mod process;
