@@ -1,1 +1,27 @@
-//! A replicated, versioned key/value store.
+//! A replicated, versioned key/value store on [`raft_rsm`]: server, client, command line.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | [`store`] | the replicated state machine: versioned keys, pages, snapshots |
+//! | [`limits`] | how large a key and a value may be |
+//! | [`clerk`] | the typed client: what it knows of a write, and when it has to say "maybe" |
+//! | [`node`] | one node: a disk, a port, and the replica between them |
+//! | [`connect`] | how a client reaches the cluster |
+//! | [`text`] | a text into the store, a key a line, and out again, byte for byte |
+//! | [`demo`] | three nodes in one process, of which one dies |
+//! | [`cli`] | the command line: what can be said, and what is done about it |
+//! | [`output`] | how keys, values and tables are shown |
+//! | [`failure`] | one line on stderr, and an exit code |
+//!
+//! `main.rs` only calls [`cli::run`].
+
+pub mod clerk;
+pub mod cli;
+pub mod connect;
+pub mod demo;
+pub mod failure;
+pub mod limits;
+pub mod node;
+pub mod output;
+pub mod store;
+pub mod text;

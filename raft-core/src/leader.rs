@@ -127,6 +127,7 @@ impl Node {
     pub(crate) fn receive_append_response(&mut self, from: NodeId, outcome: AppendOutcome) {
         let (now, last, start) = (self.now(), self.log.last().index, self.log.start());
         let RoleState::Leader(leader) = &mut self.role else { return };
+        let round = leader.round;
         let Some(peer) = leader.progress_mut(from) else {
             self.counters.misaddressed += 1;
             return;
@@ -152,7 +153,10 @@ impl Node {
                     ProgressState::Replicate => previous > peer.matched,
                     ProgressState::Snapshot => false,
                 };
-                if current {
+                if current && hint.index < peer.matched {
+                    // Its disk has lost what it acknowledged. Nothing can be sent that it would take: ask now and then.
+                    peer.probe_later(peer.next, round);
+                } else if current {
                     peer.probe(next_after_rejection(&self.log, hint));
                 }
             }

@@ -83,6 +83,13 @@ pub enum ClientError {
         /// The limit in bytes.
         max: u64,
     },
+    /// *Definitely not*, and it never will: the machine of the node that was asked does not admit the command
+    /// ([`StateMachine::admission`]).
+    #[error("{reason}")]
+    NotAdmitted {
+        /// Why not.
+        reason: String,
+    },
     /// *Definitely not*, and it never will: the node cannot read the request, or it cannot be serialized.
     #[error("the request cannot be read: {reason}")]
     Refused {
@@ -106,6 +113,7 @@ impl ClientError {
             ClientError::Maybe { .. } | ClientError::Unreadable { .. } => true,
             ClientError::Unavailable { .. }
             | ClientError::TooLarge { .. }
+            | ClientError::NotAdmitted { .. }
             | ClientError::Refused { .. } => false,
         }
     }
@@ -326,6 +334,9 @@ fn failed(node: NodeId, failure: Failure) -> Try {
         Failure::Stopped => Try::Next(format!("node {node} has stopped")),
         Failure::Maybe(why) => Try::Maybe(format!("node {node}: {why}")),
         Failure::TimedOut => Try::Maybe(format!("node {node} could not answer in time")),
+        Failure::NotAdmitted { problem } => {
+            Try::Fatal(ClientError::NotAdmitted { reason: problem })
+        }
         Failure::Unreadable { problem } => Try::Fatal(ClientError::Refused { reason: problem }),
     }
 }

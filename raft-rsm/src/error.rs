@@ -32,6 +32,13 @@ pub enum ProposeError {
         /// Why not.
         problem: String,
     },
+    /// *Definitely not*, and it never will: the machine does not admit it
+    /// ([`crate::StateMachine::admission`]).
+    #[error("{problem}")]
+    NotAdmitted {
+        /// Why not.
+        problem: String,
+    },
     /// *Definitely not*: another entry was committed at the command's place in the log, or one of a later term
     /// before it. It may be proposed again.
     #[error("a new leader replaced the command before it was committed")]
@@ -70,6 +77,7 @@ impl ProposeError {
             | ProposeError::Busy
             | ProposeError::TooLarge { .. }
             | ProposeError::Serialize { .. }
+            | ProposeError::NotAdmitted { .. }
             | ProposeError::Superseded
             | ProposeError::Stopped => false,
         }

@@ -49,6 +49,7 @@ pub(crate) enum Failure {
     Maybe(Uncertain),
     TimedOut,
     Unreadable { problem: String },
+    NotAdmitted { problem: String },
 }
 
 impl From<ProposeError> for Failure {
@@ -60,6 +61,7 @@ impl From<ProposeError> for Failure {
                 Failure::TooLarge { len: len as u64, max: max as u64 }
             }
             ProposeError::Serialize { problem } => Failure::Unreadable { problem },
+            ProposeError::NotAdmitted { problem } => Failure::NotAdmitted { problem },
             ProposeError::Superseded => Failure::Superseded,
             ProposeError::Stopped => Failure::Stopped,
             ProposeError::Maybe(why) => Failure::Maybe(why),

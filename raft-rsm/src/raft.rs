@@ -14,7 +14,7 @@ use crate::payload::Draft;
 use crate::server::{Responder, Server};
 use crate::status::{Refused, Status, StatusChanges};
 use crate::watch::{Watch, Watcher};
-use crate::{Runtime, StateMachine, Storage, Transport};
+use crate::{Admission, Runtime, StateMachine, Storage, Transport};
 
 /// One replica of a state machine: a handle to share and to clone.
 ///
@@ -24,6 +24,7 @@ pub struct Raft<M: StateMachine> {
     intake: Arc<Intake<M>>,
     status: Arc<Watch<Status>>,
     stopped: Arc<Watch<Option<StopReason>>>,
+    admission: Admission<M::Command>,
 }
 
 impl<M: StateMachine> Clone for Raft<M> {
@@ -32,6 +33,7 @@ impl<M: StateMachine> Clone for Raft<M> {
             intake: Arc::clone(&self.intake),
             status: Arc::clone(&self.status),
             stopped: Arc::clone(&self.stopped),
+            admission: Arc::clone(&self.admission),
         }
     }
 }
@@ -69,12 +71,14 @@ impl<M: StateMachine> Raft<M> {
         let intake = Arc::new(Intake::new(&options));
         let status = Arc::new(Watch::new(first_status(&node, snapshot.as_ref(), &*storage)));
         let stopped = Arc::new(Watch::new(None));
-        let server = Server::new(Arc::clone(&intake), Arc::clone(&status));
+        let admission = machine.admission();
+        let server = Server::new(Arc::clone(&intake), Arc::clone(&status), Arc::clone(&admission));
         transport.start(Arc::clone(&intake) as _, Arc::new(server));
         let raft = Raft {
             intake: Arc::clone(&intake),
             status: Arc::clone(&status),
             stopped: Arc::clone(&stopped),
+            admission,
         };
         let parts =
             Parts { intake, status, stopped, storage, transport, runtime: Arc::clone(&runtime) };
@@ -89,6 +93,7 @@ impl<M: StateMachine> Raft<M> {
     /// # Errors
     /// [`ProposeError::may_take_effect`] says which ones leave open whether the command takes effect.
     pub async fn propose(&self, command: M::Command) -> Result<M::Response, ProposeError> {
+        (self.admission)(&command).map_err(|problem| ProposeError::NotAdmitted { problem })?;
         let draft = Draft::command(&command)
             .map_err(|error| ProposeError::Serialize { problem: error.to_string() })?;
         drop(command);

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use serde::Serialize;
 
-use crate::StateMachine;
 use crate::driver::intake::{Intake, Request};
+use crate::error::ProposeError;
 use crate::payload::Draft;
 use crate::protocol::{self, Failure, Kind, ProtocolError};
 use crate::status::Status;
 use crate::transport::{Reply, Service};
 use crate::watch::Watch;
+use crate::{Admission, StateMachine};
 
 /// The way back to whoever asked: a caller in this process, or a client.
 #[derive(Debug)]
@@ -43,22 +44,34 @@ impl<T: Serialize, E: Into<Failure>> Responder<T, E> {
 pub(crate) struct Server<M: StateMachine> {
     intake: Arc<Intake<M>>,
     status: Arc<Watch<Status>>,
+    admission: Admission<M::Command>,
 }
 
 impl<M: StateMachine> Server<M> {
-    pub(crate) fn new(intake: Arc<Intake<M>>, status: Arc<Watch<Status>>) -> Server<M> {
-        Server { intake, status }
+    pub(crate) fn new(
+        intake: Arc<Intake<M>>,
+        status: Arc<Watch<Status>>,
+        admission: Admission<M::Command>,
+    ) -> Server<M> {
+        Server { intake, status, admission }
     }
 
     fn take(&self, kind: Kind, body: &[u8], reply: Reply) -> Result<(), (ProtocolError, Reply)> {
         match kind {
             Kind::Propose => {
                 // What does not decode here would stop every node once it is committed.
-                if let Err(error) = protocol::read::<M::Command>(body) {
-                    return Err((error, reply));
+                let command = match protocol::read::<M::Command>(body) {
+                    Ok(command) => command,
+                    Err(error) => return Err((error, reply)),
+                };
+                let respond = Responder::Remote(reply);
+                match (self.admission)(&command) {
+                    Ok(()) => {
+                        let draft = Draft::encoded_command(body);
+                        self.intake.request(Request::Propose { draft, respond });
+                    }
+                    Err(problem) => respond.answer(Err(ProposeError::NotAdmitted { problem })),
                 }
-                let draft = Draft::encoded_command(body);
-                self.intake.request(Request::Propose { draft, respond: Responder::Remote(reply) });
             }
             Kind::Query => match protocol::read::<M::Query>(body) {
                 Ok(query) => {

@@ -1,6 +1,7 @@
 //! What a user of this crate writes.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use raft_core::{LogIndex, Term};
@@ -24,6 +25,14 @@ pub trait StateMachine: Send + 'static {
     /// Carries out one committed command.
     fn apply(&mut self, context: &Context, command: Self::Command) -> Self::Response;
 
+    /// What each command is asked on the node to which it is proposed, before it enters the log: a limit on sizes, say.
+    /// A command that is refused is never carried out. It takes no part in [`StateMachine::apply`], so replicas
+    /// may differ in it and do not diverge. Called once, when the replica starts; by default every command is
+    /// admitted.
+    fn admission(&self) -> Admission<Self::Command> {
+        Arc::new(|_| Ok(()))
+    }
+
     /// Answers from the state as it is.
     fn query(&self, query: Self::Query) -> Self::Answer;
 
@@ -38,6 +47,9 @@ pub trait StateMachine: Send + 'static {
     /// The image cannot be read or makes no sense: the node stops.
     fn restore(&mut self, image: &mut dyn io::Read) -> io::Result<()>;
 }
+
+/// Says whether a command may be proposed, and if not, why: see [`StateMachine::admission`].
+pub type Admission<C> = Arc<dyn Fn(&C) -> Result<(), String> + Send + Sync>;
 
 /// A state that no longer changes, to be written out.
 pub trait SnapshotView: Send + 'static {

@@ -164,12 +164,16 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) fn start(options: Options, disk: Disk) -> Replica {
+        Replica::start_at(ms(1000), options, disk)
+    }
+
+    fn start_at(now: Duration, options: Options, disk: Disk) -> Replica {
         let node = Node::new(options.clone(), disk.restored()).expect("a sound disk");
         let mut replica = Replica {
             options,
             node,
             disk,
-            now: ms(1000),
+            now,
             write: None,
             sent: Vec::new(),
             applied: Vec::new(),
@@ -234,7 +238,12 @@ impl Replica {
 
     /// Lets the election timeout pass.
     pub(crate) fn time_out(&mut self) {
-        let wait = self.node.next_tick().saturating_sub(self.now);
+        let wait = match self.node.role() {
+            Role::Follower => self.node.next_tick().saturating_sub(self.now),
+            Role::PreCandidate | Role::Candidate | Role::Leader => {
+                2 * self.options.election_timeout
+            }
+        };
         self.now += wait;
         self.tick(0);
     }
@@ -331,10 +340,7 @@ impl Replica {
 
     /// The process dies, with the write that is out, and starts again from its disk.
     pub(crate) fn crash(&mut self) {
-        let now = self.now;
-        *self = Replica::start(self.options.clone(), self.disk.clone());
-        self.now = now;
-        self.tick(0);
+        *self = Replica::start_at(self.now, self.options.clone(), self.disk.clone());
     }
 
     /// All that left since this was asked last.

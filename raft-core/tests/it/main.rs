@@ -6,4 +6,6 @@
 mod cluster;
 mod contract;
 mod harness;
+mod paper;
 mod properties;
+mod traps;

@@ -66,6 +66,8 @@ on_both_shells! {
     a_peer_that_moved_is_found_at_its_new_address
     a_client_of_another_cluster_sends_nothing
     a_client_that_knows_no_cluster_is_served
+    a_request_whose_deadline_passes_while_dialling_was_not_sent
+    a_node_that_hangs_is_given_up_by_its_clients
     an_unused_connection_lives_on_signs_of_life
     a_client_that_does_nothing_for_long_closes_its_connection_and_opens_another
     a_transport_that_is_dropped_ends
@@ -343,6 +345,25 @@ fn a_client_that_knows_no_cluster_is_served(shell: &Shell) {
     let nodes = cluster_of(&[(ONE, node.address())]);
     let connector = shell.connector(nodes, None, limits());
     assert_eq!(block_on(connector.call(ONE, Bytes::from("x"), LONG)), Ok(Bytes::from("x")));
+}
+
+fn a_request_whose_deadline_passes_while_dialling_was_not_sent(shell: &Shell) {
+    // The system accepts, and nobody answers.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nodes = cluster_of(&[(ONE, listener.local_addr().unwrap().to_string())]);
+    let connector = shell.connector(nodes, None, limits());
+    let call = connector.call(ONE, Bytes::from("x"), Duration::from_millis(20));
+    let error = block_on(call).unwrap_err();
+    assert!(matches!(error, CallError::NotSent { .. }), "{error}");
+}
+
+fn a_node_that_hangs_is_given_up_by_its_clients(shell: &Shell) {
+    let hung = stand::HungPeer::listen(ONE);
+    let limits = TcpLimits { silence_max: Duration::from_millis(100), ..limits() };
+    let connector = shell.connector(cluster_of(&[(ONE, hung.address())]), None, limits);
+    let error = block_on(connector.call(ONE, Bytes::from("x"), LONG * 2)).unwrap_err();
+    assert!(matches!(error, CallError::MaybeSent { .. }), "{error}");
+    assert!(!error.to_string().contains("deadline"), "{error}");
 }
 
 fn an_unused_connection_lives_on_signs_of_life(shell: &Shell) {

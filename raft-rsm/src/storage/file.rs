@@ -61,7 +61,7 @@ struct Inner {
     wal: Wal,
     snapshots: Arc<Snapshots>,
     /// Dropped last: the lock is given back when nothing works on the files any more.
-    dir: DataDir,
+    dir: Arc<DataDir>,
 }
 
 impl FileStorage {
@@ -123,14 +123,14 @@ impl FileStorage {
     ) -> Result<FileStorage, StorageError> {
         let beside = runtime.clone();
         let work = move || {
-            let dir = dir(&options, fs.as_ref(), beside.as_ref())?;
+            let dir = Arc::new(dir(&options, fs.as_ref(), beside.as_ref())?);
             let wal_options = WalOptions {
                 segment_bytes: options.segment_bytes,
                 preallocate_bytes: options.preallocate_bytes,
             };
             let log = dir.path.join(data_dir::LOG);
             let wal = Wal::open(fs.clone(), beside, log, dir.identity, wal_options)?;
-            let snapshots = Snapshots::open(fs, dir.path.join(data_dir::SNAPSHOTS))?;
+            let snapshots = Snapshots::open(fs, dir.clone())?;
             Ok(Arc::new(Inner { wal, snapshots: Arc::new(snapshots), dir }))
         };
         let inner = blocking(runtime.as_ref(), "open storage", work)
@@ -166,7 +166,7 @@ impl fmt::Debug for FileStorage {
 #[async_trait]
 impl Storage for FileStorage {
     async fn load(&self) -> Result<Restored, StorageError> {
-        self.blocking("load", |inner| Ok(inner.wal.state().restored(inner.snapshots.newest())))
+        self.blocking("load", |inner| Ok(inner.wal.state()?.restored(inner.snapshots.newest())))
             .await
     }
 

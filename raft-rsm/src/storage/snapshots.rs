@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use raft_core::{EntryId, LogIndex, SnapshotMeta, Term};
 
 use self::image::{ImageReader, ImageWriter};
+use super::data_dir::{DataDir, SNAPSHOTS};
 use super::fs::FileSystem;
 use super::{SnapshotReader, SnapshotWriter, StorageError};
 
@@ -24,6 +25,8 @@ const TEMPORARY_SUFFIX: &str = ".tmp";
 pub(super) struct Snapshots {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
+    /// Writers hold it, too: one that outlives the node does not meet the next one's files.
+    _data_dir: Arc<DataDir>,
     /// The newest complete one. Held while it is replaced or opened.
     newest: Mutex<Option<SnapshotMeta>>,
     /// Numbers the temporary files.
@@ -32,16 +35,23 @@ pub(super) struct Snapshots {
 
 impl Snapshots {
     /// Finds the newest complete snapshot and removes everything else that a crash left.
-    pub(super) fn open(fs: Arc<dyn FileSystem>, dir: PathBuf) -> Result<Snapshots, StorageError> {
-        // A crash may have come before the name of a snapshot was durable.
-        fs.sync_dir(&dir).map_err(StorageError::io("sync", &dir))?;
+    pub(super) fn open(
+        fs: Arc<dyn FileSystem>,
+        data_dir: Arc<DataDir>,
+    ) -> Result<Snapshots, StorageError> {
+        let dir = data_dir.path.join(SNAPSHOTS);
         let newest = Mutex::new(None);
-        let snapshots = Snapshots { fs, dir, newest, temporaries: AtomicU64::new(0) };
+        let temporaries = AtomicU64::new(0);
+        let snapshots = Snapshots { fs, dir, _data_dir: data_dir, newest, temporaries };
         let names = snapshots.list()?;
         for name in names.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)) {
             let path = snapshots.dir.join(name);
             snapshots.fs.remove(&path).map_err(StorageError::io("remove", &path))?;
         }
+        // A crash may have come before the name of a snapshot was durable; and the names of temporary
+        // files are used again.
+        let dir = &snapshots.dir;
+        snapshots.fs.sync_dir(dir).map_err(StorageError::io("sync", dir))?;
         let newest = names.iter().filter_map(|name| id(name)).max_by_key(|id| id.index);
         if let Some(newest) = newest {
             let meta = snapshots.read(newest)?.meta().clone();

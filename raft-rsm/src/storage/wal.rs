@@ -28,6 +28,10 @@ use crate::runtime::Runtime;
 /// The buffer of a batch that was larger is given back.
 const BUFFER_KEPT_BYTES_MAX: usize = 1024 * 1024;
 
+/// Zeroes are written ahead where at least this many records like the last one fit into them: with fewer, it is
+/// slower than without.
+const PREALLOCATE_RECORDS_MIN: u64 = 4;
+
 /// How the log uses the disk.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct WalOptions {
@@ -122,8 +126,9 @@ impl Wal {
     }
 
     /// What the log holds.
-    pub(super) fn state(&self) -> LogState {
-        lock(&self.writer).state.clone()
+    pub(super) fn state(&self) -> Result<LogState, StorageError> {
+        let writer = lock(&self.writer);
+        if writer.failed { Err(StorageError::Stopped) } else { Ok(writer.state.clone()) }
     }
 
     /// The size of what is not compacted, in bytes.
@@ -312,9 +317,12 @@ impl Writer {
         if end > self.allocated {
             self.allocated = end;
             // A sync after an append that extends the file costs a commit of the file system's journal,
-            // too; one that overwrites zeroes does not.
+            // too; one that overwrites zeroes does not. For a long record that commit matters less than
+            // writing its place twice.
             let ahead = (self.zeroes.len() as u64).min(segment_bytes.saturating_sub(end));
-            if let Some(zeroes) = usize::try_from(ahead).ok().and_then(|n| self.zeroes.get(..n)) {
+            if bytes <= ahead / PREALLOCATE_RECORDS_MIN
+                && let Some(zeroes) = usize::try_from(ahead).ok().and_then(|n| self.zeroes.get(..n))
+            {
                 self.file.write_at(zeroes, end).map_err(io("write"))?;
                 self.allocated = end + ahead;
             }

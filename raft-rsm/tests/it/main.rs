@@ -10,7 +10,11 @@ mod cluster_snapshots;
 mod runtime_threads;
 #[cfg(feature = "tokio")]
 mod runtime_tokio;
+mod storage_crash;
+mod storage_damage;
+mod storage_disk;
 mod storage_file;
+mod storage_identity;
 mod storage_memory;
 mod storage_stand;
 mod transport_memory;

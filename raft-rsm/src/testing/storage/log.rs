@@ -336,9 +336,10 @@ pub fn the_size_of_the_log_grows_with_entries_and_shrinks_with_a_compaction(
     under_test: &mut dyn StorageUnderTest,
 ) {
     let mut storage = under_test.create(configuration());
-    let entry =
-        |index| Entry::command(EntryId::new(Term(1), LogIndex(index)), Bytes::from(vec![1; 1000]));
-    for index in 1..=1000 {
+    let entry = |index| {
+        Entry::command(EntryId::new(Term(1), LogIndex(index)), Bytes::from(vec![1; 10_000]))
+    };
+    for index in 1..=100 {
         write(storage.as_ref(), append(vec![entry(index)]));
     }
     for _ in 0..2 {
@@ -347,14 +348,14 @@ pub fn the_size_of_the_log_grows_with_entries_and_shrinks_with_a_compaction(
         drop(storage);
         storage = under_test.crash();
     }
-    write(storage.as_ref(), Write { compact: Some(meta(1, 900)), ..nothing() });
+    write(storage.as_ref(), Write { compact: Some(meta(1, 90)), ..nothing() });
     for _ in 0..2 {
         let bytes = storage.log_bytes();
         assert!((100_000..300_000).contains(&bytes), "{bytes} bytes");
         drop(storage);
         storage = under_test.crash();
     }
-    write(storage.as_ref(), Write { reset: Some(meta(1, 2000)), ..nothing() });
+    write(storage.as_ref(), Write { reset: Some(meta(1, 200)), ..nothing() });
     let bytes = storage.log_bytes();
     assert!(bytes < 10_000, "{bytes} bytes");
 }

@@ -1,0 +1,127 @@
+//! How each node of a cluster is doing.
+
+use futures::future;
+use raft_rsm::raft_core::{NodeId, Role};
+use raft_rsm::{ClientError, Status};
+use serde_json::{Value, json};
+
+use super::StatusArgs;
+use crate::connect::{connect, within};
+use crate::failure::Failure;
+use crate::output::{self, print_line};
+
+struct Row<'a> {
+    id: NodeId,
+    address: &'a str,
+    status: Result<Status, ClientError>,
+}
+
+pub(super) async fn status(args: StatusArgs) -> Result<(), Failure> {
+    let StatusArgs { cluster, timeout, json } = args;
+    let mut options = within(timeout);
+    options.call_timeout = timeout;
+    let client = connect(&cluster, options)?;
+    let rows = future::join_all(cluster.addresses().map(|(id, address)| {
+        let client = &client;
+        async move { Row { id, address, status: client.status(id).await } }
+    }))
+    .await;
+    if json {
+        print_line(&Value::from_iter(rows.iter().map(row_json)).to_string())?;
+    } else {
+        let heading = [
+            "node",
+            "address",
+            "reachable",
+            "role",
+            "term",
+            "leader",
+            "commit",
+            "applied",
+            "log",
+            "snapshot",
+        ];
+        let cells: Vec<_> = rows.iter().map(row_cells).collect();
+        print_line(output::table(heading, &cells).trim_end())?;
+    }
+    if rows.iter().any(|row| row.status.is_ok()) {
+        return Ok(());
+    }
+    let problem = rows.iter().find_map(|row| row.status.as_ref().err());
+    let problem = problem.map_or_else(String::new, |problem| format!(": {problem}"));
+    Err(Failure::environment(format!("no node of {cluster} can be reached{problem}")))
+}
+
+fn row_json(row: &Row<'_>) -> Value {
+    let Row { id, address, status } = row;
+    match status {
+        Ok(status) => json!({
+            "id": id.0,
+            "address": address,
+            "reachable": true,
+            "role": role(status),
+            "term": status.term.0,
+            "leader": status.leader.map(|leader| leader.0),
+            "commit": status.commit.0,
+            "applied": status.applied.0,
+            "log_bytes": status.log_bytes,
+            "snapshot": status.snapshot.map(|last| json!({
+                "index": last.index.0,
+                "term": last.term.0,
+                "bytes": status.snapshot_bytes,
+            })),
+        }),
+        Err(error) => json!({
+            "id": id.0,
+            "address": address,
+            "reachable": false,
+            "error": error.to_string(),
+        }),
+    }
+}
+
+fn row_cells(row: &Row<'_>) -> [String; 10] {
+    let none = || "-".to_owned();
+    let id = row.id.to_string();
+    let address = row.address.to_owned();
+    let Ok(status) = &row.status else {
+        return [
+            id,
+            address,
+            "no".to_owned(),
+            none(),
+            none(),
+            none(),
+            none(),
+            none(),
+            none(),
+            none(),
+        ];
+    };
+    [
+        id,
+        address,
+        "yes".to_owned(),
+        role(status).to_owned(),
+        status.term.to_string(),
+        status.leader.map_or_else(none, |leader| leader.to_string()),
+        status.commit.to_string(),
+        status.applied.to_string(),
+        output::size(status.log_bytes),
+        status.snapshot.map_or_else(none, |last| {
+            format!("up to {}, {}", last.index, output::size(status.snapshot_bytes))
+        }),
+    ]
+}
+
+fn role(status: &Status) -> &'static str {
+    if !status.running {
+        return "stopped";
+    }
+    match status.role {
+        Role::Follower => "follower",
+        Role::PreCandidate => "pre-candidate",
+        Role::Candidate => "candidate",
+        Role::Leader => "leader",
+    }
+}

@@ -1,0 +1,210 @@
+//! One node of the store: a disk, a port, and the replica between them.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use raft_rsm::raft_core::NodeId;
+use raft_rsm::runtime::TokioRuntime;
+use raft_rsm::storage::fs::StdFileSystem;
+use raft_rsm::storage::{FileStorage, FileStorageOptions};
+use raft_rsm::transport::{TcpOptions, TokioTransport};
+use raft_rsm::{Cluster, Raft, Runtime, StateMachine, StopReason};
+use tracing_subscriber::EnvFilter;
+
+use crate::failure::Failure;
+use crate::limits::Limits;
+use crate::store::Store;
+
+/// A snapshot is taken each time that the log has grown by so many bytes, unless the options say otherwise.
+pub const SNAPSHOT_LOG_BYTES: u64 = 16 * MIB;
+
+/// Files of the log are as long as what is between two snapshots, within these limits: compaction removes
+/// whole files.
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = MIB..=64 * MIB;
+
+/// What a command counts for beside its key and its value, in bytes: its version, its lengths.
+const COMMAND_OVERHEAD_BYTES: usize = 64;
+
+const MIB: u64 = 1024 * 1024;
+
+/// How a node is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its id in the cluster.
+    pub id: NodeId,
+    /// The members, and where they listen.
+    pub cluster: Cluster,
+    /// Its data directory.
+    pub data: PathBuf,
+    /// Whether this is its first start.
+    pub init: bool,
+    /// A snapshot is taken each time that the log has grown by so many bytes.
+    pub snapshot_log_bytes: u64,
+    /// How large a key and a value may be.
+    pub limits: Limits,
+}
+
+impl Options {
+    /// The defaults for a node that runs with the directory `data`.
+    #[must_use]
+    pub fn new(id: NodeId, cluster: Cluster, data: PathBuf) -> Options {
+        Options {
+            id,
+            cluster,
+            data,
+            init: false,
+            snapshot_log_bytes: SNAPSHOT_LOG_BYTES,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Runs a node until it is told to stop by SIGTERM or SIGINT, or stops by itself.
+///
+/// # Errors
+/// It cannot start, or has stopped by itself.
+pub async fn run(options: Options) -> Result<(), Failure> {
+    log_to_stderr();
+    // Whoever waits for the ready line may send a signal at once.
+    let mut told_to_stop = Signals::new()
+        .map_err(|error| Failure::environment(format!("cannot listen for signals: {error}")))?;
+    let raft = start(&options, Store::new(options.limits)).await?;
+    let address = options.cluster.address(options.id).unwrap_or_default();
+    crate::output::say(&format!("ready: node {} listens on {address}", options.id));
+    let reason = tokio::select! {
+        biased;
+        reason = raft.stopped() => reason,
+        signal = told_to_stop.next() => {
+            tracing::info!(signal, "stopping");
+            raft.shutdown().await;
+            raft.stopped().await
+        }
+    };
+    if reason == StopReason::Shutdown {
+        tracing::info!("stopped");
+        return Ok(());
+    }
+    Err(Failure::environment(format!(
+        "node {} with data directory {} has stopped: {reason}",
+        options.id,
+        options.data.display()
+    )))
+}
+
+/// Opens the disk and the port of a node and starts it, on the tokio runtime of the caller. It serves clients when
+/// this returns.
+///
+/// # Errors
+/// The cluster does not have the node, the data directory is not what the options say, the port cannot be had.
+/// Nothing runs then; with `init`, the data directory may have been created.
+pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raft<M>, Failure> {
+    let Options { id, cluster, data, snapshot_log_bytes, limits, init } = options;
+    if cluster.address(*id).is_none() {
+        let members: Vec<_> = cluster.addresses().map(|(id, _)| id.to_string()).collect();
+        let members = members.join(", ");
+        return Err(Failure::environment(format!(
+            "node {id} is not in the cluster {cluster}, which has the nodes {members}"
+        )));
+    }
+    let runtime = Arc::new(TokioRuntime::current().map_err(Failure::environment)?);
+    let storage = open(options, *init, Arc::clone(&runtime) as _).await?;
+    let tcp = TcpOptions::of_cluster(storage.identity(), cluster.clone())
+        .ok_or_else(|| Failure::environment(format!("node {id} has no address")))?;
+    let transport =
+        TokioTransport::bind(tcp, Arc::clone(&runtime)).map_err(Failure::environment)?;
+
+    let mut raft_options = raft_rsm::Options::new(*id);
+    raft_options.snapshot_log_bytes = *snapshot_log_bytes;
+    // A second line, for commands of whatever kind; the limits themselves are the machine's to check.
+    raft_options.core.limits.command_bytes_max =
+        limits.key_bytes_max + limits.value_bytes_max + COMMAND_OVERHEAD_BYTES;
+    Raft::start(raft_options, machine, Arc::new(storage), transport, runtime)
+        .await
+        .map_err(|error| Failure::environment(format!("{}: {error}", data.display())))
+}
+
+async fn open(
+    options: &Options,
+    init: bool,
+    runtime: Arc<dyn Runtime>,
+) -> Result<FileStorage, Failure> {
+    let Options { id, cluster, data, snapshot_log_bytes, .. } = options;
+    let mut file_options = FileStorageOptions::new(data, cluster.default_id(), *id);
+    file_options.segment_bytes =
+        (*snapshot_log_bytes).clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end());
+    let fs = Arc::new(StdFileSystem);
+    let opened = if init {
+        FileStorage::create(file_options, cluster.configuration(), fs, runtime).await
+    } else {
+        if is_absent_or_empty(data) {
+            return Err(Failure::environment(format!(
+                "{}: there is no data of a node here; --init starts a node for the first time, and a node that has lost its data must not start again under its old id",
+                data.display()
+            )));
+        }
+        FileStorage::open(file_options, fs, runtime).await
+    };
+    opened.map_err(Failure::environment)
+}
+
+fn is_absent_or_empty(dir: &Path) -> bool {
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// What a node does is told on stderr; `RUST_LOG` says how much of it.
+pub(crate) fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // A second call finds that there is a log already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .try_init();
+}
+
+/// The signals that tell a process to stop.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Signals {
+    #[expect(clippy::unnecessary_wraps, reason = "as on unix")]
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {})
+    }
+
+    async fn next(&mut self) -> &'static str {
+        // Without a console there is nobody who could tell.
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => "Ctrl-C",
+            Err(_) => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! How keys, values and tables are shown.
+
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::store::Versioned;
+
+/// A value as one line: what is not printable is escaped, `\n`, `\xff`, and a backslash doubled.
+#[must_use]
+pub fn escaped(bytes: &[u8]) -> String {
+    let mut line = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => line.push_str("\\\\"),
+                '\n' => line.push_str("\\n"),
+                '\r' => line.push_str("\\r"),
+                '\t' => line.push_str("\\t"),
+                c if c.is_control() => line.extend(c.escape_unicode()),
+                c => line.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            line.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    line
+}
+
+/// A key with its value as a JSON object: `key`, `version`, and `value`, or `value_hex` where the value is no
+/// UTF-8.
+#[must_use]
+pub fn entry_json(key: &str, versioned: &Versioned) -> Value {
+    let version = versioned.version.0;
+    match std::str::from_utf8(&versioned.value) {
+        Ok(value) => json!({ "key": key, "version": version, "value": value }),
+        Err(_) => {
+            let hex: String = versioned.value.iter().map(|byte| format!("{byte:02x}")).collect();
+            json!({ "key": key, "version": version, "value_hex": hex })
+        }
+    }
+}
+
+/// A number of bytes for people: `17 B`, `1.0 KiB`, `20.5 MiB`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    for (unit, unit_bytes) in UNITS {
+        if bytes >= unit_bytes {
+            let whole = bytes / unit_bytes;
+            let tenth = bytes % unit_bytes * 10 / unit_bytes;
+            return format!("{whole}.{tenth} {unit}");
+        }
+    }
+    format!("{bytes} B")
+}
+
+/// Rows of cells under a heading, each column as wide as its widest cell.
+#[must_use]
+pub fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> String {
+    let mut widths = heading.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: [&str; N]| {
+        let mut line = String::new();
+        for (cell, width) in cells.iter().zip(widths) {
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        format!("{}\n", line.trim_end())
+    };
+    let mut text = line(heading);
+    for row in rows {
+        text.push_str(&line(row.each_ref().map(String::as_str)));
+    }
+    text
+}
+
+/// Prints a line on stdout.
+pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
+    print(format!("{line}\n").as_bytes())
+}
+
+/// Prints a line on stdout, of which nothing depends on whether anybody reads it.
+pub(crate) fn say(line: &str) {
+    let _ = print_line(line);
+}
+
+pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).or_else(stdout_outcome)
+}
+
+/// Whoever reads our output may have seen enough.
+pub(crate) fn stdout_outcome(error: io::Error) -> Result<(), Failure> {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Ok(());
+    }
+    Err(Failure::environment(format!("cannot write to stdout: {error}")))
+}
+
+/// Shown only on a terminal.
+pub(crate) fn progress_bar(lines: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(lines);
+    let template = "{wide_bar} {human_pos}/{human_len} lines, {per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::store::Version;
+
+    #[test]
+    fn a_value_is_shown_on_one_line_and_can_be_told_from_its_escapes() {
+        assert_eq!(escaped(b"a\tb\r\n\\n \xff\x00"), "a\\tb\\r\\n\\\\n \\xff\\u{0}");
+        assert_eq!(escaped("schön".as_bytes()), "schön");
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_shown_in_hex() {
+        let json = |value: &'static [u8]| {
+            let versioned = Versioned { version: Version(3), value: Bytes::from_static(value) };
+            entry_json("k", &versioned).to_string()
+        };
+        assert_eq!(json(b"\"v\""), r#"{"key":"k","value":"\"v\"","version":3}"#);
+        assert_eq!(json(b"\xff\x00"), r#"{"key":"k","value_hex":"ff00","version":3}"#);
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        let sizes = [0, 1023, 1024, 1536, 20 * 1024 * 1024, 3 << 30].map(size);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "20.0 MiB", "3.0 GiB"]);
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["1".to_owned(), "leader".to_owned()], ["20".to_owned(), "-".to_owned()]];
+        assert_eq!(table(["node", "role"], &rows), "node  role\n1     leader\n20    -\n");
+    }
+}

@@ -1,0 +1,158 @@
+//! What each command prints, and its exit code.
+
+use std::fs;
+
+use crate::process::{Cluster, Ran, run};
+
+#[test]
+fn keys_are_written_read_listed_and_deleted_at_versions() {
+    let cluster = Cluster::start(1, &[]);
+    let print = |args: &[&str]| cluster.run(args).ok().text().to_owned();
+    assert_eq!(print(&["put", "a", "one"]), "1\n");
+    assert_eq!(print(&["put", "a", "two"]), "2\n");
+    assert_eq!(print(&["put", "a", "three", "--version", "2"]), "3\n");
+    assert_eq!(print(&["put", "b", "tab\tand\nline", "--version", "0"]), "1\n");
+    assert_eq!(print(&["put", "--", "c", "-5"]), "1\n");
+    assert_eq!(print(&["get", "a"]), "three\n");
+    assert_eq!(print(&["get", "c"]), "-5\n");
+    assert_eq!(
+        print(&["get", "a", "--json"]),
+        "{\"key\":\"a\",\"value\":\"three\",\"version\":3}\n"
+    );
+    assert_eq!(print(&["scan"]), "a\t3\tthree\nb\t1\ttab\\tand\\nline\nc\t1\t-5\n");
+    assert_eq!(print(&["scan", "--limit", "1"]), "a\t3\tthree\n");
+    assert_eq!(print(&["scan", "c", "--json"]), "{\"key\":\"c\",\"value\":\"-5\",\"version\":1}\n");
+    assert_eq!(print(&["scan", "x"]), "");
+    assert_eq!(print(&["delete", "a", "--version", "3"]), "3\n");
+    assert_eq!(print(&["delete", "b"]), "1\n");
+
+    cluster.run(&["put", "c", "x", "--version", "0"]).fails(1, &["\"c\"", "version 1, not 0"]);
+    cluster.run(&["put", "a", "x", "--version", "3"]).fails(1, &["no key \"a\""]);
+    cluster.run(&["get", "a"]).fails(1, &["no key \"a\""]);
+    cluster.run(&["delete", "a"]).fails(1, &["no key \"a\""]);
+    cluster.run(&["delete", "c", "--version", "7"]).fails(1, &["\"c\" has version 1"]);
+}
+
+#[test]
+fn a_text_comes_back_byte_for_byte_whatever_was_there_before() {
+    let cluster = Cluster::start(1, &[]);
+    let file = cluster.dir().join("text");
+    let path = file.to_str().unwrap();
+    cluster.run(&["export"]).fails(1, &["no text"]);
+    let long: Vec<u8> = (0..300).flat_map(|line| format!("line {line}\n").into_bytes()).collect();
+    let texts: [&[u8]; 9] = [
+        b"a\nb\n",
+        &long,
+        b"a\nb",
+        b"",
+        b"\n",
+        b"\n\n\nx\n\n",
+        b"dos\r\n\r\nlines\r\n",
+        b"\xff\xfe\x00\n\x80",
+        b"a\nb",
+    ];
+    for text in texts {
+        fs::write(&file, text).unwrap();
+        cluster.run(&["import", path, "--window", "7"]).ok();
+        assert!(cluster.run(&["export"]).ok().stdout == text, "{}", text.escape_ascii());
+    }
+    let ran = cluster.run(&["import", path]).ok();
+    assert!(ran.text().contains("0 written, 2 were there already"), "{ran:?}");
+    assert_eq!(cluster.run(&["scan", "0"]).ok().text().lines().count(), 2);
+}
+
+#[test]
+fn an_export_is_refused_where_lines_are_missing_or_an_import_broke_off() {
+    let cluster = Cluster::start(1, &["--value-bytes-max", "100"]);
+    let file = cluster.dir().join("text");
+    let path = file.to_str().unwrap();
+    fs::write(&file, "one\ntwo\nthree\n").unwrap();
+    cluster.run(&["import", path]).ok();
+    cluster.run(&["delete", "0000000002"]).ok();
+    cluster.run(&["export"]).fails(1, &["line 2 of 3", "0000000002"]);
+    fs::write(&file, format!("one\n{}\n", "x".repeat(101))).unwrap();
+    cluster.run(&["import", path]).fails(1, &[path, "line 2", "101 bytes", "100"]);
+    cluster.run(&["export"]).fails(1, &["import of 2 lines", "run it again"]);
+    fs::write(&file, format!("one\n{}\n", "x".repeat(100))).unwrap();
+    cluster.run(&["import", path]).ok();
+    assert_eq!(cluster.run(&["export"]).ok().stdout, fs::read(&file).unwrap());
+}
+
+#[test]
+fn an_import_does_not_overwrite_what_no_import_wrote() {
+    let cluster = Cluster::start(1, &[]);
+    let file = cluster.dir().join("text");
+    let path = file.to_str().unwrap();
+    fs::write(&file, "one\ntwo\n").unwrap();
+    cluster.run(&["put", "0000000002", "mine"]).ok();
+    cluster.run(&["import", path]).fails(1, &[path, "0000000002", "no import wrote"]);
+    assert_eq!(cluster.run(&["get", "0000000002"]).ok().text(), "mine\n");
+    cluster.run(&["put", "import", "mine"]).ok();
+    cluster.run(&["import", path]).fails(1, &[path, "key import", "no import wrote"]);
+}
+
+#[test]
+fn limits_are_definite_errors_and_can_be_set() {
+    let cluster = Cluster::start(1, &["--key-bytes-max", "4", "--value-bytes-max", "6"]);
+    cluster.run(&["put", "four", "sixsix"]).ok();
+    cluster.run(&["put", "five5", "v"]).fails(1, &["five5", "key has 5 bytes, the limit is 4"]);
+    cluster.run(&["put", "k", "seven77"]).fails(1, &["value has 7 bytes, the limit is 6"]);
+    cluster.run(&["get", "k"]).fails(1, &["no key"]);
+    cluster.run(&["delete", "five5"]).fails(1, &["key has 5 bytes"]);
+}
+
+#[test]
+fn the_status_tells_of_each_node_also_of_one_that_is_gone() {
+    let mut cluster = Cluster::start(3, &[]);
+    let leader = cluster.leader();
+    let gone = leader % 3 + 1;
+    cluster.kill(gone);
+    let status = cluster.status();
+    assert_eq!(status.len(), 3);
+    for (id, node) in (1..).zip(&status) {
+        assert_eq!(node["id"], id);
+        assert_eq!(node["reachable"], id != gone, "{node}");
+        if id != gone {
+            assert!(node["term"].as_u64().unwrap() >= 1, "{node}");
+            assert!(node["log_bytes"].as_u64().unwrap() > 0, "{node}");
+            for name in ["role", "leader", "commit", "applied", "snapshot"] {
+                assert!(node.get(name).is_some(), "no {name} in {node}");
+            }
+        }
+    }
+    let table = cluster.run(&["status"]).ok();
+    assert_eq!(table.text().lines().count(), 4, "{table:?}");
+    for id in 1..=3 {
+        cluster.kill(id);
+    }
+    cluster.run(&["status"]).fails(2, &["no node", &cluster.members]);
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_is_an_error_of_the_environment() {
+    let mut cluster = Cluster::start(3, &[]);
+    let leader = cluster.leader();
+    for id in (1..=3).filter(|id| *id != leader) {
+        cluster.kill(id);
+    }
+    // The last node is no majority.
+    cluster.run(&["get", "k", "--timeout", "0.5"]).fails(2, &["\"k\""]);
+    cluster.run(&["put", "k", "v", "--version", "0", "--timeout", "0.5"]).fails(2, &["\"k\""]);
+    cluster.kill(leader);
+    cluster.run(&["get", "k", "--timeout", "0.5"]).fails(2, &["\"k\"", "cannot reach"]);
+}
+
+#[test]
+fn help_is_for_people_and_no_error() {
+    let help = |args: &[&str]| run(args).ok().text().to_owned();
+    let text = help(&["--help"]);
+    for command in ["demo", "node", "put", "get", "delete", "scan", "import", "export", "status"] {
+        assert!(text.contains(command), "{text}");
+        assert!(help(&[command, "--help"]).contains("Usage: kv-example"), "{command}");
+    }
+    assert!(help(&["--version"]).starts_with("kv-example "));
+    let nothing: Ran = run(&[]);
+    assert_eq!(nothing.code, Some(2));
+    assert_eq!(run(&["frobnicate"]).code, Some(2));
+    assert_eq!(run(&["get", "--cluster", "1=a:1"]).code, Some(2));
+}
