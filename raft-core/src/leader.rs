@@ -285,41 +285,51 @@ impl Sender<'_> {
 
     /// Sends what the peer may be sent now.
     fn entries(&mut self, peer: &mut Progress) {
-        if let Some(index) = peer.ask.take()
-            && !self.append(peer, index, Entries::new())
-        {
+        let asked = peer.ask.take();
+        if asked.is_some_and(|index| self.log.terms().term(index).is_none()) {
             // Compacted: a rejection of what comes after it says what the peer needs.
             peer.probe(self.log.start().index.next());
         }
+        let mut sent = false;
         while peer.may_send(self.limits) {
-            let last = self.log.last().index;
             if peer.next <= self.log.start().index || peer.fetch.is_compacted() {
                 peer.await_snapshot();
                 self.effects.snapshots.push(SendSnapshot { to: peer.id });
                 return;
             }
-            let (entries, bytes) = if peer.next > last {
-                let unknown = peer.matched.next() < peer.next;
-                if !matches!(peer.state, ProgressState::Probe { .. }) || !unknown {
-                    break;
-                }
-                (Entries::new(), 0)
-            } else if peer.next >= self.log.tail_first() {
-                let limits = self.limits;
-                let (entries_max, bytes_max) =
-                    (limits.message_entries_max, limits.message_bytes_max);
-                self.log.entries(peer.next, last, entries_max, bytes_max)
-            } else {
-                let Some(entries) = self.fetched(peer) else { break };
-                let bytes = entries.cost_bytes();
-                (entries, bytes)
-            };
+            let Some((entries, bytes)) = self.next_entries(peer) else { break };
             let end = entries.last().map_or(peer.next.previous(), |entry| entry.id.index);
             if !self.append(peer, peer.next.previous(), entries) {
                 break;
             }
             peer.sent(self.round, end, bytes);
+            sent = true;
         }
+        // The answer to anything that was sent covers what was asked for, too.
+        if let Some(index) = asked
+            && !sent
+        {
+            self.append(peer, index, Entries::new());
+        }
+    }
+
+    /// The entries that the next message to the peer carries, and what they cost. `None` when there is nothing to
+    /// say, or when they must be read first.
+    fn next_entries(&mut self, peer: &mut Progress) -> Option<(Entries, usize)> {
+        let last = self.log.last().index;
+        if peer.next > last {
+            // Whether the peer has everything is unknown: an empty message asks.
+            let probes = matches!(peer.state, ProgressState::Probe { .. });
+            let asks = probes && peer.matched.next() < peer.next;
+            return asks.then(|| (Entries::new(), 0));
+        }
+        if peer.next < self.log.tail_first() {
+            let entries = self.fetched(peer)?;
+            let bytes = entries.cost_bytes();
+            return Some((entries, bytes));
+        }
+        let Limits { message_entries_max, message_bytes_max, .. } = *self.limits;
+        Some(self.log.entries(peer.next, last, message_entries_max, message_bytes_max))
     }
 
     /// Sends one AppendEntries. `false`: `previous` has been compacted.

@@ -30,13 +30,16 @@ pub(crate) struct Progress {
     pub(crate) fetch: PeerFetch,
 }
 
+/// The last index of a message that stands for one that is lost: no log gets there.
+const UNSENT: LogIndex = LogIndex(u64::MAX);
+
 /// How a leader sends to a peer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ProgressState {
     /// It does not know where the logs part: one message at a time.
     Probe {
-        /// The message on its way: the round in which it left, and its last index.
-        sent: Option<(u64, LogIndex)>,
+        /// The message on its way: the round in which it left, its last index, and its cost in bytes.
+        sent: Option<(u64, LogIndex, usize)>,
     },
     /// The logs agree up to `next`: one message after the other, as the window allows.
     Replicate,
@@ -98,7 +101,7 @@ impl Progress {
     /// An AppendEntries has left: it ends with `last` and costs `bytes`.
     pub(crate) fn sent(&mut self, round: u64, last: LogIndex, bytes: usize) {
         match &mut self.state {
-            ProgressState::Probe { sent } => *sent = Some((round, last)),
+            ProgressState::Probe { sent } => *sent = Some((round, last, bytes)),
             ProgressState::Replicate => {
                 self.next = last.next();
                 self.inflight.push_back((last, bytes));
@@ -125,6 +128,13 @@ impl Progress {
             self.inflight_bytes -= bytes;
         }
         match self.state {
+            ProgressState::Probe { sent: Some((_, last, bytes)) }
+                if matched.next() >= self.next && last >= self.next && last < UNSENT =>
+            {
+                // What it follows upon is there, so it will be taken; it need not be sent twice.
+                self.replicate();
+                self.sent(0, last, bytes);
+            }
             ProgressState::Probe { .. } if grew || matched.next() >= self.next => self.replicate(),
             ProgressState::Snapshot if self.matched >= log_start => self.replicate(),
             ProgressState::Probe { .. } | ProgressState::Replicate | ProgressState::Snapshot => {}
@@ -149,7 +159,7 @@ impl Progress {
     pub(crate) fn probe_later(&mut self, next: LogIndex, round: u64) {
         self.probe(next);
         // It stands for a message that is lost.
-        self.state = ProgressState::Probe { sent: Some((round, LogIndex(u64::MAX))) };
+        self.state = ProgressState::Probe { sent: Some((round, UNSENT, 0)) };
     }
 
     /// What was on its way may be lost.
@@ -188,7 +198,7 @@ impl Progress {
             self.ask = Some(self.matched);
         }
         match self.state {
-            ProgressState::Probe { sent: Some((sent_round, last)) } if sent_round < round => {
+            ProgressState::Probe { sent: Some((sent_round, last, _)) } if sent_round < round => {
                 if received >= last {
                     self.ask = Some(last);
                 } else {

@@ -8,4 +8,5 @@ mod contract;
 mod harness;
 mod paper;
 mod properties;
+mod transcripts;
 mod traps;

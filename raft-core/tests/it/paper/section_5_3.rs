@@ -83,9 +83,12 @@ fn the_leader_includes_the_commit_index_in_future_messages_including_heartbeats(
     leader.receive(2, accepted(2));
     leader.sent.clear();
     leader.propose("b");
-    let commit = |message: &Message| match message {
-        Message::AppendEntries { commit, .. } | Message::Heartbeat { commit, .. } => commit.0,
-        other => panic!("{other:?}"),
+    let commit = |message: &Message| {
+        let (Message::AppendEntries { commit, .. } | Message::Heartbeat { commit, .. }) = message
+        else {
+            panic!("{message:?}")
+        };
+        commit.0
     };
     assert_eq!(leader.sent_to(2).iter().map(commit).max(), Some(2));
     leader.sent.clear();

@@ -84,9 +84,13 @@ fn a_rejected_pre_vote_tells_the_higher_term() {
 #[test]
 fn nodes_with_mixed_settings_find_a_leader_again() {
     let settings = [(false, false), (false, true), (true, false), (true, true)];
-    for combination in 0..64_u64 {
+    for combination in 0..64 {
         let options = |node: u64| {
-            let (pre_vote, check_quorum) = settings[(combination >> (2 * (node - 1))) as usize % 4];
+            let mut rest = combination;
+            for _ in 1..node {
+                rest /= settings.len();
+            }
+            let (pre_vote, check_quorum) = settings[rest % settings.len()];
             let id = NodeId(node);
             Options { pre_vote, check_quorum, ..Options::new(id) }
         };
