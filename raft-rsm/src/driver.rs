@@ -86,6 +86,8 @@ pub(crate) struct Driver<M: StateMachine> {
     sending: BTreeMap<NodeId, Outgoing>,
     chunks: Arc<Chunks>,
     refused: Refused,
+    /// Everybody is answered and nothing runs any more.
+    ended: bool,
 }
 
 struct Writing {
@@ -163,6 +165,7 @@ impl<M: StateMachine> Driver<M> {
             sending: BTreeMap::new(),
             chunks,
             refused: Refused::default(),
+            ended: false,
         }
     }
 
@@ -181,7 +184,11 @@ impl<M: StateMachine> Driver<M> {
         }
         self.abandon();
         self.end().await;
-        self.publish_stop(reason);
+        self.ended = true;
+        // Who hears of the end may open the storage again: nothing holds it any more.
+        let (status, stopped) = (Arc::clone(&self.parts.status), Arc::clone(&self.parts.stopped));
+        drop(self);
+        publish_stop(&status, &stopped, reason);
     }
 
     /// One round.
@@ -329,23 +336,6 @@ impl<M: StateMachine> Driver<M> {
         .await;
     }
 
-    fn publish_stop(&self, reason: StopReason) {
-        self.parts.status.change(|status| {
-            status.running = false;
-            status.role = Role::Follower;
-            status.leader = None;
-            true
-        });
-        self.parts.status.close();
-        self.parts.stopped.change(|stopped| {
-            let first = stopped.is_none();
-            if first {
-                *stopped = Some(reason);
-            }
-            first
-        });
-    }
-
     fn meta_ends(meta: Option<&SnapshotMeta>) -> EntryId {
         meta.map_or(EntryId::ZERO, |meta| meta.last)
     }
@@ -354,7 +344,23 @@ impl<M: StateMachine> Driver<M> {
 impl<M: StateMachine> Drop for Driver<M> {
     /// A runtime that shuts down drops its tasks: nobody is left waiting.
     fn drop(&mut self) {
-        self.abandon();
-        self.publish_stop(StopReason::Dropped);
+        if !self.ended {
+            self.abandon();
+            publish_stop(&self.parts.status, &self.parts.stopped, StopReason::Dropped);
+        }
     }
+}
+
+fn publish_stop(status: &Watch<Status>, stopped: &Watch<Option<StopReason>>, reason: StopReason) {
+    status.change(|status| {
+        status.running = false;
+        status.role = Role::Follower;
+        status.leader = None;
+        true
+    });
+    status.close();
+    stopped.change(|stopped| {
+        *stopped = Some(reason);
+        true
+    });
 }

@@ -1,4 +1,61 @@
 //! A replicated state machine on [`raft_core`].
+//!
+//! A service is a [`StateMachine`]; this crate replicates it, keeps it on disk, and brings clients to its leader.
+//! Here is a replicated counter, whole, with three replicas in one process for once:
+//!
+//! ```
+//! use std::io::{self, Read, Write};
+//!
+//! use raft_rsm::raft_core::NodeId;
+//! use raft_rsm::{Begin, Cluster, Context, SnapshotView, StateMachine, block_on, connect, serve};
+//!
+//! struct Counter(u64);
+//!
+//! impl StateMachine for Counter {
+//!     type Command = u64;
+//!     type Response = u64;
+//!     type Query = ();
+//!     type Answer = u64;
+//!
+//!     fn apply(&mut self, _: &Context, add: u64) -> u64 {
+//!         self.0 += add;
+//!         self.0
+//!     }
+//!     fn query(&self, (): ()) -> u64 {
+//!         self.0
+//!     }
+//!     fn snapshot(&self) -> Box<dyn SnapshotView> {
+//!         let image = self.0.to_le_bytes();
+//!         Box::new(move |to: &mut dyn Write| to.write_all(&image))
+//!     }
+//!     fn restore(&mut self, image: &mut dyn Read) -> io::Result<()> {
+//!         let mut value = [0; 8];
+//!         image.read_exact(&mut value)?;
+//!         self.0 = u64::from_le_bytes(value);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let data = "/var/lib/counter";
+//!     let cluster = "1=127.0.0.1:7101,2=127.0.0.1:7102,3=127.0.0.1:7103";
+//! #   let data = tempfile::tempdir()?;
+//! #   let data = data.path().display();
+//! #   let bind = || std::net::TcpListener::bind("127.0.0.1:0");
+//! #   let free = [bind()?, bind()?, bind()?];
+//! #   let [a, b, c] = free.each_ref().map(|free| free.local_addr());
+//! #   let cluster = format!("1={},2={},3={}", a?, b?, c?);
+//! #   drop(free);
+//!     let cluster: Cluster = cluster.parse()?;
+//!     for id in 1..=3 {
+//!         block_on(serve(&cluster, NodeId(id), format!("{data}/{id}"), Begin::Anew, Counter(0)))?;
+//!     }
+//!     let client = connect::<Counter>(&cluster);
+//!     println!("now {}", block_on(client.propose(&5))?);
+//!     assert_eq!(block_on(client.query(&()))?, 5);
+//!     Ok(())
+//! }
+//! ```
 
 mod applier;
 mod client;
@@ -13,6 +70,7 @@ mod payload;
 mod protocol;
 mod raft;
 pub mod runtime;
+mod serve;
 mod server;
 mod state_machine;
 mod status;
@@ -24,11 +82,14 @@ mod watch;
 
 pub use client::{Answered, Client, ClientError, ClientOptions};
 pub use error::{ProposeError, QueryError, SnapshotError, StartError, StopReason, Uncertain};
+/// Runs a future on the calling thread, for those who have no executor of their own.
+pub use futures::executor::block_on;
 pub use identity::{Cluster, ClusterId, Identity, Incarnation, ParseClusterError};
 pub use options::Options;
 pub use raft::Raft;
 pub use raft_core;
 pub use runtime::Runtime;
+pub use serve::{Begin, ServeError, connect, serve};
 pub use state_machine::{Admission, Context, SnapshotView, StateMachine};
 pub use status::{Refused, Status, StatusChanges};
 pub use storage::Storage;

@@ -60,6 +60,16 @@ pub trait SnapshotView: Send + 'static {
     fn write_to(&self, image: &mut dyn io::Write) -> io::Result<()>;
 }
 
+/// A function that owns what it writes.
+impl<F> SnapshotView for F
+where
+    F: Fn(&mut dyn io::Write) -> io::Result<()> + Send + 'static,
+{
+    fn write_to(&self, image: &mut dyn io::Write) -> io::Result<()> {
+        self(image)
+    }
+}
+
 /// Where and when a command is applied: the same on every node.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Context {

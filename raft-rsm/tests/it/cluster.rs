@@ -51,7 +51,13 @@ pub(crate) use on_both_runtimes;
 pub(crate) struct Counter {
     value: u64,
     padding: Vec<u8>,
-    pub(crate) probe: Arc<Probe>,
+    probe: Arc<Probe>,
+}
+
+impl Counter {
+    pub(crate) fn with(probe: Arc<Probe>) -> Counter {
+        Counter { probe, ..Counter::default() }
+    }
 }
 
 /// What a test sees of a machine, and does to it.
@@ -238,7 +244,7 @@ impl Cluster {
         (self.change)(&mut options);
         let storage = Arc::new(Flaky { inner: storage, fails: AtomicBool::new(false) });
         let probe = Arc::new(Probe::default());
-        let machine = Counter { probe: Arc::clone(&probe), ..Counter::default() };
+        let machine = Counter::with(Arc::clone(&probe));
         let transport = self.network.transport(id);
         let started = Raft::start(
             options,

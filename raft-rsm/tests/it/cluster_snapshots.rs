@@ -96,7 +96,7 @@ fn far_behind(runtime: On, faults: Faults) {
     let leader = cluster.leader();
     let victim = cluster.others(leader)[0];
     let disk = cluster.crash(victim);
-    let padding: Vec<u8> = (0..20_000u32).map(|n| n as u8).collect();
+    let padding: Vec<u8> = (0..20_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     cluster.block_on(client.propose(&Command::Pad(padding))).expect("applied");
     for _ in 0..100 {
         cluster.block_on(client.propose(&Command::Inc)).expect("applied");

@@ -5,6 +5,7 @@ mod client;
 mod cluster;
 mod cluster_commands;
 mod cluster_faults;
+mod cluster_files;
 mod cluster_snapshots;
 mod runtime_threads;
 #[cfg(feature = "tokio")]

@@ -1,0 +1,90 @@
+//! The shortest way to a replicated service: the plain-thread runtime, TCP, files, the default options.
+//!
+//! Everything here is a few lines upon the public parts; write your own when you want other options, tokio, or
+//! another disk.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use raft_core::NodeId;
+
+use crate::runtime::ThreadRuntime;
+use crate::storage::fs::StdFileSystem;
+use crate::storage::{FileStorage, FileStorageOptions, StorageError};
+use crate::transport::{BindError, TcpConnector, TcpLimits, TcpOptions, TcpTransport};
+use crate::{Client, ClientOptions, Cluster, Options, Raft, Runtime, StartError, StateMachine};
+
+/// Whether a replica has ever run. A node cannot know it by itself: one whose disk was lost must not begin anew
+/// under its old name, since it may have voted (diss. §11.7.2).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// For the first time: its data directory is empty or absent, and is created.
+    Anew,
+    /// Again: its data directory is there.
+    Again,
+}
+
+/// Why a replica is not served. Nothing of it runs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The cluster has no such node.
+    #[error("node {id} is not in the cluster {cluster}")]
+    NotAMember {
+        /// The node.
+        id: NodeId,
+        /// The cluster.
+        cluster: Cluster,
+    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The node's address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The replica cannot be started from what the data directory holds.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Starts the replica `id` of `machine` with its data in `dir`: on threads of its own, listening where `cluster` says.
+/// All members of `cluster` are voters.
+///
+/// # Errors
+/// Nothing runs. Where it was to [begin anew](Begin::Anew), the data directory may have been created.
+pub async fn serve<M: StateMachine>(
+    cluster: &Cluster,
+    id: NodeId,
+    dir: impl Into<PathBuf>,
+    begin: Begin,
+    machine: M,
+) -> Result<Raft<M>, ServeError> {
+    let not_a_member = || ServeError::NotAMember { id, cluster: cluster.clone() };
+    if cluster.address(id).is_none() {
+        return Err(not_a_member());
+    }
+    let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new());
+    let options = FileStorageOptions::new(dir, cluster.default_id(), id);
+    let fs = Arc::new(StdFileSystem);
+    let storage = match begin {
+        Begin::Anew => {
+            let members = cluster.configuration();
+            FileStorage::create(options, members, fs, Arc::clone(&runtime)).await?
+        }
+        Begin::Again => FileStorage::open(options, fs, Arc::clone(&runtime)).await?,
+    };
+    let listen = TcpOptions::of_cluster(storage.identity(), cluster.clone());
+    let transport = TcpTransport::bind(listen.ok_or_else(not_a_member)?, Arc::clone(&runtime))?;
+    let options = Options::new(id);
+    Ok(Raft::start(options, machine, Arc::new(storage), transport, runtime).await?)
+}
+
+/// A client of the replicas of `cluster`, on threads of its own. Nothing is dialled before the first call.
+#[must_use]
+pub fn connect<M: StateMachine>(cluster: &Cluster) -> Client<M> {
+    let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new());
+    let id = Some(cluster.default_id());
+    let limits = TcpLimits::default();
+    let connector = TcpConnector::new(cluster.clone(), id, limits, Arc::clone(&runtime));
+    Client::new(connector, runtime, ClientOptions::default())
+}

@@ -1,0 +1,277 @@
+//! Clusters on real files and TCP, on both runtimes.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::executor::block_on;
+use raft_rsm::raft_core::NodeId;
+use raft_rsm::runtime::ThreadRuntime;
+use raft_rsm::storage::fs::StdFileSystem;
+use raft_rsm::storage::{FileStorage, FileStorageOptions};
+use raft_rsm::transport::{
+    Connector, TcpConnector, TcpLimits, TcpOptions, TcpTransport, Transport,
+};
+use raft_rsm::{
+    Begin, Client, ClientOptions, Cluster, Options, Raft, Runtime, ServeError, connect, serve,
+};
+use tempfile::TempDir;
+
+use crate::cluster::{Command, Counter, Probe};
+
+/// Nothing here depends on this time: it ends a test that would hang.
+const HANG_GUARD: Duration = Duration::from_secs(120);
+
+/// Makes the transport and the connector that belong to a runtime.
+type Listen = Box<dyn Fn(TcpOptions) -> Arc<dyn Transport>>;
+type Connect = Box<dyn Fn(Cluster) -> Arc<dyn Connector>>;
+
+/// What a cluster stands on.
+struct Ground {
+    runtime: Arc<dyn Runtime>,
+    listen: Listen,
+    connect: Connect,
+    #[cfg(feature = "tokio")]
+    _tokio: Option<tokio::runtime::Runtime>,
+}
+
+fn threads() -> Ground {
+    let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new());
+    let (listening, connecting) = (Arc::clone(&runtime), Arc::clone(&runtime));
+    Ground {
+        runtime,
+        listen: Box::new(move |options| {
+            TcpTransport::bind(options, Arc::clone(&listening)).expect("a free port")
+        }),
+        connect: Box::new(move |cluster| {
+            TcpConnector::new(cluster, None, TcpLimits::default(), Arc::clone(&connecting))
+        }),
+        #[cfg(feature = "tokio")]
+        _tokio: None,
+    }
+}
+
+#[cfg(feature = "tokio")]
+fn tokio() -> Ground {
+    use raft_rsm::runtime::TokioRuntime;
+    use raft_rsm::transport::{TokioConnector, TokioTransport};
+
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a tokio runtime");
+    let runtime = Arc::new(TokioRuntime::new(tokio.handle().clone()));
+    let (listening, connecting) = (Arc::clone(&runtime), Arc::clone(&runtime));
+    Ground {
+        runtime,
+        listen: Box::new(move |options| {
+            TokioTransport::bind(options, Arc::clone(&listening)).expect("a free port")
+        }),
+        connect: Box::new(move |cluster| {
+            TokioConnector::new(cluster, None, TcpLimits::default(), Arc::clone(&connecting))
+        }),
+        _tokio: Some(tokio),
+    }
+}
+
+/// Three nodes with their directories.
+struct Nodes {
+    ground: Ground,
+    cluster: Cluster,
+    dir: TempDir,
+    running: BTreeMap<NodeId, (Raft<Counter>, Arc<Probe>)>,
+    change: fn(&mut Options),
+}
+
+impl Nodes {
+    fn start(ground: Ground, change: fn(&mut Options)) -> Nodes {
+        let cluster = free_addresses();
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut nodes = Nodes { ground, cluster, dir, running: BTreeMap::new(), change };
+        for id in 1..=3 {
+            nodes.run(NodeId(id), Begin::Anew);
+        }
+        nodes
+    }
+
+    fn dir(&self, id: NodeId) -> PathBuf {
+        self.dir.path().join(id.to_string())
+    }
+
+    fn run(&mut self, id: NodeId, begin: Begin) {
+        let runtime = &self.ground.runtime;
+        let options = FileStorageOptions::new(self.dir(id), self.cluster.default_id(), id);
+        let (fs, members) = (Arc::new(StdFileSystem), self.cluster.configuration());
+        let storage = match begin {
+            Begin::Anew => block_on(FileStorage::create(options, members, fs, Arc::clone(runtime))),
+            Begin::Again => block_on(FileStorage::open(options, fs, Arc::clone(runtime))),
+        };
+        let storage = storage.expect("a sound directory");
+        let listen = TcpOptions::of_cluster(storage.identity(), self.cluster.clone());
+        let transport = (self.ground.listen)(listen.expect("a member"));
+        let mut options = Options::new(id);
+        (self.change)(&mut options);
+        let probe = Arc::new(Probe::default());
+        let machine = Counter::with(Arc::clone(&probe));
+        let runtime = Arc::clone(runtime);
+        let raft = block_on(Raft::start(options, machine, Arc::new(storage), transport, runtime));
+        self.running.insert(id, (raft.expect("it starts"), probe));
+    }
+
+    fn stop(&mut self, id: NodeId) {
+        let (raft, _) = self.running.remove(&id).expect("it runs");
+        block_on(raft.shutdown());
+    }
+
+    fn client(&self) -> Client<Counter> {
+        let mut options = ClientOptions::default();
+        options.deadline = HANG_GUARD;
+        let connector = (self.ground.connect)(self.cluster.clone());
+        Client::new(connector, Arc::clone(&self.ground.runtime), options)
+    }
+
+    fn eventually(&self, what: &str, done: impl Fn() -> bool) {
+        let began = self.ground.runtime.now();
+        while !done() {
+            let late = self.ground.runtime.now().saturating_sub(began) > HANG_GUARD;
+            let nodes: Vec<_> = self.running.values().map(|(raft, _)| raft.status()).collect();
+            assert!(!late, "no {what} in time: {nodes:#?}");
+            block_on(self.ground.runtime.sleep(Duration::from_millis(5)));
+        }
+    }
+
+    fn all_show(&self, value: u64) {
+        for (_, probe) in self.running.values() {
+            self.eventually("the value", || probe.seen.lock().unwrap().value == value);
+        }
+    }
+
+    fn leader(&self) -> NodeId {
+        let leader = || self.running.values().find_map(|(raft, _)| raft.status().leader);
+        let runs = |id: NodeId| self.running.contains_key(&id);
+        self.eventually("leader", || leader().is_some_and(runs));
+        leader().expect("just seen")
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        for (raft, _) in self.running.values() {
+            block_on(raft.shutdown());
+        }
+    }
+}
+
+/// Addresses that were free a moment ago.
+fn free_addresses() -> Cluster {
+    let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let free = [bind(), bind(), bind()];
+    let parts: Vec<String> = (1..)
+        .zip(&free)
+        .map(|(id, free)| format!("{id}={}", free.local_addr().expect("bound")))
+        .collect();
+    parts.join(",").parse().expect("a cluster")
+}
+
+fn commands_survive_the_stop_of_the_leader_and_of_all(ground: Ground) {
+    let mut nodes = Nodes::start(ground, |_| ());
+    let client = nodes.client();
+    for n in 1..=50 {
+        assert_eq!(block_on(client.propose(&Command::Inc)), Ok(n));
+    }
+    let leader = nodes.leader();
+    nodes.stop(leader);
+    let answered = block_on(client.propose_until_answered(&Command::Inc)).expect("answered");
+    assert!((51..=52).contains(&answered.response), "{answered:?}");
+    nodes.run(leader, Begin::Again);
+    nodes.all_show(answered.response);
+    for id in 1..=3 {
+        nodes.stop(NodeId(id));
+    }
+    for id in 1..=3 {
+        nodes.run(NodeId(id), Begin::Again);
+    }
+    let value = block_on(client.query(&())).expect("answered");
+    assert_eq!(value, answered.response);
+    nodes.all_show(value);
+}
+
+fn a_node_far_behind_gets_a_snapshot_and_the_log_stays_short(ground: Ground) {
+    let mut nodes = Nodes::start(ground, |options| {
+        options.snapshot_log_bytes = 100_000;
+        options.snapshot_chunk_bytes = 10_000;
+        options.core.limits.kept_entries_max = 10;
+    });
+    let client = nodes.client();
+    assert_eq!(block_on(client.propose(&Command::Inc)), Ok(1));
+    let leader = nodes.leader();
+    let victim = *nodes.running.keys().find(|id| **id != leader).expect("three nodes");
+    nodes.stop(victim);
+    for n in 0..100_u32 {
+        let padding = (0..20_000).map(|i| (i + n).to_le_bytes()[0]).collect();
+        block_on(client.propose(&Command::Pad(padding))).expect("applied");
+    }
+    for (raft, _) in nodes.running.values() {
+        nodes.eventually("short log", || raft.status().log_bytes < 800_000);
+        assert!(raft.status().snapshot.is_some());
+    }
+    nodes.run(victim, Begin::Again);
+    assert_eq!(block_on(client.propose(&Command::Inc)), Ok(2));
+    nodes.all_show(2);
+    assert!(nodes.running[&victim].1.seen.lock().unwrap().restores >= 1);
+    nodes.stop(victim);
+    nodes.run(victim, Begin::Again);
+    nodes.all_show(2);
+}
+
+macro_rules! on_both_grounds {
+    ($($name:ident)*) => {
+        mod on_threads {
+            $(#[test] fn $name() {
+                super::$name(super::threads());
+            })*
+        }
+        #[cfg(feature = "tokio")]
+        mod on_tokio {
+            $(#[test] fn $name() {
+                super::$name(super::tokio());
+            })*
+        }
+    };
+}
+
+on_both_grounds! {
+    commands_survive_the_stop_of_the_leader_and_of_all
+    a_node_far_behind_gets_a_snapshot_and_the_log_stays_short
+}
+
+#[test]
+fn a_replica_is_served_anew_once_and_again_as_often_as_one_likes() {
+    let cluster: Cluster = {
+        let all = free_addresses();
+        format!("1={}", all.address(NodeId(1)).expect("a member")).parse().expect("a cluster")
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path().join("node");
+    let id = NodeId(1);
+    let machine = Counter::default;
+
+    let absent = block_on(serve(&cluster, id, &dir, Begin::Again, machine())).unwrap_err();
+    assert!(matches!(absent, ServeError::Storage(_)), "{absent}");
+    let stranger = block_on(serve(&cluster, NodeId(9), &dir, Begin::Anew, machine())).unwrap_err();
+    assert!(matches!(stranger, ServeError::NotAMember { .. }), "{stranger}");
+
+    let client = connect::<Counter>(&cluster);
+    for (n, begin) in (1..).zip([Begin::Anew, Begin::Again, Begin::Again]) {
+        let raft = block_on(serve(&cluster, id, &dir, begin, machine())).expect("served");
+        assert_eq!(block_on(client.propose(&Command::Inc)), Ok(n));
+        let twice = block_on(serve(&cluster, id, &dir, Begin::Again, machine())).unwrap_err();
+        assert!(matches!(twice, ServeError::Storage(_)), "{twice}");
+        block_on(raft.shutdown());
+    }
+    let anew = block_on(serve(&cluster, id, &dir, Begin::Anew, machine())).unwrap_err();
+    assert!(matches!(anew, ServeError::Storage(_)), "{anew}");
+}
