@@ -70,6 +70,7 @@ impl Node {
 
     /// A transfer to a follower has ended.
     pub(crate) fn snapshot_sent(&mut self, to: NodeId, outcome: SnapshotOutcome) {
+        let end = self.log.last().index;
         let Some(leader) = self.leader_state() else { return };
         let round = leader.round;
         let Some(peer) = leader.progress_mut(to) else { return };
@@ -78,7 +79,7 @@ impl Node {
         }
         match outcome {
             // Only the follower itself can say what its log holds: this is where to ask.
-            SnapshotOutcome::Delivered(last) => peer.probe(last.index.next()),
+            SnapshotOutcome::Delivered(last) => peer.probe(last.index.min(end).next()),
             SnapshotOutcome::Failed => peer.probe_later(peer.next, round),
         }
     }

@@ -181,3 +181,20 @@ fn a_snapshot_transfer_that_fails_is_tried_again_at_the_pace_of_heartbeats() {
     assert_eq!(leader.peer(3).replication, Replication::Replicate);
     assert_eq!(leader.peer(3).next, LogIndex(3));
 }
+
+/// A driver that says where the snapshot ended which was delivered, and is wrong, strands no peer.
+#[test]
+fn a_snapshot_that_was_delivered_beyond_the_log_leaves_no_follower_behind() {
+    let mut options = Options::new(NodeId(1));
+    options.limits.kept_entries_max = 0;
+    let mut leader = Replica::leader(options, Disk::empty(voters(3)));
+    leader.propose("a");
+    leader.persist_all();
+    leader.receive(2, accepted(2));
+    leader.take_snapshot(2);
+    leader.step(Input::Disconnected(NodeId(3)));
+    leader.sent.clear();
+    let (to, outcome) = (NodeId(3), SnapshotOutcome::Delivered(id(1, 99)));
+    leader.step(Input::SnapshotSent { to, outcome });
+    assert_eq!(leader.sent_to(3), [append(id(1, 2), vec![], 2)], "it is asked what it has");
+}
