@@ -94,3 +94,8 @@ pub use state_machine::{Admission, Context, SnapshotView, StateMachine};
 pub use status::{Refused, Status, StatusChanges};
 pub use storage::Storage;
 pub use transport::Transport;
+
+/// The examples of the workspace's README are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeExamples;
