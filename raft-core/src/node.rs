@@ -75,6 +75,8 @@ pub struct Node {
     pub(crate) next_fetch: u64,
     pub(crate) counters: Counters,
     pub(crate) stopped: bool,
+    /// Whether anything has happened since the last drain that may have an effect.
+    has_news: bool,
 }
 
 /// What the node is in the current term, and what it needs for it.
@@ -147,6 +149,7 @@ impl Node {
             next_fetch: 1,
             counters: Counters::default(),
             stopped: false,
+            has_news: true,
             options,
         };
         if let Some(meta) = snapshot {
@@ -275,6 +278,7 @@ impl Node {
         if self.stopped {
             return;
         }
+        self.has_news |= self.is_news(&input);
         match input {
             Input::Tick(now) => self.tick(now),
             Input::Receive(envelope) => self.receive(envelope),
@@ -315,13 +319,14 @@ impl Node {
             return Err(ProposeError::Busy);
         }
         leader.uncommitted.push(cost);
+        self.has_news = true;
         Ok(self.log.push(self.term, payload))
     }
 
     /// Empties `effects`, keeping what it has allocated, and fills it with what is to be done.
     pub fn drain(&mut self, effects: &mut Effects) {
         effects.clear();
-        if self.stopped {
+        if self.stopped || !core::mem::take(&mut self.has_news) {
             return;
         }
         self.log.seal();
@@ -363,6 +368,21 @@ impl Node {
         self.stop_leading();
         self.leader = None;
         self.stopped = true;
+    }
+
+    /// Whether a fact may have an effect. Every round of a driver begins with a tick, and many have nothing else.
+    fn is_news(&self, input: &Input) -> bool {
+        match input {
+            Input::Tick(now) => *now >= self.next_tick(),
+            Input::Applied(_) => self.applying.handed_out < self.commit,
+            Input::Receive(_)
+            | Input::Persisted(_)
+            | Input::SnapshotTaken(_)
+            | Input::SnapshotReceived(_)
+            | Input::SnapshotSent { .. }
+            | Input::Fetched { .. }
+            | Input::Disconnected(_) => true,
+        }
     }
 
     fn tick(&mut self, now: Duration) {

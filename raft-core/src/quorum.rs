@@ -12,8 +12,18 @@ pub(crate) enum Tally {
 
 /// The greatest value that a majority of `voters` has reached. `None` without voters.
 fn majority_value<T: Ord + Copy>(voters: &[NodeId], value: impl Fn(NodeId) -> T) -> Option<T> {
+    /// Clusters are small: up to so many voters their values are sorted without an allocation.
+    const SORTED_MAX: usize = 9;
     let majority = voters.len() / 2 + 1;
-    // A handful of voters: counting beats sorting, and needs no buffer.
+    if voters.len() <= SORTED_MAX {
+        let mut values = [None; SORTED_MAX];
+        for (slot, voter) in values.iter_mut().zip(voters) {
+            *slot = Some(value(*voter));
+        }
+        let values = &mut values[..voters.len()];
+        values.sort_unstable();
+        return *values.get(voters.len().checked_sub(majority)?)?;
+    }
     let reached = |at_least: &T| {
         voters.iter().filter(|id| value(**id) >= *at_least).take(majority).count() == majority
     };
@@ -80,6 +90,13 @@ mod tests {
         assert_eq!(value(&of(4), &[1, 9, 7, 8]), Some(7));
         assert_eq!(value(&of(5), &[1, 9, 7, 8, 2]), Some(7));
         assert_eq!(value(&of(0), &[]), None);
+        for count in 1..=21 {
+            let values: Vec<u64> = (1..=count).map(|n| n * 7 % 22).collect();
+            let mut sorted = values.clone();
+            sorted.sort_unstable();
+            let below_majority = (values.len() - 1) / 2;
+            assert_eq!(value(&of(count), &values), Some(sorted[below_majority]), "of {count}");
+        }
     }
 
     #[test]
