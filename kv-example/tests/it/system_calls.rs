@@ -21,11 +21,12 @@ const PUTS: u8 = 20;
 
 /// Each sync is held for a while (microseconds) before it is carried out: what does not wait for it is far ahead of it
 /// in the trace then.
-const TRACE: [&str; 8] = [
+const TRACE: [&str; 9] = [
     "-f",
     "-y",
     "-xx",
-    "--string-limit=16384",
+    "-s",
+    "16384",
     "-e",
     "trace=write,writev,pwrite64,sendto,sendmsg,fdatasync,fsync",
     "-e",
