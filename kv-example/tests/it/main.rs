@@ -8,3 +8,4 @@ mod crashes;
 mod demo;
 mod lost_answers;
 mod process;
+mod system_calls;

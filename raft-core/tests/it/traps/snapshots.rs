@@ -151,9 +151,8 @@ fn a_disk_that_contradicts_itself_is_an_error() {
     assert!(matches!(error, RestoreError::TermsMismatch { .. }), "{error}");
 }
 
-/// A transfer that fails is tried again, and one that came through goes on from where it ended.
-#[test]
-fn a_snapshot_transfer_that_fails_is_tried_again_at_the_pace_of_heartbeats() {
+/// Node 3 has lost its connection, and what it misses is compacted.
+fn leader_that_sends_a_snapshot_to_3() -> Replica {
     let mut options = Options::new(NodeId(1));
     options.limits.kept_entries_max = 0;
     let mut leader = Replica::leader(options, Disk::empty(voters(3)));
@@ -162,6 +161,13 @@ fn a_snapshot_transfer_that_fails_is_tried_again_at_the_pace_of_heartbeats() {
     leader.receive(2, accepted(2));
     leader.take_snapshot(2);
     leader.step(Input::Disconnected(NodeId(3)));
+    leader
+}
+
+/// A transfer that fails is tried again, and one that came through goes on from where it ended.
+#[test]
+fn a_snapshot_transfer_that_fails_is_tried_again_at_the_pace_of_heartbeats() {
+    let mut leader = leader_that_sends_a_snapshot_to_3();
     let mut transfers = 0;
     for _ in 0..5 {
         transfers += leader.snapshots.drain(..).count();
@@ -185,14 +191,7 @@ fn a_snapshot_transfer_that_fails_is_tried_again_at_the_pace_of_heartbeats() {
 /// A driver that says where the snapshot ended which was delivered, and is wrong, strands no peer.
 #[test]
 fn a_snapshot_that_was_delivered_beyond_the_log_leaves_no_follower_behind() {
-    let mut options = Options::new(NodeId(1));
-    options.limits.kept_entries_max = 0;
-    let mut leader = Replica::leader(options, Disk::empty(voters(3)));
-    leader.propose("a");
-    leader.persist_all();
-    leader.receive(2, accepted(2));
-    leader.take_snapshot(2);
-    leader.step(Input::Disconnected(NodeId(3)));
+    let mut leader = leader_that_sends_a_snapshot_to_3();
     leader.sent.clear();
     let (to, outcome) = (NodeId(3), SnapshotOutcome::Delivered(id(1, 99)));
     leader.step(Input::SnapshotSent { to, outcome });
