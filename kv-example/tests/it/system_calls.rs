@@ -44,7 +44,7 @@ fn no_acknowledgement_vote_or_answer_leaves_before_the_sync_that_it_promises() {
     let trace = dir.path().join("trace");
     let this = std::env::current_exe().unwrap();
     let this = this.to_str().unwrap();
-    let series = [this, "--ignored", "--exact", "system_calls::a_series_of_puts"];
+    let series = [this, "--exact", "system_calls::a_series_of_puts"];
     Ran::of(Command::new("strace").args(TRACE).arg("-o").arg(&trace).args(series)).ok();
 
     let mut observer = Observer::default();
@@ -56,8 +56,8 @@ fn no_acknowledgement_vote_or_answer_leaves_before_the_sync_that_it_promises() {
     assert!(!observer.answered.is_empty(), "{observer:?}");
 }
 
+/// A test of its own, and what the one above runs under strace, to look at what it did.
 #[test]
-#[ignore = "it is the test above that runs this, under strace, and looks at what it did"]
 fn a_series_of_puts() {
     let cluster = Cluster::start(NODES, &[]);
     for put in 1..=PUTS {
