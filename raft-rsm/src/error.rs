@@ -163,7 +163,8 @@ pub enum StopReason {
         /// How.
         problem: String,
     },
-    /// The runtime dropped the node: it is shutting down, or the node's own code panicked.
+    /// The runtime dropped the node or one of its tasks: it is shutting down, it cannot start threads, or the node's
+    /// own code panicked.
     #[error("the runtime dropped the node")]
     Dropped,
     /// A contract within this crate is broken.
