@@ -74,7 +74,11 @@ fn a_query_sees_every_command_that_was_answered_before_it(runtime: On) {
 }
 
 fn a_command_longer_than_the_limit_is_definitely_refused(runtime: On) {
-    let cluster = Cluster::with(1, runtime, |options| options.core.limits.command_bytes_max = 1000);
+    let cluster = Cluster::with(1, runtime, |options| {
+        options.core.limits.command_bytes_max = 1000;
+        // What can never be taken must not be told to come later.
+        options.requests_pending_bytes_max = 1000;
+    });
     let raft = cluster.raft(cluster.leader());
     let error = cluster.block_on(raft.propose(Command::Pad(vec![0; 2000]))).unwrap_err();
     // One byte for the variant, two for the length.
