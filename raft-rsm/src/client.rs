@@ -96,7 +96,8 @@ pub enum ClientError {
         /// Why not.
         reason: String,
     },
-    /// The answer cannot be read: client and node do not fit together. A command *has* taken effect.
+    /// *Maybe*: the answer cannot be read, since client and node do not fit together. A node that answers a command
+    /// has mostly carried it out; one that speaks another version of the protocol has not.
     #[error("the answer cannot be read: {reason}")]
     Unreadable {
         /// Why not.

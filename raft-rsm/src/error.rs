@@ -26,7 +26,8 @@ pub enum ProposeError {
         /// The limit in bytes.
         max: usize,
     },
-    /// *Definitely not*, and it never will: the command cannot be serialized.
+    /// *Definitely not*, and it never will: the command cannot be serialized, or not be read again from what it is
+    /// serialized to (postcard is not self-describing: `#[serde(skip_serializing_if)]` and the like do not work).
     #[error("the command cannot be serialized: {problem}")]
     Serialize {
         /// Why not.

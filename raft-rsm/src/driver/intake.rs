@@ -235,9 +235,10 @@ impl<M: StateMachine> Inbox for Intake<M> {
         if inner.closed {
             return;
         }
-        if inner.batch.packets.len() >= self.limits.packets_max
-            || inner.packet_bytes.saturating_add(len_bytes) > self.limits.packet_bytes_max
-        {
+        // One is always taken, or a long one would never get through, however often it is sent again.
+        let full = inner.batch.packets.len() >= self.limits.packets_max
+            || inner.packet_bytes.saturating_add(len_bytes) > self.limits.packet_bytes_max;
+        if full && !inner.batch.packets.is_empty() {
             inner.batch.refused.packets += 1;
             return;
         }

@@ -83,6 +83,11 @@ pub(crate) enum Command {
     Pad(Vec<u8>),
     /// Panics in the machine.
     Panic,
+    /// Cannot be read once it is serialized: postcard has no place for a field that is left out.
+    Unreadable {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        left_out: Option<u8>,
+    },
 }
 
 impl Probe {
@@ -119,6 +124,7 @@ impl StateMachine for Counter {
                 self.value -= 1;
             }
             Command::Pad(padding) => self.padding = padding,
+            Command::Unreadable { .. } => panic!("it cannot be read"),
             Command::Panic => {
                 drop(seen);
                 panic!("the machine was told to");
