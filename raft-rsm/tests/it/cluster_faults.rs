@@ -12,6 +12,7 @@ use crate::cluster::{Cluster, Command, Counter, on_both_runtimes};
 on_both_runtimes! {
     rsm_leader_failure_the_others_go_on_and_all_agree_after_healing
     rsm_leader_partition_commands_in_the_minority_never_succeed_and_all_are_answered
+    a_caller_whose_place_in_the_log_a_snapshot_has_passed_is_told_maybe_at_once
     rsm_restart_replay_a_restarted_cluster_goes_on_where_it_was
     rsm_shutdown_every_pending_caller_is_answered
     a_caller_waits_no_longer_than_the_request_timeout
@@ -74,6 +75,32 @@ fn rsm_leader_partition_commands_in_the_minority_never_succeed_and_all_are_answe
     assert!(superseded > 0, "the old leader had taken up some of them");
     cluster.all_show(2);
     assert!(cluster.replicas.keys().all(|id| cluster.seen(*id).decs == 0));
+}
+
+fn a_caller_whose_place_in_the_log_a_snapshot_has_passed_is_told_maybe_at_once(runtime: On) {
+    let cluster = Cluster::with(3, runtime, |options| {
+        options.core.limits.kept_entries_max = 0;
+        // Beyond what the test waits for.
+        options.request_timeout = Duration::from_secs(60);
+    });
+    let old = cluster.leader();
+    assert_eq!(cluster.block_on(cluster.raft(old).propose(Command::Inc)), Ok(1));
+    cluster.network.isolate(old);
+    let before = cluster.status(old).last;
+    let caller = propose_in_background(&cluster, cluster.raft(old), Command::Dec);
+    cluster.eventually("its entry", || cluster.status(old).last > before);
+    let others = cluster.others(old);
+    let new = cluster.leader_of(&others);
+    assert_eq!(cluster.block_on(cluster.raft(new).propose(Command::Inc)), Ok(2));
+    for id in others {
+        cluster.eventually("the value", || cluster.seen(id).value == 2);
+        cluster.block_on(cluster.raft(id).snapshot()).expect("taken");
+        cluster.eventually("compaction", || cluster.status(id).log_bytes == 0);
+    }
+    cluster.network.heal();
+    let answer = cluster.block_on(caller).expect("answered");
+    assert_eq!(answer, Err(ProposeError::Maybe(Uncertain::SnapshotPassed)));
+    cluster.all_show(2);
 }
 
 fn rsm_restart_replay_a_restarted_cluster_goes_on_where_it_was(runtime: On) {
