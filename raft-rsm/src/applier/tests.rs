@@ -145,7 +145,11 @@ fn where_two_snapshots_arrived_the_newer_one_is_restored_once_and_what_it_contai
         Completion::Applied { last, .. } => last.index.0,
         Completion::Restored { meta, .. } => meta.last.index.0,
         Completion::SnapshotSkipped => 0,
-        other => panic!("{other:?}"),
+        other @ (Completion::SnapshotTaken { .. }
+        | Completion::SnapshotReceived { .. }
+        | Completion::SnapshotSent { .. }
+        | Completion::Fetched { .. }
+        | Completion::Stop(_)) => panic!("{other:?}"),
     });
     assert_eq!(ends.collect::<Vec<u64>>(), [5, 6, 0, 8, 9]);
 }
