@@ -318,3 +318,6 @@ fn write_snapshot(
     counting.inner.finish().map_err(|error: StorageError| failed(&error))?;
     Ok(counting.bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,8 @@ pub enum ClientError {
         /// Why not.
         reason: String,
     },
-    /// The answer cannot be read: client and node do not fit together. A command *has* taken effect.
+    /// *Maybe*: the answer cannot be read, since client and node do not fit together. A node that answers a command
+    /// has mostly carried it out; one that speaks another version of the protocol has not.
     #[error("the answer cannot be read: {reason}")]
     Unreadable {
         /// Why not.
@@ -410,7 +411,64 @@ fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ClientError>
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use crate::runtime::ThreadRuntime;
+    use crate::{Context, SnapshotView};
+
     use super::*;
+
+    /// A machine that is never run.
+    struct Nothing;
+
+    impl StateMachine for Nothing {
+        type Command = ();
+        type Response = ();
+        type Query = ();
+        type Answer = ();
+
+        fn apply(&mut self, _: &Context, (): ()) {}
+
+        fn query(&self, (): ()) {}
+
+        fn snapshot(&self) -> Box<dyn SnapshotView> {
+            Box::new(|_: &mut dyn io::Write| Ok(()))
+        }
+
+        fn restore(&mut self, _: &mut dyn io::Read) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Loses the first answer; to everything else a node says that it is too long.
+    #[derive(Default)]
+    struct LosesFirst(Mutex<bool>);
+
+    #[async_trait::async_trait]
+    impl Connector for LosesFirst {
+        async fn call(&self, to: NodeId, _: Bytes, _: Duration) -> Result<Bytes, CallError> {
+            if !std::mem::replace(&mut *lock(&self.0), true) {
+                return Err(CallError::MaybeSent { to, reason: "lost".to_owned() });
+            }
+            Ok(protocol::encode_response::<()>(Err(Failure::TooLarge { len: 2, max: 1 })))
+        }
+
+        fn nodes(&self) -> Vec<NodeId> {
+            NODES.to_vec()
+        }
+    }
+
+    #[test]
+    fn a_refusal_after_a_lost_answer_is_still_maybe() {
+        let runtime = Arc::new(ThreadRuntime::new());
+        let connector = Arc::new(LosesFirst::default());
+        let client = Client::<Nothing>::new(connector, runtime, ClientOptions::default());
+        let first = crate::block_on(client.propose_until_answered(&())).unwrap_err();
+        assert!(matches!(first, ClientError::Maybe { .. }), "{first}");
+        // Where no answer was lost, it is definite.
+        let second = crate::block_on(client.propose_until_answered(&())).unwrap_err();
+        assert_eq!(second, ClientError::TooLarge { len: 2, max: 1 });
+    }
 
     const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 

@@ -24,7 +24,7 @@ use futures::future::BoxFuture;
 use raft_core::{Effects, EntryId, Input, LogIndex, Node, NodeId, Role, SnapshotMeta, WriteId};
 
 use self::compaction::Compaction;
-use self::intake::{Batch, Intake, Refusal, SnapshotCaller};
+use self::intake::{Batch, Completion, Intake, Refusal, SnapshotCaller};
 use self::log_clock::LogClock;
 use self::snapshot_receiving::{Chunks, Receiving};
 use self::snapshot_sending::Answers;
@@ -115,7 +115,10 @@ impl<M: StateMachine> Driver<M> {
         snapshot: Option<SnapshotMeta>,
         parts: Parts<M>,
     ) -> Driver<M> {
-        let tasks = Tasks::default();
+        let tasks = {
+            let intake = Arc::clone(&parts.intake);
+            Tasks::new(move || intake.complete(Completion::Stop(StopReason::Dropped)))
+        };
         let work = Arc::new(WorkQueue::default());
         let handed_out = Arc::new(Mutex::new(Waiters::new()));
         let applier = Applier::new(

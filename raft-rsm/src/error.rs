@@ -26,7 +26,8 @@ pub enum ProposeError {
         /// The limit in bytes.
         max: usize,
     },
-    /// *Definitely not*, and it never will: the command cannot be serialized.
+    /// *Definitely not*, and it never will: the command cannot be serialized, or not be read again from what it is
+    /// serialized to (postcard is not self-describing: `#[serde(skip_serializing_if)]` and the like do not work).
     #[error("the command cannot be serialized: {problem}")]
     Serialize {
         /// Why not.
@@ -163,7 +164,8 @@ pub enum StopReason {
         /// How.
         problem: String,
     },
-    /// The runtime dropped the node: it is shutting down, or the node's own code panicked.
+    /// The runtime dropped the node or one of its tasks: it is shutting down, it cannot start threads, or the node's
+    /// own code panicked.
     #[error("the runtime dropped the node")]
     Dropped,
     /// A contract within this crate is broken.

@@ -27,12 +27,12 @@ pub struct Options {
     pub request_timeout: Duration,
     /// Proposals and queries that wait here for their answers: this many ...
     pub requests_pending_max: usize,
-    /// ... and, of those that the driver has not taken up yet, this many bytes. Beyond either, requests are
-    /// answered by `Busy`.
+    /// ... and, of those that the driver has not taken up yet, this many bytes (but at least one
+    /// proposal). Beyond either, requests are answered by `Busy`.
     pub requests_pending_bytes_max: usize,
     /// Packets that have arrived and that the driver has not taken up yet: this many ...
     pub packets_pending_max: usize,
-    /// ... and this many bytes. Beyond either, packets are dropped and counted.
+    /// ... and this many bytes (but at least one packet). Beyond either, packets are dropped and counted.
     pub packets_pending_bytes_max: usize,
     /// A node that stops waits this long for what is under way: a write, a command that is being
     /// applied, connections that are being closed.

@@ -45,9 +45,14 @@ impl Draft {
         Draft(header(QUERY).to_vec())
     }
 
+    /// What follows the header: a command, as postcard.
+    pub(crate) fn body(&self) -> &[u8] {
+        self.0.get(HEADER_BYTES..).unwrap_or_default()
+    }
+
     /// The length of the body, in bytes.
     pub(crate) fn body_len(&self) -> usize {
-        self.0.len().saturating_sub(HEADER_BYTES)
+        self.body().len()
     }
 
     /// The payload, stamped with the log's time.

@@ -10,7 +10,7 @@ use crate::driver::intake::{Completion, Intake, Request};
 use crate::driver::{Driver, Parts};
 use crate::error::{ProposeError, QueryError, SnapshotError, StartError, StopReason, Uncertain};
 use crate::options::Options;
-use crate::payload::Draft;
+use crate::payload::{self, Draft};
 use crate::server::{Responder, Server};
 use crate::status::{Refused, Status, StatusChanges};
 use crate::watch::{Watch, Watcher};
@@ -97,6 +97,10 @@ impl<M: StateMachine> Raft<M> {
         let draft = Draft::command(&command)
             .map_err(|error| ProposeError::Serialize { problem: error.to_string() })?;
         drop(command);
+        // What does not decode would stop every node once it is committed, and again after each restart.
+        drop(payload::decode_body::<M::Command>(draft.body()).map_err(|error| {
+            ProposeError::Serialize { problem: format!("it does not come back: {error}") }
+        })?);
         let (sender, receiver) = oneshot::channel();
         self.intake.request(Request::Propose { draft, respond: Responder::Local(sender) });
         receiver.await.unwrap_or(Err(ProposeError::Maybe(Uncertain::Stopped)))

@@ -1,5 +1,7 @@
-//! Counts the tasks of a node, so that a node that stops knows when the last one has ended.
+//! Watches over the tasks of a node: one that stops knows when the last of them has ended, and one that goes on
+//! hears of a task that will never end.
 
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
@@ -8,9 +10,12 @@ use crate::Runtime;
 use crate::watch::lock;
 
 /// The tasks of one node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub(crate) struct Tasks {
     running: Arc<Mutex<Running>>,
+    /// Called when the runtime drops a task that has not ended: it could not start it, or the task panicked. Somebody
+    /// waits for what the task was to do, and would wait for ever.
+    lost: Arc<dyn Fn() + Send + Sync>,
 }
 
 #[derive(Debug, Default)]
@@ -20,10 +25,16 @@ struct Running {
 }
 
 /// Held by a task for as long as it runs.
-#[derive(Debug)]
-struct Guard(Tasks);
+struct Guard {
+    tasks: Tasks,
+    ended: bool,
+}
 
 impl Tasks {
+    pub(crate) fn new(lost: impl Fn() + Send + Sync + 'static) -> Tasks {
+        Tasks { running: Arc::default(), lost: Arc::new(lost) }
+    }
+
     pub(crate) fn spawn(
         &self,
         runtime: &dyn Runtime,
@@ -31,11 +42,12 @@ impl Tasks {
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         lock(&self.running).count += 1;
-        let guard = Guard(self.clone());
+        let mut guard = Guard { tasks: self.clone(), ended: false };
         runtime.spawn(
             name,
             Box::pin(async move {
                 task.await;
+                guard.ended = true;
                 drop(guard);
             }),
         );
@@ -55,9 +67,18 @@ impl Tasks {
     }
 }
 
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tasks").field("running", &self.running).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
-        let mut running = lock(&self.0.running);
+        if !self.ended {
+            (self.tasks.lost)();
+        }
+        let mut running = lock(&self.tasks.running);
         running.count = running.count.saturating_sub(1);
         if running.count == 0
             && let Some(waker) = running.waker.take()

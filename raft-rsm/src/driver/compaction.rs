@@ -58,9 +58,12 @@ impl Compaction {
         self.state = State::BeforeWrite;
     }
 
-    /// The log was replaced by a leader's snapshot, or the machine was restored from one.
+    /// The log was replaced by a leader's snapshot, or the machine was restored from one. `image_bytes` is 0 where an
+    /// earlier restore went so far already, and said how long the image is.
     pub(crate) fn restored(&mut self, image_bytes: u64, log_bytes: u64) {
-        self.image_bytes = image_bytes;
+        if image_bytes > 0 {
+            self.image_bytes = image_bytes;
+        }
         self.floor_bytes = self.floor_bytes.min(log_bytes);
     }
 
@@ -117,6 +120,15 @@ mod tests {
         compaction.building();
         compaction.taken(10_000);
         compaction.drained(None, false, 0);
+        assert!(!compaction.is_due(10_000));
+        assert!(compaction.is_due(10_001));
+    }
+
+    #[test]
+    fn a_restore_that_has_nothing_to_do_does_not_forget_how_large_the_image_is() {
+        let mut compaction = Compaction::new(1000);
+        compaction.restored(10_000, 0);
+        compaction.restored(0, 0);
         assert!(!compaction.is_due(10_000));
         assert!(compaction.is_due(10_001));
     }

@@ -78,6 +78,10 @@ impl<M: StateMachine> Driver<M> {
             Completion::Fetched { id, result } => {
                 let result: Fetched = result?;
                 self.node.step(Input::Fetched { id, result });
+                if self.node.is_stopped() {
+                    let problem = "the log does not hold the entries that were written to it";
+                    return Err(StopReason::Storage { problem: problem.to_owned() });
+                }
             }
             Completion::Stop(reason) => return Err(reason),
         }

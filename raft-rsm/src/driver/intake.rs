@@ -163,8 +163,11 @@ impl<M: StateMachine> Intake<M> {
     pub(crate) fn request(&self, request: Request<M>) {
         let len_bytes = request.len_bytes();
         let mut inner = lock(&self.inner);
+        // One that is longer than the limit is taken by itself: it is for the core to say that it is too long, which
+        // is another answer than "later".
         let busy = inner.pending + inner.batch.requests.len() >= self.limits.requests_max
-            || inner.request_bytes.saturating_add(len_bytes) > self.limits.request_bytes_max;
+            || (inner.request_bytes > 0
+                && inner.request_bytes.saturating_add(len_bytes) > self.limits.request_bytes_max);
         if inner.closed || busy {
             let why = if inner.closed { Refusal::Stopped } else { Refusal::Busy };
             inner.batch.refused.requests += 1;
@@ -232,9 +235,10 @@ impl<M: StateMachine> Inbox for Intake<M> {
         if inner.closed {
             return;
         }
-        if inner.batch.packets.len() >= self.limits.packets_max
-            || inner.packet_bytes.saturating_add(len_bytes) > self.limits.packet_bytes_max
-        {
+        // One is always taken, or a long one would never get through, however often it is sent again.
+        let full = inner.batch.packets.len() >= self.limits.packets_max
+            || inner.packet_bytes.saturating_add(len_bytes) > self.limits.packet_bytes_max;
+        if full && !inner.batch.packets.is_empty() {
             inner.batch.refused.packets += 1;
             return;
         }

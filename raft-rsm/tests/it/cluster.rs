@@ -83,6 +83,11 @@ pub(crate) enum Command {
     Pad(Vec<u8>),
     /// Panics in the machine.
     Panic,
+    /// Cannot be read once it is serialized: postcard has no place for a field that is left out.
+    Unreadable {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        left_out: Option<u8>,
+    },
 }
 
 impl Probe {
@@ -119,6 +124,7 @@ impl StateMachine for Counter {
                 self.value -= 1;
             }
             Command::Pad(padding) => self.padding = padding,
+            Command::Unreadable { .. } => panic!("it cannot be read"),
             Command::Panic => {
                 drop(seen);
                 panic!("the machine was told to");
@@ -158,10 +164,11 @@ impl SnapshotView for Image {
     }
 }
 
-/// Storage whose writes fail when they are told to, or take as long as they are told to.
+/// Storage whose writes fail when they are told to, and whose log is empty to those who read it when that is told.
 pub(crate) struct Flaky {
     inner: MemoryStorage,
     pub(crate) fails: AtomicBool,
+    pub(crate) forgets: AtomicBool,
 }
 
 #[async_trait]
@@ -187,6 +194,9 @@ impl Storage for Flaky {
         last: LogIndex,
         bytes_max: usize,
     ) -> Result<Option<Vec<Entry>>, StorageError> {
+        if self.forgets.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
         self.inner.read(first, last, bytes_max).await
     }
 
@@ -242,7 +252,8 @@ impl Cluster {
         options.core.election_timeout = Duration::from_millis(300);
         options.core.heartbeat_interval = Duration::from_millis(50);
         (self.change)(&mut options);
-        let storage = Arc::new(Flaky { inner: storage, fails: AtomicBool::new(false) });
+        let (fails, forgets) = (AtomicBool::new(false), AtomicBool::new(false));
+        let storage = Arc::new(Flaky { inner: storage, fails, forgets });
         let probe = Arc::new(Probe::default());
         let machine = Counter::with(Arc::clone(&probe));
         let transport = self.network.transport(id);

@@ -17,6 +17,8 @@ on_both_runtimes! {
     a_follower_refuses_and_names_the_leader
     a_query_sees_every_command_that_was_answered_before_it
     a_command_longer_than_the_limit_is_definitely_refused
+    a_command_that_cannot_be_read_once_it_is_serialized_is_definitely_refused
+    a_message_longer_than_all_packets_that_may_wait_gets_through
     more_requests_than_the_limit_are_answered_by_busy
     the_status_follows_the_commands
     status_changes_tell_of_the_leader_and_end_with_the_replica
@@ -74,13 +76,34 @@ fn a_query_sees_every_command_that_was_answered_before_it(runtime: On) {
 }
 
 fn a_command_longer_than_the_limit_is_definitely_refused(runtime: On) {
-    let cluster = Cluster::with(1, runtime, |options| options.core.limits.command_bytes_max = 1000);
+    let cluster = Cluster::with(1, runtime, |options| {
+        options.core.limits.command_bytes_max = 1000;
+        // What can never be taken must not be told to come later.
+        options.requests_pending_bytes_max = 1000;
+    });
     let raft = cluster.raft(cluster.leader());
     let error = cluster.block_on(raft.propose(Command::Pad(vec![0; 2000]))).unwrap_err();
     // One byte for the variant, two for the length.
     assert_eq!(error, ProposeError::TooLarge { len: 2003, max: 991 });
     assert!(!error.may_take_effect());
     assert_eq!(cluster.block_on(raft.propose(Command::Inc)), Ok(1));
+}
+
+fn a_command_that_cannot_be_read_once_it_is_serialized_is_definitely_refused(runtime: On) {
+    // Committed, it would stop every replica, and again after each restart.
+    let cluster = Cluster::new(1, runtime);
+    let raft = cluster.raft(cluster.leader());
+    let unreadable = Command::Unreadable { left_out: None };
+    let error = cluster.block_on(raft.propose(unreadable)).unwrap_err();
+    assert!(matches!(error, ProposeError::Serialize { .. }), "{error}");
+    assert!(!error.may_take_effect());
+    assert_eq!(cluster.block_on(raft.propose(Command::Inc)), Ok(1));
+}
+
+fn a_message_longer_than_all_packets_that_may_wait_gets_through(runtime: On) {
+    let cluster = Cluster::with(3, runtime, |options| options.packets_pending_bytes_max = 1000);
+    let raft = cluster.raft(cluster.leader());
+    cluster.block_on(raft.propose(Command::Pad(vec![7; 2000]))).expect("applied");
 }
 
 fn more_requests_than_the_limit_are_answered_by_busy(runtime: On) {

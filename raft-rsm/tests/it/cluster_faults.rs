@@ -4,20 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::future::join_all;
-use raft_rsm::{ProposeError, Raft, Runtime, StopReason, Uncertain};
+use futures::future::{BoxFuture, join_all};
+use raft_rsm::{ProposeError, Raft, Runtime, SnapshotError, StopReason, Uncertain};
 
 use crate::cluster::{Cluster, Command, Counter, on_both_runtimes};
 
 on_both_runtimes! {
     rsm_leader_failure_the_others_go_on_and_all_agree_after_healing
     rsm_leader_partition_commands_in_the_minority_never_succeed_and_all_are_answered
+    a_caller_whose_place_in_the_log_a_snapshot_has_passed_is_told_maybe_at_once
     rsm_restart_replay_a_restarted_cluster_goes_on_where_it_was
     rsm_shutdown_every_pending_caller_is_answered
     a_caller_waits_no_longer_than_the_request_timeout
     a_caller_whose_command_is_being_applied_waits_no_longer_either
     a_slow_machine_delays_neither_commitment_nor_heartbeats
     a_failing_disk_stops_the_replica_and_answers_its_callers
+    a_log_that_has_lost_committed_entries_stops_the_replica_and_answers_its_callers
+    a_task_that_the_runtime_drops_stops_the_replica_and_answers_its_callers
     a_machine_that_panics_stops_the_replica_and_answers_its_callers
     a_stopped_replica_refuses_and_its_reason_stays
     a_restarted_replica_keeps_what_was_acknowledged_before_a_crash
@@ -72,6 +75,32 @@ fn rsm_leader_partition_commands_in_the_minority_never_succeed_and_all_are_answe
     assert!(superseded > 0, "the old leader had taken up some of them");
     cluster.all_show(2);
     assert!(cluster.replicas.keys().all(|id| cluster.seen(*id).decs == 0));
+}
+
+fn a_caller_whose_place_in_the_log_a_snapshot_has_passed_is_told_maybe_at_once(runtime: On) {
+    let cluster = Cluster::with(3, runtime, |options| {
+        options.core.limits.kept_entries_max = 0;
+        // Beyond what the test waits for.
+        options.request_timeout = Duration::from_secs(60);
+    });
+    let old = cluster.leader();
+    assert_eq!(cluster.block_on(cluster.raft(old).propose(Command::Inc)), Ok(1));
+    cluster.network.isolate(old);
+    let before = cluster.status(old).last;
+    let caller = propose_in_background(&cluster, cluster.raft(old), Command::Dec);
+    cluster.eventually("its entry", || cluster.status(old).last > before);
+    let others = cluster.others(old);
+    let new = cluster.leader_of(&others);
+    assert_eq!(cluster.block_on(cluster.raft(new).propose(Command::Inc)), Ok(2));
+    for id in others {
+        cluster.eventually("the value", || cluster.seen(id).value == 2);
+        cluster.block_on(cluster.raft(id).snapshot()).expect("taken");
+        cluster.eventually("compaction", || cluster.status(id).log_bytes == 0);
+    }
+    cluster.network.heal();
+    let answer = cluster.block_on(caller).expect("answered");
+    assert_eq!(answer, Err(ProposeError::Maybe(Uncertain::SnapshotPassed)));
+    cluster.all_show(2);
 }
 
 fn rsm_restart_replay_a_restarted_cluster_goes_on_where_it_was(runtime: On) {
@@ -185,6 +214,53 @@ fn a_failing_disk_stops_the_replica_and_answers_its_callers(runtime: On) {
     // The others go on without it.
     let new = cluster.leader_of(&cluster.others(old));
     cluster.block_on(cluster.raft(new).propose(Command::Inc)).expect("applied");
+}
+
+fn a_log_that_has_lost_committed_entries_stops_the_replica_and_answers_its_callers(runtime: On) {
+    // No entry stays in memory: each is read again to be applied.
+    let cluster = Cluster::with(1, runtime, |options| options.core.limits.tail_bytes_max = 0);
+    let leader = cluster.leader();
+    assert_eq!(cluster.block_on(cluster.raft(leader).propose(Command::Inc)), Ok(1));
+    cluster.replicas[&leader].storage.forgets.store(true, Ordering::SeqCst);
+    let error = cluster.block_on(cluster.raft(leader).propose(Command::Inc)).unwrap_err();
+    assert_eq!(error, ProposeError::Maybe(Uncertain::Stopped));
+    let reason = cluster.block_on(cluster.raft(leader).stopped());
+    assert!(matches!(reason, StopReason::Storage { .. }), "{reason:?}");
+}
+
+/// A runtime that cannot run the tasks that write snapshots.
+struct WithoutSnapshots(On);
+
+impl Runtime for WithoutSnapshots {
+    fn spawn(&self, name: &str, task: BoxFuture<'static, ()>) {
+        if name != "snapshot" {
+            self.0.spawn(name, task);
+        }
+    }
+
+    fn spawn_blocking(&self, name: &str, work: Box<dyn FnOnce() + Send>) {
+        self.0.spawn_blocking(name, work);
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.0.sleep(duration)
+    }
+
+    fn now(&self) -> Duration {
+        self.0.now()
+    }
+
+    fn random(&self) -> u64 {
+        self.0.random()
+    }
+}
+
+fn a_task_that_the_runtime_drops_stops_the_replica_and_answers_its_callers(runtime: On) {
+    let cluster = Cluster::new(1, Arc::new(WithoutSnapshots(runtime)));
+    let raft = cluster.raft(cluster.leader());
+    assert_eq!(cluster.block_on(raft.propose(Command::Inc)), Ok(1));
+    assert_eq!(cluster.block_on(raft.snapshot()), Err(SnapshotError::Stopped));
+    assert_eq!(cluster.block_on(raft.stopped()), StopReason::Dropped);
 }
 
 fn a_machine_that_panics_stops_the_replica_and_answers_its_callers(runtime: On) {

@@ -55,6 +55,17 @@ fn granting_a_vote_puts_the_own_election_off() {
     assert_eq!(follower.node.role(), Role::Follower);
 }
 
+/// A server that knows the winner of a term has no use for another vote in it.
+#[test]
+fn a_follower_of_the_terms_leader_votes_for_nobody_else_in_that_term() {
+    let mut follower = Replica::first_of(3);
+    follower.receive_in(1, 2, heartbeat(0, 1));
+    follower.receive_in(1, 3, Message::RequestVote { last: id(0, 0) });
+    follower.persist_all();
+    assert_eq!(follower.sent_to(3), [Message::VoteResponse { granted: false }]);
+    assert_eq!(follower.node.leader(), Some(NodeId(2)));
+}
+
 /// "Leaders send periodic heartbeats [...] to all followers in order to maintain their authority."
 #[test]
 fn leaders_send_periodic_heartbeats_to_all_followers_in_order_to_maintain_their_authority() {

@@ -1,0 +1,175 @@
+use std::io::Read;
+
+use futures::FutureExt;
+use futures::channel::oneshot;
+use raft_core::{Entries, NodeId, Term};
+
+use super::*;
+use crate::error::ProposeError;
+use crate::options::Options;
+use crate::payload::Draft;
+use crate::runtime::ThreadRuntime;
+use crate::server::Responder;
+use crate::storage::MemoryStorage;
+
+/// Its state is what it was told, and when.
+#[derive(Debug, Default)]
+struct Times {
+    value: u8,
+    times: Vec<Duration>,
+    restores: usize,
+}
+
+impl StateMachine for Times {
+    type Command = u8;
+    type Response = u8;
+    type Query = ();
+    type Answer = u8;
+
+    fn apply(&mut self, context: &Context, value: u8) -> u8 {
+        self.value = value;
+        self.times.push(context.time);
+        value
+    }
+
+    fn query(&self, (): ()) -> u8 {
+        self.value
+    }
+
+    fn snapshot(&self) -> Box<dyn SnapshotView> {
+        let value = self.value;
+        Box::new(move |image: &mut dyn Write| image.write_all(&[value]))
+    }
+
+    fn restore(&mut self, image: &mut dyn Read) -> io::Result<()> {
+        let mut value = [0];
+        image.read_exact(&mut value)?;
+        self.value = value[0];
+        self.restores += 1;
+        Ok(())
+    }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn id(index: u64) -> EntryId {
+    EntryId::new(Term(1), LogIndex(index))
+}
+
+fn voters() -> Configuration {
+    Configuration::new([NodeId(1)], [])
+}
+
+fn applier() -> Applier<Times> {
+    Applier::new(
+        Times::default(),
+        Shared {
+            work: Arc::default(),
+            waiters: Arc::new(Mutex::new(Waiters::new())),
+            intake: Arc::new(Intake::new(&Options::new(NodeId(1)))),
+            storage: Arc::new(MemoryStorage::new(voters())),
+            runtime: Arc::new(ThreadRuntime::new()),
+            tasks: Tasks::new(|| ()),
+        },
+    )
+}
+
+/// Commands from `first` on: the value and the stamp in seconds of each.
+fn apply(first: u64, commands: &[(u8, u64)]) -> Work {
+    let entries = commands.iter().zip(first..).map(|((value, stamp), index)| {
+        let payload = Draft::command(value).expect("a byte").stamp(seconds(*stamp));
+        Entry::command(id(index), payload)
+    });
+    let entries: Entries = entries.collect();
+    Work::Apply(Applies { entries, configuration: voters() })
+}
+
+fn restore(last: u64) -> Work {
+    Work::Restore(SnapshotMeta::new(id(last), voters()))
+}
+
+fn carry_out(applier: &mut Applier<Times>, work: impl IntoIterator<Item = Work>) {
+    applier.carry_out(work.into_iter().collect()).expect("it can be done");
+}
+
+fn store(applier: &Applier<Times>, last: u64, value: u8, time: Duration) {
+    let meta = SnapshotMeta::new(id(last), voters());
+    let view = move |image: &mut dyn Write| image.write_all(&[value]);
+    write_snapshot(&*applier.shared.storage, meta, ImageHeader { time }, &view).expect("stored");
+}
+
+fn completions(applier: &Applier<Times>) -> Vec<Completion> {
+    applier.shared.intake.close().completions
+}
+
+#[test]
+fn the_logs_time_is_the_greatest_stamp_so_far() {
+    let mut applier = applier();
+    // A leader that does not know the log's time yet stamps with zero.
+    carry_out(&mut applier, [apply(1, &[(1, 5), (2, 3), (3, 0), (4, 7)])]);
+    assert_eq!(applier.machine.times, [5, 5, 5, 7].map(seconds));
+    let completions = completions(&applier);
+    let [Completion::Applied { last, time }] = completions[..] else { panic!("{completions:?}") };
+    assert_eq!((last, time), (id(4), seconds(7)));
+}
+
+#[test]
+fn the_logs_time_goes_on_from_that_of_the_restored_snapshot() {
+    let mut applier = applier();
+    store(&applier, 9, 90, seconds(100));
+    carry_out(&mut applier, [restore(9), apply(10, &[(1, 40), (2, 101)])]);
+    assert_eq!(applier.machine.times, [100, 101].map(seconds));
+}
+
+#[test]
+fn where_two_snapshots_arrived_the_newer_one_is_restored_once_and_what_it_contains_is_skipped() {
+    let mut applier = applier();
+    store(&applier, 5, 50, seconds(5));
+    // The second one is durable before the machine comes to restore the first.
+    store(&applier, 8, 80, seconds(8));
+    let (sender, mut answer) = oneshot::channel();
+    let waits_for = WaitsFor::Command(Responder::Local(sender));
+    lock(&applier.shared.waiters).add(id(6), seconds(60), waits_for);
+
+    carry_out(&mut applier, [restore(5), apply(6, &[(6, 6)]), Work::Snapshot, restore(8)]);
+    let answer = (&mut answer).now_or_never().expect("answered").expect("not dropped");
+    assert_eq!(answer, Err(ProposeError::Maybe(Uncertain::SnapshotPassed)));
+    assert_eq!((applier.machine.value, applier.machine.restores), (80, 1));
+    assert!(applier.machine.times.is_empty(), "nothing that the snapshot contains is applied");
+
+    carry_out(&mut applier, [apply(9, &[(9, 0)])]);
+    assert_eq!((applier.machine.value, applier.machine.times.clone()), (9, vec![seconds(8)]));
+    let ends = completions(&applier).into_iter().map(|completion| match completion {
+        Completion::Applied { last, .. } => last.index.0,
+        Completion::Restored { meta, .. } => meta.last.index.0,
+        Completion::SnapshotSkipped => 0,
+        other @ (Completion::SnapshotTaken { .. }
+        | Completion::SnapshotReceived { .. }
+        | Completion::SnapshotSent { .. }
+        | Completion::Fetched { .. }
+        | Completion::Stop(_)) => panic!("{other:?}"),
+    });
+    assert_eq!(ends.collect::<Vec<u64>>(), [5, 6, 0, 8, 9]);
+}
+
+#[test]
+fn no_snapshot_is_taken_ahead_of_what_the_core_has_handed_out() {
+    let mut applier = applier();
+    store(&applier, 8, 80, seconds(8));
+    carry_out(&mut applier, [restore(5)]);
+    // As if the one that was restored were not known here.
+    applier.snapshot = LogIndex(5);
+    carry_out(&mut applier, [Work::Snapshot]);
+    let completions = completions(&applier);
+    assert!(matches!(completions.last(), Some(Completion::SnapshotSkipped)), "{completions:?}");
+}
+
+#[test]
+fn an_entry_that_does_not_follow_is_an_error() {
+    let mut applier = applier();
+    let result = applier.carry_out([apply(2, &[(1, 1)])].into_iter().collect());
+    assert!(matches!(result, Err(StopReason::Internal { .. })), "{result:?}");
+    assert!(applier.machine.times.is_empty());
+}
