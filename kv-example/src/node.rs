@@ -131,9 +131,7 @@ pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raf
 fn check_port(address: &str) -> Result<(), Failure> {
     match std::net::TcpListener::bind(address) {
         Ok(_) => Ok(()),
-        Err(source) => {
-            Err(Failure::environment(BindError { address: address.to_owned(), source }))
-        }
+        Err(source) => Err(Failure::environment(BindError { address: address.to_owned(), source })),
     }
 }
 

@@ -118,8 +118,8 @@ impl FromStr for Cluster {
             if host.is_empty() {
                 return Err(error("the address has no host"));
             }
-            if !port.parse::<u16>().is_ok_and(|port| port > 0) {
-                return Err(error("the port is not a number from 1 to 65535"));
+            if port.parse::<u16>().is_err() {
+                return Err(error("the port is not a number from 0 to 65535"));
             }
             if addresses.values().any(|other| other == address) {
                 return Err(error("the address is given twice"));
@@ -160,7 +160,6 @@ mod tests {
             "x=a:1",
             "1=a",
             "1=a:b",
-            "1=a:0",
             "1=:1",
             "0=a:1",
             "1=a:1,",

@@ -44,7 +44,7 @@ fn stopped() -> Cluster {
 fn a_cluster_that_does_not_parse_is_refused_by_every_command() {
     let many_lines = "1=a:1,\n2=b";
     for members in
-        ["", "1", "1=localhost", "x=a:1", "1=a:1,1=b:2", "1=a:70000", "1=a:0", "0=a:1", many_lines]
+        ["", "1", "1=localhost", "x=a:1", "1=a:1,1=b:2", "1=a:70000", "0=a:1", many_lines]
     {
         let expected = "expected ID=HOST:PORT";
         run(&["get", "--cluster", members, "k"]).fails(2, &[expected]);
