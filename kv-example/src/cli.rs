@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use raft_rsm::Cluster;
 use raft_rsm::raft_core::NodeId;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, one_line};
 use crate::limits::Limits;
 use crate::{demo, node};
 
@@ -272,8 +272,9 @@ async fn act(action: Action) -> Result<(), Failure> {
 fn usage(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     if error.kind() == ErrorKind::ValueValidation {
-        // The rest is advice that a wrong value does not need: the line says what is wrong and what is expected.
-        eprintln!("{}", text.lines().next().unwrap_or_default());
+        // The rest is advice that a wrong value does not need: this says what is wrong and what is expected, in one
+        // line whatever the value.
+        eprintln!("{}", one_line(text.split("\n\n").next().unwrap_or_default()));
     } else {
         // A closed stdout is no reason for another exit code.
         let _ = error.print();

@@ -49,7 +49,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// A message stays one line whatever a path, a key or another program's error contains.
-fn one_line(message: &str) -> String {
+pub(crate) fn one_line(message: &str) -> String {
     message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

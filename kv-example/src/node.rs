@@ -8,7 +8,7 @@ use raft_rsm::raft_core::NodeId;
 use raft_rsm::runtime::TokioRuntime;
 use raft_rsm::storage::fs::StdFileSystem;
 use raft_rsm::storage::{FileStorage, FileStorageOptions};
-use raft_rsm::transport::{TcpOptions, TokioTransport};
+use raft_rsm::transport::{BindError, TcpOptions, TokioTransport};
 use raft_rsm::{Cluster, Raft, Runtime, StateMachine, StopReason};
 use tracing_subscriber::EnvFilter;
 
@@ -108,6 +108,9 @@ pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raf
         )));
     }
     let runtime = Arc::new(TokioRuntime::current().map_err(Failure::environment)?);
+    if *init {
+        check_port(cluster.address(*id).unwrap_or_default())?;
+    }
     let storage = open(options, *init, Arc::clone(&runtime) as _).await?;
     let tcp = TcpOptions::of_cluster(storage.identity(), cluster.clone())
         .ok_or_else(|| Failure::environment(format!("node {id} has no address")))?;
@@ -122,6 +125,14 @@ pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raf
     Raft::start(raft_options, machine, Arc::new(storage), transport, runtime)
         .await
         .map_err(|error| Failure::environment(format!("{}: {error}", data.display())))
+}
+
+/// Whether the port can be had, before a data directory is created that the next try would find in its way.
+fn check_port(address: &str) -> Result<(), Failure> {
+    match std::net::TcpListener::bind(address) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(Failure::environment(BindError { address: address.to_owned(), source })),
+    }
 }
 
 async fn open(

@@ -76,7 +76,7 @@ impl Log {
 
     /// Appends the next entry, in `term`.
     pub(crate) fn push(&mut self, term: Term, payload: Payload) -> EntryId {
-        let appended = self.terms.extend(term, 1);
+        let appended = self.terms.push(term);
         assert!(appended, "terms never decrease along a log (§5.3)");
         let entry = Entry { id: self.terms.last(), payload };
         let id = entry.id;

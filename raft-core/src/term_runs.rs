@@ -80,16 +80,6 @@ impl TermRuns {
         true
     }
 
-    /// Adds the next entries, all of `term`, up to the one at `last`: what [`TermRuns::push`] does for
-    /// each. Returns `false`, and does nothing, when the term would decrease or there is nothing to add.
-    pub fn push_up_to(&mut self, term: Term, last: LogIndex) -> bool {
-        if last <= self.last || !self.push(term) {
-            return false;
-        }
-        self.last = last;
-        true
-    }
-
     /// The runs, ascending: the last entry of each stretch of entries of one term.
     pub fn runs(&self) -> impl Iterator<Item = EntryId> + '_ {
         let ends = self.runs.iter().skip(1).map(|run| run.first.previous());
@@ -226,15 +216,23 @@ mod tests {
                 let log = runs(start, terms);
                 let mut again = TermRuns::new(log.start());
                 for last in log.runs() {
-                    assert!(again.push_up_to(last.term, last.index));
+                    assert!(again.extend(last.term, last.index.0 - again.last().index.0));
                 }
                 agrees(&again, &model(start, terms));
             }
         }
+    }
+
+    #[test]
+    fn many_entries_of_one_term_are_added_as_one_by_one() {
         let mut log = runs((1, 10), &TERMS);
-        assert!(!log.push_up_to(Term(8), LogIndex(17)), "nothing to add");
-        assert!(!log.push_up_to(Term(7), LogIndex(18)), "a term that decreases");
-        agrees(&log, &model((1, 10), &TERMS));
+        assert!(log.extend(Term(8), 2) && log.extend(Term(9), 3));
+        let all = [&TERMS[..], &[8, 8, 9, 9, 9]].concat();
+        agrees(&log, &model((1, 10), &all));
+        assert_eq!(log, runs((1, 10), &all));
+        assert!(log.extend(Term(10), 0), "none is allowed");
+        assert!(!log.extend(Term(8), 1), "a term that decreases");
+        assert_eq!(log, runs((1, 10), &all), "nothing was added");
     }
 
     #[test]

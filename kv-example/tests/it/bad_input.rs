@@ -42,7 +42,10 @@ fn stopped() -> Cluster {
 
 #[test]
 fn a_cluster_that_does_not_parse_is_refused_by_every_command() {
-    for members in ["", "1", "1=localhost", "x=a:1", "1=a:1,1=b:2", "1=a:70000", "0=a:1"] {
+    let many_lines = "1=a:1,\n2=b";
+    for members in
+        ["", "1", "1=localhost", "x=a:1", "1=a:1,1=b:2", "1=a:70000", "0=a:1", many_lines]
+    {
         let expected = "expected ID=HOST:PORT";
         run(&["get", "--cluster", members, "k"]).fails(2, &[expected]);
         run(&["status", "--cluster", members]).fails(2, &[expected]);
@@ -61,12 +64,13 @@ fn an_id_that_is_not_in_the_cluster_is_refused() {
 }
 
 #[test]
-fn a_port_in_use_is_named() {
+fn a_port_in_use_is_named_before_anything_is_created() {
     let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let ran = node("1", &format!("1={address}"), &dir.path().join("data"), true);
-    ran.fails(2, &[&address, "in use"]);
+    let (members, data) = (format!("1={address}"), dir.path().join("data"));
+    node("1", &members, &data, true).fails(2, &[&address, "in use"]);
+    assert!(!data.exists(), "the same command will do once the port is free");
 }
 
 #[test]

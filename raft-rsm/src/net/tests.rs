@@ -68,6 +68,7 @@ on_both_shells! {
     a_client_that_knows_no_cluster_is_served
     a_request_whose_deadline_passes_while_dialling_was_not_sent
     a_node_that_hangs_is_given_up_by_its_clients
+    whoever_accepts_and_is_not_the_one_that_was_dialled_gets_nothing
     an_unused_connection_lives_on_signs_of_life
     a_client_that_does_nothing_for_long_closes_its_connection_and_opens_another
     a_transport_that_is_dropped_ends
@@ -364,6 +365,23 @@ fn a_node_that_hangs_is_given_up_by_its_clients(shell: &Shell) {
     let error = block_on(connector.call(ONE, Bytes::from("x"), LONG * 2)).unwrap_err();
     assert!(matches!(error, CallError::MaybeSent { .. }), "{error}");
     assert!(!error.to_string().contains("deadline"), "{error}");
+}
+
+fn whoever_accepts_and_is_not_the_one_that_was_dialled_gets_nothing(shell: &Shell) {
+    // It accepts everybody.
+    let two = stand::HungPeer::listen(TWO);
+    let at = |id| cluster_of(&[(id, two.address())]);
+    for (id, cluster) in [(ONE, None), (ONE, Some(CLUSTER)), (TWO, Some(ClusterId(8)))] {
+        let connector = shell.connector(at(id), cluster, limits());
+        let error = block_on(connector.call(id, Bytes::from("x"), LONG)).unwrap_err();
+        assert!(matches!(error, CallError::NotSent { .. }), "{error}");
+        assert!(error.to_string().contains("is node 2 of cluster"), "{error}");
+    }
+    let three = NodeId(3);
+    let node = Node::start(shell, three, limits());
+    node.set_peer_addresses(&[(ONE, two.address())]);
+    wait_until(|| node.counters().refused_dials > 0);
+    assert_eq!(node.counters().connects, 0);
 }
 
 fn an_unused_connection_lives_on_signs_of_life(shell: &Shell) {

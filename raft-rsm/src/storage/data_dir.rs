@@ -113,6 +113,8 @@ impl DataDir {
             );
             return Err(StorageError::refused(path, problem));
         }
+        // Whoever created it may have been killed before the name of the identity was durable.
+        fs.sync_dir(path).map_err(StorageError::io("sync", path))?;
         Ok(DataDir { path: path.to_owned(), identity, _lock: lock })
     }
 }
@@ -149,16 +151,23 @@ fn take_lock(fs: &dyn FileSystem, path: &Path) -> Result<Box<dyn Lock>, StorageE
 
 /// Creates a directory, and those above it that are missing, durably.
 fn create_dirs(fs: &dyn FileSystem, path: &Path) -> Result<(), StorageError> {
-    match fs.list(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Ok(_) => return Ok(()),
-        Err(error) => return Err(StorageError::io("create", path)(error)),
-    }
     let parent = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
         None => return Ok(()),
     };
+    match fs.list(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // It may have been created a moment ago, by a process that was killed before it was durable.
+        Ok(_) => {
+            return match fs.sync_dir(parent) {
+                // Whoever may not look into the parent has not created anything in it.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                synced => synced.map_err(StorageError::io("sync", parent)),
+            };
+        }
+        Err(error) => return Err(StorageError::io("create", path)(error)),
+    }
     create_dirs(fs, parent)?;
     match fs.create_dir(path) {
         Ok(()) => {}

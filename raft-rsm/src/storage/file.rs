@@ -34,14 +34,15 @@ pub struct FileStorageOptions {
 }
 
 impl FileStorageOptions {
-    /// The defaults: files of 64 MiB, extended by 256 KiB.
+    /// The defaults: files of 16 MiB, which is about what is written between two snapshots
+    /// ([`crate::Options::snapshot_log_bytes`]), extended by 256 KiB.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>, cluster: ClusterId, node: NodeId) -> FileStorageOptions {
         FileStorageOptions {
             dir: dir.into(),
             cluster,
             node,
-            segment_bytes: 64 * 1024 * 1024,
+            segment_bytes: 16 * 1024 * 1024,
             preallocate_bytes: 256 * 1024,
         }
     }

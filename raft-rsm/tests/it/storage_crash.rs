@@ -300,3 +300,26 @@ fn a_creation_that_crashes_anywhere_begins_anew_or_is_complete() {
         }
     }
 }
+
+#[test]
+fn what_begins_anew_after_a_creation_that_was_killed_is_there_after_a_crash() {
+    for seed in 0..20 {
+        for dies_after in 1..40 {
+            let disk = TestDisk::new(seed);
+            let first = Configuration::new([NodeId(1)], []);
+            disk.die_after(dies_after);
+            drop(create(&disk, &options(), first.clone()));
+            // What it did is in the memory of the system only.
+            disk.kill();
+            let storage = match create(&disk, &options(), first.clone()) {
+                Ok(storage) => storage,
+                Err(_) => open(&disk, &options()).unwrap(),
+            };
+            drop(storage);
+            disk.crash();
+            let storage = open(&disk, &options())
+                .unwrap_or_else(|error| panic!("seed {seed}, {dies_after}: {error}"));
+            assert_eq!(Model::of(&storage).unwrap(), Model::new(first));
+        }
+    }
+}

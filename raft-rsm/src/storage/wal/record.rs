@@ -265,7 +265,8 @@ fn decode_meta(mut meta: &[u8]) -> Option<Meta> {
         let stored: StoredState = postcard::from_bytes(meta).ok()?;
         let mut terms = TermRuns::new(stored.start.last);
         for last in stored.runs {
-            if !terms.push_up_to(last.term, last.index) {
+            let count = last.index.0.checked_sub(terms.last().index.0)?;
+            if count == 0 || !terms.extend(last.term, count) {
                 return None;
             }
         }
