@@ -124,7 +124,7 @@ fn refuse_foreign(fs: &dyn FileSystem, path: &Path) -> Result<(), StorageError> 
     let names = fs.list(path).map_err(StorageError::io("list", path))?;
     let has = |wanted| names.iter().any(|name| name == wanted);
     if has(IDENTITY) {
-        let problem = "it is a data directory already; open it, or choose another path";
+        let problem = "it is a data directory already; start again from it (without --init, Begin::Again), or choose another path";
         return Err(StorageError::refused(path, problem.to_owned()));
     }
     let ours = |name: &String| {
