@@ -3,11 +3,12 @@
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use raft_rsm::raft_core::NodeId;
 use raft_rsm::runtime::TokioRuntime;
 use raft_rsm::storage::fs::StdFileSystem;
-use raft_rsm::storage::{FileStorage, FileStorageOptions};
+use raft_rsm::storage::{FileStorage, FileStorageOptions, StorageError};
 use raft_rsm::transport::{BindError, TcpOptions, TokioTransport};
 use raft_rsm::{Cluster, Raft, Runtime, StateMachine, StopReason};
 use tracing_subscriber::EnvFilter;
@@ -25,6 +26,10 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = MIB..=64 * MIB;
 
 /// What a command counts for beside its key and its value, in bytes: its version, its lengths.
 const COMMAND_OVERHEAD_BYTES: usize = 64;
+
+/// How long a node that starts waits for its former life to let go. The kernel needs some milliseconds to end a killed
+/// process, more where it has much memory.
+const LETTING_GO: Duration = Duration::from_secs(1);
 
 const MIB: u64 = 1024 * 1024;
 
@@ -107,15 +112,31 @@ pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raf
             "node {id} is not in the cluster {cluster}, which has the nodes {members}"
         )));
     }
+    if !*init && is_absent_or_empty(data) {
+        return Err(Failure::environment(format!(
+            "{}: there is no data of a node here; --init starts a node for the first time, and a node that has lost its data must not start again under its old id",
+            data.display()
+        )));
+    }
     let runtime = Arc::new(TokioRuntime::current().map_err(Failure::environment)?);
     if *init {
         check_port(cluster.address(*id).unwrap_or_default())?;
     }
-    let storage = open(options, *init, Arc::clone(&runtime) as _).await?;
+    let give_up = tokio::time::Instant::now() + LETTING_GO;
+    let storage = loop {
+        match open(options, *init, Arc::clone(&runtime) as _).await {
+            Err(StorageError::InUse { .. }) if wait_until(give_up).await => {}
+            opened => break opened.map_err(Failure::environment)?,
+        }
+    };
     let tcp = TcpOptions::of_cluster(storage.identity(), cluster.clone())
         .ok_or_else(|| Failure::environment(format!("node {id} has no address")))?;
-    let transport =
-        TokioTransport::bind(tcp, Arc::clone(&runtime)).map_err(Failure::environment)?;
+    let transport = loop {
+        match TokioTransport::bind(tcp.clone(), Arc::clone(&runtime)) {
+            Err(error) if is_in_use(&error) && wait_until(give_up).await => {}
+            bound => break bound.map_err(Failure::environment)?,
+        }
+    };
 
     let mut raft_options = raft_rsm::Options::new(*id);
     raft_options.snapshot_log_bytes = *snapshot_log_bytes;
@@ -135,28 +156,33 @@ fn check_port(address: &str) -> Result<(), Failure> {
     }
 }
 
+fn is_in_use(error: &BindError) -> bool {
+    error.source.kind() == io::ErrorKind::AddrInUse
+}
+
+/// Waits a little for another process to let go. `false`: it is `give_up` already.
+async fn wait_until(give_up: tokio::time::Instant) -> bool {
+    let is_early = tokio::time::Instant::now() < give_up;
+    if is_early {
+        tokio::time::sleep(LETTING_GO / 40).await;
+    }
+    is_early
+}
+
 async fn open(
     options: &Options,
     init: bool,
     runtime: Arc<dyn Runtime>,
-) -> Result<FileStorage, Failure> {
+) -> Result<FileStorage, StorageError> {
     let Options { id, cluster, data, snapshot_log_bytes, .. } = options;
     let mut file_options = FileStorageOptions::new(data, cluster.default_id(), *id);
     file_options.segment_bytes =
         (*snapshot_log_bytes).clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end());
     let fs = Arc::new(StdFileSystem);
-    let opened = if init {
-        FileStorage::create(file_options, cluster.configuration(), fs, runtime).await
-    } else {
-        if is_absent_or_empty(data) {
-            return Err(Failure::environment(format!(
-                "{}: there is no data of a node here; --init starts a node for the first time, and a node that has lost its data must not start again under its old id",
-                data.display()
-            )));
-        }
-        FileStorage::open(file_options, fs, runtime).await
-    };
-    opened.map_err(Failure::environment)
+    match init {
+        true => FileStorage::create(file_options, cluster.configuration(), fs, runtime).await,
+        false => FileStorage::open(file_options, fs, runtime).await,
+    }
 }
 
 fn is_absent_or_empty(dir: &Path) -> bool {

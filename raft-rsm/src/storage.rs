@@ -105,6 +105,13 @@ pub enum StorageError {
         /// What is wrong, and what to do.
         problem: String,
     },
+    /// Another process, or another node of this one, uses the directory: stop that one first. One that was just killed
+    /// lets go of it a moment later.
+    #[error("{}: another process, or another node of this one, uses it; stop that one first", path.display())]
+    InUse {
+        /// Which directory.
+        path: PathBuf,
+    },
     /// A write does not follow from what storage holds: its caller is wrong. Nothing of it was written.
     #[error("a write does not fit what is stored: {problem}")]
     Inconsistent {

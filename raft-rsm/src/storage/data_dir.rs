@@ -124,7 +124,7 @@ fn refuse_foreign(fs: &dyn FileSystem, path: &Path) -> Result<(), StorageError> 
     let names = fs.list(path).map_err(StorageError::io("list", path))?;
     let has = |wanted| names.iter().any(|name| name == wanted);
     if has(IDENTITY) {
-        let problem = "it is a data directory already; start again from it (without --init, Begin::Again), or choose another path";
+        let problem = "it is a data directory already; start the node without creating it, or choose another path";
         return Err(StorageError::refused(path, problem.to_owned()));
     }
     let ours = |name: &String| {
@@ -143,10 +143,8 @@ fn refuse_foreign(fs: &dyn FileSystem, path: &Path) -> Result<(), StorageError> 
 
 fn take_lock(fs: &dyn FileSystem, path: &Path) -> Result<Box<dyn Lock>, StorageError> {
     let file = path.join(LOCK);
-    fs.lock(&file).map_err(StorageError::io("lock", &file))?.ok_or_else(|| {
-        let problem = "another process, or another node of this one, uses it; stop that one first";
-        StorageError::refused(path, problem.to_owned())
-    })
+    let lock = fs.lock(&file).map_err(StorageError::io("lock", &file))?;
+    lock.ok_or_else(|| StorageError::InUse { path: path.to_owned() })
 }
 
 /// Creates a directory, and those above it that are missing, durably.

@@ -96,7 +96,7 @@ impl FileStorage {
     /// crash left unfinished.
     ///
     /// # Errors
-    /// [`StorageError::Refused`] where the directory is absent, empty, in use, of a newer format, or of
+    /// [`StorageError::InUse`]; [`StorageError::Refused`] where the directory is absent, empty, of a newer format, or of
     /// another node or cluster; [`StorageError::Damaged`] where a file does not hold what was written.
     /// Nothing is changed then.
     pub async fn open(
