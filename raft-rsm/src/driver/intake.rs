@@ -262,9 +262,7 @@ fn packet_bytes(packet: &Packet) -> usize {
     const OVERHEAD_BYTES: usize = 128;
     let content = match packet {
         Packet::Raft(Envelope { message, .. }) => match message {
-            Message::AppendEntries { entries, .. } => {
-                entries.iter().map(raft_core::Entry::cost_bytes).sum()
-            }
+            Message::AppendEntries { entries, .. } => entries.cost_bytes(),
             Message::PreVote { .. }
             | Message::PreVoteResponse { .. }
             | Message::RequestVote { .. }
