@@ -14,7 +14,8 @@ const KIND_COMMAND: u8 = 1;
 
 /// Why bytes are no entry.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DecodeEntryError {
+#[non_exhaustive]
+pub enum DecodeEntryError {
     /// The bytes end within the entry.
     #[error("an entry of {wanted} bytes in {left} bytes")]
     Truncated {

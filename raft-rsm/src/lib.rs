@@ -79,6 +79,7 @@ mod tasks;
 pub mod testing;
 pub mod transport;
 mod watch;
+pub mod wire;
 
 pub use client::{Answered, Client, ClientError, ClientOptions};
 pub use error::{ProposeError, QueryError, SnapshotError, StartError, StopReason, Uncertain};

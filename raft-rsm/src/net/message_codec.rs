@@ -13,15 +13,26 @@ use crate::transport::{Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
 
 /// Why bytes are no packet.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DecodePacketError {
+#[non_exhaustive]
+pub enum DecodePacketError {
+    /// They end too early.
     #[error("the packet ends too early")]
     Truncated,
+    /// So many bytes follow the packet.
     #[error("{0} bytes too many at the end of the packet")]
     Trailing(usize),
+    /// A kind that this version does not know.
     #[error("{kind} is no kind of {what}")]
-    Kind { what: &'static str, kind: u8 },
+    Kind {
+        /// What it would be a kind of.
+        what: &'static str,
+        /// The kind.
+        kind: u8,
+    },
+    /// A list of so many items, longer than the packet.
     #[error("a list of {0} items is longer than the packet")]
     Count(u32),
+    /// An entry makes no sense.
     #[error(transparent)]
     Entry(#[from] DecodeEntryError),
 }

@@ -1,0 +1,111 @@
+//! What travels, as bytes: for transports of one's own, and for tools that watch the traffic.
+
+use bytes::{Bytes, BytesMut};
+
+pub use crate::entry_codec::DecodeEntryError;
+use crate::net::message_codec;
+pub use crate::net::message_codec::DecodePacketError;
+use crate::protocol::{self, Failure, Kind};
+use crate::transport::Packet;
+
+/// The binary form of a packet, the same on every transport of this crate. Integers are little-endian.
+#[must_use]
+pub fn encode_packet(packet: &Packet) -> Bytes {
+    let mut body = BytesMut::new();
+    if let Some(payload) = message_codec::encode_packet(packet, &mut body) {
+        body.extend_from_slice(payload);
+    }
+    body.freeze()
+}
+
+/// Reads a packet; `body` is all of it. Payloads share the memory of `body`.
+///
+/// # Errors
+/// The bytes are no packet.
+pub fn decode_packet(body: Bytes) -> Result<Packet, DecodePacketError> {
+    message_codec::decode_packet(body)
+}
+
+/// What a client's request asks for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Request<'b> {
+    /// That this command, as postcard, is carried out.
+    Propose(&'b [u8]),
+    /// The answer to this query, as postcard.
+    Query(&'b [u8]),
+    /// How the node is.
+    Status,
+}
+
+/// What a node's answer to a client says.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome<'b> {
+    /// The machine's response or answer, or the status, as postcard.
+    Answered(&'b [u8]),
+    /// *Definitely not*: a command was not carried out, and this transmission never will be.
+    Refused,
+    /// *Maybe*: a command may have taken effect, or take effect later.
+    Maybe,
+}
+
+/// Looks into a client's request; `None` if it is none that this version knows.
+#[must_use]
+pub fn read_request(request: &[u8]) -> Option<Request<'_>> {
+    let (kind, body) = protocol::decode_request(request).ok()?;
+    Some(match kind {
+        Kind::Propose => Request::Propose(body),
+        Kind::Query => Request::Query(body),
+        Kind::Status => Request::Status,
+    })
+}
+
+/// Looks into a node's answer; `None` if it is none that this version knows.
+#[must_use]
+pub fn read_answer(answer: &[u8]) -> Option<Outcome<'_>> {
+    Some(match protocol::decode_response(answer).ok()? {
+        Ok(body) => Outcome::Answered(body),
+        Err(Failure::Maybe(_) | Failure::TimedOut) => Outcome::Maybe,
+        Err(
+            Failure::NotLeader { .. }
+            | Failure::Busy
+            | Failure::TooLarge { .. }
+            | Failure::Superseded
+            | Failure::Stopped
+            | Failure::Unreadable { .. }
+            | Failure::NotAdmitted { .. },
+        ) => Outcome::Refused,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::NodeId;
+
+    use super::*;
+    use crate::error::Uncertain;
+    use crate::transport::{SnapshotResponse, SnapshotStatus};
+
+    #[test]
+    fn a_packet_comes_back() {
+        let (from, to) = (NodeId(1), NodeId(2));
+        let status = SnapshotStatus::Continue { offset: 7 };
+        let response = SnapshotResponse { from, to, transfer: 3, status };
+        let packet = Packet::SnapshotResponse(response);
+        assert_eq!(decode_packet(encode_packet(&packet)), Ok(packet));
+    }
+
+    #[test]
+    fn requests_and_answers_show_what_they_are_about() {
+        let request = protocol::encode_request(Kind::Propose, Some(&5u8)).unwrap();
+        assert_eq!(read_request(&request), Some(Request::Propose(&[5])));
+        let answer = protocol::encode_response(Ok(&6u8));
+        assert_eq!(read_answer(&answer), Some(Outcome::Answered(&[6])));
+        let answer = protocol::encode_response::<()>(Err(Failure::Superseded));
+        assert_eq!(read_answer(&answer), Some(Outcome::Refused));
+        let answer = protocol::encode_response::<()>(Err(Failure::Maybe(Uncertain::TimedOut)));
+        assert_eq!(read_answer(&answer), Some(Outcome::Maybe));
+        assert_eq!((read_request(&[]), read_answer(&[9, 9])), (None, None));
+    }
+}

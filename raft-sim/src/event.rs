@@ -1,0 +1,357 @@
+//! What happens in a run, as it is told to the checkers, the digest, the counts and the trace.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft_rsm::raft_core::{EntryId, HardState, LogIndex, NodeId, Role, Term, WriteId};
+use raft_rsm::transport::Packet;
+
+/// Who can send and receive: nodes and clients.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Site {
+    /// A node of the cluster.
+    Node(NodeId),
+    /// A client, by its number.
+    Client(u64),
+}
+
+/// Names one packet, request or answer on the network.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ParcelId(pub u64);
+
+/// Names one transmission of a client's request.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// The digest of a command, a payload or a response: the same for the same bytes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub u64);
+
+/// How a node ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Crash {
+    /// The process was killed: what it wrote is in the memory of the system, and safe.
+    Killed,
+    /// The machine lost power: what was not synced is lost, torn, or there.
+    PowerLost,
+}
+
+/// An entry of the log, without its payload.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct EntrySummary {
+    /// Its id.
+    pub id: EntryId,
+    /// What it says.
+    pub payload: Digest,
+}
+
+/// What a request of a client is about.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// A command.
+    Propose(Digest),
+    /// A query.
+    Query,
+    /// The node's status.
+    Status,
+}
+
+/// What came of one transmission of a request, as far as its client knows.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum CallOutcome {
+    /// There is an answer of the machine.
+    Answered,
+    /// Definitely not.
+    Refused,
+    /// Nobody knows.
+    Maybe,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A node was started, with what its disk held.
+    Started {
+        /// Which one.
+        node: NodeId,
+        /// Its hard state on the disk.
+        hard_state: HardState,
+        /// Its log on the disk starts after this entry ...
+        start: EntryId,
+        /// ... and ends with this one.
+        last: EntryId,
+    },
+    /// A node could not be started.
+    NotStarted {
+        /// Which one.
+        node: NodeId,
+        /// Why not.
+        reason: String,
+    },
+    /// A node was ended from outside.
+    Crashed {
+        /// Which one.
+        node: NodeId,
+        /// How.
+        crash: Crash,
+    },
+    /// A node stopped by itself.
+    Stopped {
+        /// Which one.
+        node: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// A node stands still.
+    Paused {
+        /// Which one.
+        node: NodeId,
+    },
+    /// A node goes on.
+    Resumed {
+        /// Which one.
+        node: NodeId,
+    },
+    /// The role, term or leader of a node changed.
+    Role {
+        /// Which one.
+        node: NodeId,
+        /// Its role.
+        role: Role,
+        /// Its term.
+        term: Term,
+        /// Whom it takes for the leader.
+        leader: Option<NodeId>,
+        /// The last entry of its log.
+        last: EntryId,
+    },
+    /// A node's commit index, its last applied entry or the last entry of its log changed.
+    Progress {
+        /// Which one.
+        node: NodeId,
+        /// Its commit index.
+        commit: LogIndex,
+        /// The last entry that its machine has applied.
+        applied: LogIndex,
+        /// The last entry of its log.
+        last: EntryId,
+        /// The size of its log on disk, in bytes.
+        log_bytes: u64,
+    },
+    /// A node began a write to its disk.
+    WriteBegan {
+        /// Which one.
+        node: NodeId,
+        /// The write.
+        id: WriteId,
+        /// The log begins anew after this entry of a leader's snapshot.
+        reset: Option<EntryId>,
+        /// The log is compacted up to here.
+        compact: Option<EntryId>,
+        /// The entries written.
+        entries: Vec<EntrySummary>,
+        /// The hard state written.
+        hard_state: Option<HardState>,
+    },
+    /// A write was acknowledged by the disk, or failed.
+    WriteEnded {
+        /// Which node's.
+        node: NodeId,
+        /// The write.
+        id: WriteId,
+        /// The error, if it failed.
+        error: Option<String>,
+    },
+    /// A machine applied a command.
+    Applied {
+        /// On which node.
+        node: NodeId,
+        /// Where in the log.
+        id: EntryId,
+        /// The command.
+        command: Digest,
+        /// What the machine answered.
+        response: Digest,
+    },
+    /// A machine was restored from a snapshot that ends here.
+    Restored {
+        /// On which node.
+        node: NodeId,
+        /// Where the snapshot ends.
+        last: EntryId,
+    },
+    /// A snapshot became durable.
+    SnapshotStored {
+        /// On which node.
+        node: NodeId,
+        /// Where it ends.
+        last: EntryId,
+        /// Whether it came from the leader.
+        received: bool,
+    },
+    /// A packet left a node.
+    Sent {
+        /// The packet on its way.
+        parcel: ParcelId,
+        /// What it says.
+        packet: Arc<Packet>,
+        /// Its length on the wire, in bytes.
+        bytes: usize,
+    },
+    /// A packet reached a node.
+    Delivered {
+        /// Which.
+        parcel: ParcelId,
+        /// At whom.
+        to: NodeId,
+    },
+    /// A packet, a request or an answer was lost.
+    Lost {
+        /// Which.
+        parcel: ParcelId,
+        /// How.
+        why: &'static str,
+    },
+    /// A client sent a request.
+    Asked {
+        /// The transmission.
+        call: CallId,
+        /// Who asks.
+        client: u64,
+        /// Which node.
+        to: NodeId,
+        /// What.
+        kind: RequestKind,
+    },
+    /// A client's request reached a node.
+    RequestArrived {
+        /// The transmission.
+        call: CallId,
+        /// Which node.
+        at: NodeId,
+    },
+    /// A transmission ended for the client.
+    CallEnded {
+        /// The transmission.
+        call: CallId,
+        /// With what.
+        outcome: CallOutcome,
+    },
+    /// An operation of a client began.
+    OperationBegan {
+        /// Who.
+        client: u64,
+        /// What.
+        operation: String,
+    },
+    /// An operation of a client ended.
+    OperationEnded {
+        /// Who.
+        client: u64,
+        /// With what.
+        outcome: String,
+    },
+    /// A fault began, or ended.
+    Fault {
+        /// Which one.
+        what: String,
+    },
+    /// All faults have ended: from here on the cluster has to recover.
+    Healed,
+}
+
+/// Hears of all that happens, in order. It is called within a step and does not call back.
+pub trait Listener: Send + Sync + 'static {
+    /// At the true time `now`, this happened.
+    fn event(&self, now: Duration, event: Event);
+}
+
+/// Nobody listens.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct NoListener;
+
+impl Listener for NoListener {
+    fn event(&self, _: Duration, _: Event) {}
+}
+
+impl Digest {
+    /// The digest of some bytes (FNV-1a, then mixed).
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Digest {
+        let mut hash = Fnv::default();
+        hash.write(bytes);
+        hash.digest()
+    }
+
+    /// The digest of what serializes to the same bytes.
+    #[must_use]
+    pub fn of_value<T: serde::Serialize>(value: &T) -> Digest {
+        // What cannot be serialized cannot be sent either.
+        postcard::to_allocvec(value).map_or(Digest(0), |bytes| Digest::of(&bytes))
+    }
+}
+
+/// Takes bytes one after the other.
+#[derive(Copy, Clone, Debug)]
+pub struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    /// Takes these bytes.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.0 = (self.0 ^ u64::from_le_bytes(*word)).wrapping_mul(0x0000_0100_0000_01b3);
+            self.0 ^= self.0 >> 29;
+        }
+        for byte in rest {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        self.0 = (self.0 ^ bytes.len() as u64).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+
+    /// Takes a number.
+    pub fn write_u64(&mut self, number: u64) {
+        self.write(&number.to_le_bytes());
+    }
+
+    /// What was taken so far.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        Digest(z ^ (z >> 31))
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Site::Node(id) => write!(f, "node {id}"),
+            Site::Client(number) => write!(f, "client {number}"),
+        }
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Keeps the bytes of a payload's digest in one place.
+#[must_use]
+pub fn payload_digest(kind: u8, bytes: &Bytes) -> Digest {
+    let mut hash = Fnv::default();
+    hash.write(&[kind]);
+    hash.write(bytes);
+    hash.digest()
+}

@@ -1,0 +1,6 @@
+//! A deterministic simulator of whole [`raft_rsm`] clusters.
+
+pub mod event;
+pub mod executor;
+pub mod random;
+pub mod runtime;
