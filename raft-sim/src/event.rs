@@ -1,12 +1,15 @@
 //! What happens in a run, as it is told to the checkers, the digest, the counts and the trace.
 
+mod digest;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use raft_rsm::raft_core::{EntryId, HardState, LogIndex, NodeId, Role, Term, WriteId};
 use raft_rsm::transport::Packet;
+
+pub use self::digest::Fnv;
 
 /// Who can send and receive: nodes and clients.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +86,8 @@ pub enum Event {
         start: EntryId,
         /// ... and ends with this one.
         last: EntryId,
+        /// The last entry of each stretch of entries of one term in it.
+        runs: Vec<EntryId>,
     },
     /// A node could not be started.
     NotStarted {
@@ -127,6 +132,8 @@ pub enum Event {
         leader: Option<NodeId>,
         /// The last entry of its log.
         last: EntryId,
+        /// Whether it is the role that changed, or the term of a leader.
+        changed: bool,
     },
     /// A node's commit index, its last applied entry or the last entry of its log changed.
     Progress {
@@ -189,8 +196,6 @@ pub enum Event {
         node: NodeId,
         /// Where it ends.
         last: EntryId,
-        /// Whether it came from the leader.
-        received: bool,
     },
     /// A packet left a node.
     Sent {
@@ -200,6 +205,8 @@ pub enum Event {
         packet: Arc<Packet>,
         /// Its length on the wire, in bytes.
         bytes: usize,
+        /// The digest of its bytes on the wire.
+        digest: Digest,
     },
     /// A packet reached a node.
     Delivered {
@@ -254,10 +261,17 @@ pub enum Event {
         /// With what.
         outcome: String,
     },
-    /// A fault began, or ended.
+    /// A fault began.
     Fault {
-        /// Which one.
+        /// Its kind.
+        kind: &'static str,
+        /// Whom it hits, and how.
         what: String,
+    },
+    /// A fault ended.
+    FaultEnded {
+        /// Its kind.
+        kind: &'static str,
     },
     /// All faults have ended: from here on the cluster has to recover.
     Healed,
@@ -277,61 +291,6 @@ impl Listener for NoListener {
     fn event(&self, _: Duration, _: Event) {}
 }
 
-impl Digest {
-    /// The digest of some bytes (FNV-1a, then mixed).
-    #[must_use]
-    pub fn of(bytes: &[u8]) -> Digest {
-        let mut hash = Fnv::default();
-        hash.write(bytes);
-        hash.digest()
-    }
-
-    /// The digest of what serializes to the same bytes.
-    #[must_use]
-    pub fn of_value<T: serde::Serialize>(value: &T) -> Digest {
-        // What cannot be serialized cannot be sent either.
-        postcard::to_allocvec(value).map_or(Digest(0), |bytes| Digest::of(&bytes))
-    }
-}
-
-/// Takes bytes one after the other.
-#[derive(Copy, Clone, Debug)]
-pub struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Fnv {
-        Fnv(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    /// Takes these bytes.
-    pub fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.0 = (self.0 ^ u64::from_le_bytes(*word)).wrapping_mul(0x0000_0100_0000_01b3);
-            self.0 ^= self.0 >> 29;
-        }
-        for byte in rest {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        self.0 = (self.0 ^ bytes.len() as u64).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-
-    /// Takes a number.
-    pub fn write_u64(&mut self, number: u64) {
-        self.write(&number.to_le_bytes());
-    }
-
-    /// What was taken so far.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        Digest(z ^ (z >> 31))
-    }
-}
-
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -345,13 +304,4 @@ impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
-}
-
-/// Keeps the bytes of a payload's digest in one place.
-#[must_use]
-pub fn payload_digest(kind: u8, bytes: &Bytes) -> Digest {
-    let mut hash = Fnv::default();
-    hash.write(&[kind]);
-    hash.write(bytes);
-    hash.digest()
 }

@@ -96,8 +96,6 @@ struct Work {
 struct Process {
     is_dead: bool,
     is_paused: bool,
-    /// It is killed after so many further steps of its own.
-    dies_after: Option<u32>,
     /// What has to wait until it is resumed.
     parked: Vec<TaskId>,
     parked_work: Vec<Work>,
@@ -188,7 +186,6 @@ impl Executor {
         let mut state = self.lock();
         let dying = &mut state.processes[process.0];
         dying.is_dead = true;
-        dying.dies_after = None;
         dying.parked.clear();
         let parked = std::mem::take(&mut dying.parked_work);
         let tasks = state.tasks.remove_all(process);
@@ -196,11 +193,6 @@ impl Executor {
         // What they drop may wake others, or spawn.
         drop(parked);
         drop(tasks);
-    }
-
-    /// Kills a process after so many further steps of its own. Whoever steps the executor sees it by [`Executor::is_dead`].
-    pub fn kill_after_steps(&self, process: ProcessId, steps: u32) {
-        self.lock().processes[process.0].dies_after = Some(steps);
     }
 
     /// Whether a process was killed.
@@ -302,34 +294,14 @@ impl Executor {
                 return Step::Panicked { process, name, message };
             }
         }
-        self.count_step(process);
         Step::Ran { process, name }
     }
 
     fn work(&self, work: Work) -> Step {
         let Work { process, name, work } = work;
         match catch_unwind(AssertUnwindSafe(work)) {
-            Ok(()) => {
-                self.count_step(process);
-                Step::Ran { process, name }
-            }
+            Ok(()) => Step::Ran { process, name },
             Err(panic) => Step::Panicked { process, name, message: panic_message(&*panic) },
-        }
-    }
-
-    fn count_step(&self, process: ProcessId) {
-        let mut state = self.lock();
-        let dies = match &mut state.processes[process.0].dies_after {
-            Some(0) => true,
-            Some(steps) => {
-                *steps -= 1;
-                false
-            }
-            None => false,
-        };
-        drop(state);
-        if dies {
-            self.kill(process);
         }
     }
 

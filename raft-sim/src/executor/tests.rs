@@ -89,24 +89,6 @@ fn a_paused_process_goes_on_where_it_was_once_it_is_resumed() {
 }
 
 #[test]
-fn a_process_can_be_killed_after_a_number_of_its_own_steps() {
-    let executor = Executor::new(Random::new(1));
-    let process = executor.process();
-    let polls = Arc::new(Mutex::new(0));
-    let (counting, sleeping) = (Arc::clone(&polls), executor.clone());
-    let task = async move {
-        loop {
-            *counting.lock().unwrap() += 1;
-            sleeping.sleep(MS).await;
-        }
-    };
-    executor.spawn(process, "task", task.boxed());
-    executor.kill_after_steps(process, 4);
-    run(&executor);
-    assert_eq!(*polls.lock().unwrap(), 5);
-}
-
-#[test]
 fn a_panic_ends_its_task_alone() {
     let executor = Executor::new(Random::new(1));
     executor.spawn(WORLD, "bad", async { panic!("no") }.boxed());

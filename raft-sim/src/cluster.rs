@@ -1,0 +1,473 @@
+//! The nodes of a run: real ones, on simulated disks, clocks and network, which can be started, crashed, paused.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use raft_rsm::raft_core::{Configuration, EntryId, LogIndex, NodeId, Role, Term};
+use raft_rsm::storage::{FileStorage, FileStorageOptions, StorageError};
+use raft_rsm::{
+    Client, ClientOptions, ClusterId, Options, Raft, Runtime, StateMachine, Status, StopReason,
+    Storage,
+};
+
+use crate::disk::Disk;
+use crate::event::{Crash, Event, Listener};
+use crate::executor::{Executor, ProcessId, Sleep, WORLD};
+use crate::network::Network;
+use crate::observed::{ObservedMachine, ObservedStorage, Observer};
+use crate::random::Random;
+use crate::runtime::{Clock, ProcessRuntime};
+
+/// The directory of every node, on its own disk.
+const DATA: &str = "/data";
+
+const CLUSTER: ClusterId = ClusterId(0x51a1);
+
+/// How one node is set up.
+#[derive(Clone, Debug)]
+pub struct NodeSetup {
+    /// The node's own options.
+    pub options: Options,
+    /// See [`FileStorageOptions::segment_bytes`].
+    pub segment_bytes: u64,
+    /// See [`FileStorageOptions::preallocate_bytes`].
+    pub preallocate_bytes: u64,
+    /// The node's clock.
+    pub clock: Clock,
+}
+
+impl NodeSetup {
+    /// The crate's own defaults, with small log files and a true clock.
+    #[must_use]
+    pub fn new(id: NodeId) -> NodeSetup {
+        NodeSetup {
+            options: Options::new(id),
+            segment_bytes: 64 * 1024,
+            preallocate_bytes: 4 * 1024,
+            clock: Clock::TRUE,
+        }
+    }
+}
+
+/// A handle on the machine of one node, and to whatever it replicates.
+pub type Replica<M> = Raft<ObservedMachine<M>>;
+
+/// The nodes of a run. Clones are the same cluster.
+pub struct Cluster<M: StateMachine> {
+    shared: Arc<Shared<M>>,
+}
+
+struct Shared<M: StateMachine> {
+    executor: Executor,
+    network: Network,
+    listener: Arc<dyn Listener>,
+    machine: Arc<dyn Fn() -> M + Send + Sync>,
+    random: Random,
+    nodes: Mutex<BTreeMap<NodeId, Node<M>>>,
+}
+
+struct Node<M: StateMachine> {
+    setup: NodeSetup,
+    disk: Disk,
+    /// Its data directory was created.
+    has_data: bool,
+    lives: u64,
+    life: Option<Life<M>>,
+}
+
+/// One life of a node, from its start to its end.
+struct Life<M: StateMachine> {
+    process: ProcessId,
+    replica: Option<Replica<M>>,
+    seen: Seen,
+    /// It crashes after so many further steps of its own.
+    dies_after: Option<(u32, Crash)>,
+    /// It could not be started.
+    failed: Option<String>,
+}
+
+/// The status as it was told last.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    role: Option<(Role, Term, Option<NodeId>)>,
+    commit: LogIndex,
+    applied: LogIndex,
+    last: EntryId,
+}
+
+impl<M: StateMachine> Clone for Cluster<M> {
+    fn clone(&self) -> Cluster<M> {
+        Cluster { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<M: StateMachine> Cluster<M> {
+    /// A cluster of nodes that are not started yet.
+    #[must_use]
+    pub fn new(
+        executor: Executor,
+        network: Network,
+        listener: Arc<dyn Listener>,
+        machine: Arc<dyn Fn() -> M + Send + Sync>,
+        random: Random,
+        setups: Vec<NodeSetup>,
+    ) -> Cluster<M> {
+        let nodes = setups.into_iter().map(|setup| {
+            let id = setup.options.core.id;
+            let disk = Disk::new(random.fork(&format!("disk {id}")));
+            (id, Node { setup, disk, has_data: false, lives: 0, life: None })
+        });
+        let nodes = Mutex::new(nodes.collect());
+        let shared = Shared { executor, network, listener, machine, random, nodes };
+        Cluster { shared: Arc::new(shared) }
+    }
+
+    /// All nodes, running or not, sorted.
+    #[must_use]
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.nodes().keys().copied().collect()
+    }
+
+    /// The nodes that run, sorted: those that are paused, too.
+    #[must_use]
+    pub fn running(&self) -> Vec<NodeId> {
+        let nodes = self.nodes();
+        nodes.iter().filter(|(_, node)| node.life.is_some()).map(|(id, _)| *id).collect()
+    }
+
+    /// The network between them.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.shared.network
+    }
+
+    /// The executor that runs them.
+    #[must_use]
+    pub fn executor(&self) -> &Executor {
+        &self.shared.executor
+    }
+
+    /// Waits for some true time.
+    #[must_use]
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        self.shared.executor.sleep(duration)
+    }
+
+    /// The true time since the run began.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.shared.executor.now()
+    }
+
+    /// The disk of a node.
+    ///
+    /// # Panics
+    /// There is no such node.
+    #[must_use]
+    pub fn disk(&self, id: NodeId) -> Disk {
+        self.nodes()[&id].disk.clone()
+    }
+
+    /// The handle of a node that runs and is ready.
+    #[must_use]
+    pub fn replica(&self, id: NodeId) -> Option<Replica<M>> {
+        self.nodes().get(&id)?.life.as_ref()?.replica.clone()
+    }
+
+    /// How a running node sees itself.
+    #[must_use]
+    pub fn status(&self, id: NodeId) -> Option<Status> {
+        self.replica(id).map(|replica| replica.status())
+    }
+
+    /// The node that leads the highest term, as the nodes that run see themselves.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        let statuses = self.running().into_iter().filter_map(|id| self.status(id));
+        let leaders = statuses.filter(|status| status.role == Role::Leader);
+        leaders.max_by_key(|status| status.term).map(|status| status.id)
+    }
+
+    /// A client that can call every node.
+    #[must_use]
+    pub fn client(&self, number: u64, options: ClientOptions) -> Client<M> {
+        self.client_of(number, &self.ids(), options)
+    }
+
+    /// A client that knows these nodes only.
+    #[must_use]
+    pub fn client_of(&self, number: u64, nodes: &[NodeId], options: ClientOptions) -> Client<M> {
+        let connector = self.shared.network.connector(number, nodes);
+        Client::new(connector, self.world_runtime(number), options)
+    }
+
+    /// The runtime of a client: it is never killed, and its clock is true.
+    #[must_use]
+    pub fn world_runtime(&self, number: u64) -> Arc<dyn Runtime> {
+        let random = self.shared.random.fork(&format!("client {number}"));
+        let executor = self.shared.executor.clone();
+        let work_time = Arc::new(|_: &str| Duration::ZERO);
+        Arc::new(ProcessRuntime::new(executor, WORLD, Clock::TRUE, random, work_time))
+    }
+
+    /// Changes how a node is set up; it counts from its next start.
+    pub fn set_up(&self, id: NodeId, change: impl FnOnce(&mut NodeSetup)) {
+        if let Some(node) = self.nodes().get_mut(&id) {
+            change(&mut node.setup);
+        }
+    }
+
+    /// Starts all nodes that do not run.
+    pub fn start_all(&self) {
+        self.ids().into_iter().for_each(|id| self.start(id));
+    }
+
+    /// Starts a node, unless it runs: with its disk as it is. It is ready some steps later.
+    pub fn start(&self, id: NodeId) {
+        let shared = &self.shared;
+        let mut nodes = self.nodes();
+        let members: Vec<NodeId> = nodes.keys().copied().collect();
+        let Some(node) = nodes.get_mut(&id).filter(|node| node.life.is_none()) else { return };
+        node.lives += 1;
+        let process = shared.executor.process();
+        let (disk, now) = (node.disk.clone(), shared.executor.clone());
+        let runtime: Arc<dyn Runtime> = Arc::new(ProcessRuntime::new(
+            shared.executor.clone(),
+            process,
+            node.setup.clock,
+            shared.random.fork(&format!("node {id} life {}", node.lives)),
+            Arc::new(move |name| disk.work_time(now.now(), name)),
+        ));
+        node.life = Some(Life {
+            process,
+            replica: None,
+            seen: Seen::default(),
+            dies_after: None,
+            failed: None,
+        });
+        let start = Start {
+            id,
+            setup: node.setup.clone(),
+            has_data: node.has_data,
+            members,
+            disk: node.disk.clone(),
+            runtime,
+        };
+        drop(nodes);
+        let cluster = self.clone();
+        let task = async move {
+            let started = start.run(&cluster).await;
+            cluster.started(id, process, started);
+        };
+        shared.executor.spawn(process, "start", task.boxed());
+    }
+
+    fn started(&self, id: NodeId, process: ProcessId, started: Result<Replica<M>, String>) {
+        let mut nodes = self.nodes();
+        let life = nodes.get_mut(&id).and_then(|node| node.life.as_mut());
+        let Some(life) = life.filter(|life| life.process == process) else { return };
+        match started {
+            Ok(replica) => life.replica = Some(replica),
+            Err(reason) => life.failed = Some(reason),
+        }
+    }
+
+    /// Ends a node at once, if it runs.
+    pub fn crash(&self, id: NodeId, crash: Crash) {
+        if self.end(id, crash) {
+            self.tell(Event::Crashed { node: id, crash });
+        }
+    }
+
+    /// Ends a node after so many further steps of its own.
+    pub fn crash_after_steps(&self, id: NodeId, steps: u32, crash: Crash) {
+        if let Some(life) = self.nodes().get_mut(&id).and_then(|node| node.life.as_mut()) {
+            life.dies_after = Some((steps, crash));
+        }
+    }
+
+    /// Lets a node stand still: its clock and what others send to it go on.
+    pub fn pause(&self, id: NodeId) {
+        if let Some(process) = self.process(id) {
+            self.shared.executor.pause(process);
+            self.tell(Event::Paused { node: id });
+        }
+    }
+
+    /// Lets a paused node go on.
+    pub fn resume(&self, id: NodeId) {
+        if let Some(process) = self.process(id) {
+            self.shared.executor.resume(process);
+            self.tell(Event::Resumed { node: id });
+        }
+    }
+
+    /// Shuts a node down as an operator would, and waits until it has stopped.
+    pub async fn stop(&self, id: NodeId) {
+        if let Some(replica) = self.replica(id) {
+            replica.shutdown().await;
+        }
+    }
+
+    /// Called after each step of the executor: tells what has changed at the node to which it belongs.
+    pub(crate) fn after_step(&self, process: ProcessId, name: &str) {
+        if process == WORLD {
+            return;
+        }
+        let mut nodes = self.nodes();
+        let found = nodes.iter_mut().find_map(|(id, node)| {
+            let life = node.life.as_mut().filter(|life| life.process == process)?;
+            Some((*id, &node.disk, life))
+        });
+        let Some((id, disk, life)) = found else { return };
+        if disk.power_is_cut() {
+            drop(nodes);
+            return self.crash(id, Crash::PowerLost);
+        }
+        if let Some((steps, crash)) = &mut life.dies_after {
+            let crash = *crash;
+            if *steps == 0 {
+                drop(nodes);
+                return self.crash(id, crash);
+            }
+            *steps -= 1;
+        }
+        if let Some(reason) = life.failed.take() {
+            drop(nodes);
+            self.tell(Event::NotStarted { node: id, reason });
+            self.end(id, Crash::Killed);
+            return;
+        }
+        // Only its driver changes what it tells of itself.
+        if name != "raft" && name != "start" {
+            return;
+        }
+        let Some(replica) = life.replica.clone() else { return };
+        let status = replica.status();
+        let before = std::mem::replace(&mut life.seen, Seen::of(&status));
+        let now = life.seen;
+        drop(nodes);
+        self.tell_changes(id, before, now, &status);
+        if !status.running {
+            let reason = replica.stopped().now_or_never().unwrap_or(StopReason::Dropped);
+            self.tell(Event::Stopped { node: id, reason: reason.to_string() });
+            self.end(id, Crash::Killed);
+        }
+    }
+
+    fn tell_changes(&self, node: NodeId, before: Seen, now: Seen, status: &Status) {
+        if before == now {
+            return;
+        }
+        if before.role != now.role {
+            let old = before.role.map(|(role, term, _)| (role, term));
+            let changed = match status.role {
+                Role::Leader => old != Some((Role::Leader, status.term)),
+                Role::Candidate => old != Some((Role::Candidate, status.term)),
+                Role::Follower | Role::PreCandidate => old.map(|(role, _)| role) != Some(status.role),
+            };
+            self.tell(Event::Role {
+                node,
+                role: status.role,
+                term: status.term,
+                leader: status.leader,
+                last: status.last,
+                changed,
+            });
+        }
+        if (before.commit, before.applied, before.last) != (now.commit, now.applied, now.last) {
+            self.tell(Event::Progress {
+                node,
+                commit: now.commit,
+                applied: now.applied,
+                last: now.last,
+                log_bytes: status.log_bytes,
+            });
+        }
+    }
+
+    /// Ends the life of a node; false if it had none. Nothing gets out of it any more while its tasks are dropped.
+    fn end(&self, id: NodeId, crash: Crash) -> bool {
+        let mut nodes = self.nodes();
+        let Some(node) = nodes.get_mut(&id) else { return false };
+        let Some(life) = node.life.take() else { return false };
+        let disk = node.disk.clone();
+        drop(nodes);
+        self.shared.network.end_life(id, crash);
+        disk.end_life(crash);
+        self.shared.executor.kill(life.process);
+        true
+    }
+
+    fn process(&self, id: NodeId) -> Option<ProcessId> {
+        Some(self.nodes().get(&id)?.life.as_ref()?.process)
+    }
+
+    fn tell(&self, event: Event) {
+        self.shared.listener.event(self.shared.executor.now(), event);
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, BTreeMap<NodeId, Node<M>>> {
+        self.shared.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a node needs to start.
+struct Start {
+    id: NodeId,
+    setup: NodeSetup,
+    has_data: bool,
+    members: Vec<NodeId>,
+    disk: Disk,
+    runtime: Arc<dyn Runtime>,
+}
+
+impl Start {
+    async fn run<M: StateMachine>(self, cluster: &Cluster<M>) -> Result<Replica<M>, String> {
+        let shared = &cluster.shared;
+        let id = self.id;
+        let storage = self.storage().await.map_err(|error| error.to_string())?;
+        if let Some(node) = cluster.nodes().get_mut(&id) {
+            node.has_data = true;
+        }
+        let observer = Observer::new(id, shared.executor.clone(), Arc::clone(&shared.listener));
+        let storage: Arc<dyn Storage> =
+            Arc::new(ObservedStorage::new(Arc::new(storage), observer.clone()));
+        let machine = ObservedMachine::new((shared.machine)(), observer);
+        let transport = shared.network.transport(id);
+        let started = Raft::start(self.setup.options, machine, storage, transport, self.runtime);
+        started.await.map_err(|error| error.to_string())
+    }
+
+    /// An interrupted first start is begun anew, as an operator would.
+    async fn storage(&self) -> Result<FileStorage, StorageError> {
+        let mut options = FileStorageOptions::new(DATA, CLUSTER, self.id);
+        options.segment_bytes = self.setup.segment_bytes;
+        options.preallocate_bytes = self.setup.preallocate_bytes;
+        let (fs, runtime) = (self.disk.mount(), Arc::clone(&self.runtime));
+        if self.has_data {
+            return FileStorage::open(options, fs, runtime).await;
+        }
+        let configuration = Configuration::new(self.members.iter().copied(), []);
+        FileStorage::create(options, configuration, fs, runtime).await
+    }
+}
+
+impl Seen {
+    fn of(status: &Status) -> Seen {
+        Seen {
+            role: Some((status.role, status.term, status.leader)),
+            commit: status.commit,
+            applied: status.applied,
+            last: status.last,
+        }
+    }
+}
+
+impl<M: StateMachine> std::fmt::Debug for Cluster<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("nodes", &self.ids()).finish_non_exhaustive()
+    }
+}

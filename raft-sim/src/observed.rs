@@ -1,0 +1,46 @@
+//! The node's own machine and storage, with somebody who looks over their shoulder.
+
+mod machine;
+mod storage;
+
+pub use self::machine::ObservedMachine;
+pub use self::storage::ObservedStorage;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use raft_rsm::raft_core::{EntryId, NodeId};
+
+use crate::event::{Event, Listener};
+use crate::executor::Executor;
+
+/// Tells the listener what happens at one node.
+#[derive(Clone)]
+pub struct Observer {
+    node: NodeId,
+    executor: Executor,
+    listener: Arc<dyn Listener>,
+    /// Where the snapshot ends that was opened last: a restore reads that one.
+    opened: Arc<Mutex<EntryId>>,
+}
+
+impl Observer {
+    /// Tells `listener` what happens at `node`.
+    #[must_use]
+    pub fn new(node: NodeId, executor: Executor, listener: Arc<dyn Listener>) -> Observer {
+        Observer { node, executor, listener, opened: Arc::default() }
+    }
+
+    fn tell(&self, event: Event) {
+        self.listener.event(self.executor.now(), event);
+    }
+
+    fn opened(&self) -> std::sync::MutexGuard<'_, EntryId> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Observer").field("node", &self.node).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,62 @@
+//! A machine that tells what it applies.
+
+use std::io;
+
+use raft_rsm::raft_core::EntryId;
+use raft_rsm::{Admission, Context, SnapshotView, StateMachine};
+
+use super::Observer;
+use crate::event::{Digest, Event};
+
+/// A user's machine, unchanged, that tells an [`Observer`] what it applies and restores.
+#[derive(Debug)]
+pub struct ObservedMachine<M> {
+    machine: M,
+    observer: Observer,
+}
+
+impl<M> ObservedMachine<M> {
+    /// `machine`, observed.
+    #[must_use]
+    pub fn new(machine: M, observer: Observer) -> ObservedMachine<M> {
+        ObservedMachine { machine, observer }
+    }
+}
+
+impl<M: StateMachine> StateMachine for ObservedMachine<M> {
+    type Command = M::Command;
+    type Response = M::Response;
+    type Query = M::Query;
+    type Answer = M::Answer;
+
+    fn apply(&mut self, context: &Context, command: M::Command) -> M::Response {
+        let digest = Digest::of_value(&command);
+        let response = self.machine.apply(context, command);
+        self.observer.tell(Event::Applied {
+            node: self.observer.node,
+            id: EntryId::new(context.term, context.index),
+            command: digest,
+            response: Digest::of_value(&response),
+        });
+        response
+    }
+
+    fn admission(&self) -> Admission<M::Command> {
+        self.machine.admission()
+    }
+
+    fn query(&self, query: M::Query) -> M::Answer {
+        self.machine.query(query)
+    }
+
+    fn snapshot(&self) -> Box<dyn SnapshotView> {
+        self.machine.snapshot()
+    }
+
+    fn restore(&mut self, image: &mut dyn io::Read) -> io::Result<()> {
+        self.machine.restore(image)?;
+        let last = *self.observer.opened();
+        self.observer.tell(Event::Restored { node: self.observer.node, last });
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! Takes down all that happens in a run: for the checkers, the digest, the counts and the trace.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::checkers::Checker;
+use crate::event::{Digest, Event, Fnv, Listener};
+use crate::report::Counts;
+use crate::trace;
+
+/// What must not have happened.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Violation {
+    /// Which checker saw it.
+    pub checker: String,
+    /// What is wrong.
+    pub problem: String,
+    /// When, in true time.
+    pub at: Duration,
+}
+
+/// Where the lines of a trace go.
+pub type TraceTo = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Hears everything and keeps what is needed of it.
+pub struct Recorder {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    digest: Fnv,
+    events: u64,
+    counts: Counts,
+    checkers: Vec<Box<dyn Checker>>,
+    trace: Option<TraceTo>,
+    violation: Option<Violation>,
+}
+
+impl Recorder {
+    /// A recorder that asks these checkers, and writes a line an event to `trace`.
+    #[must_use]
+    pub fn new(checkers: Vec<Box<dyn Checker>>, trace: Option<TraceTo>) -> Recorder {
+        let inner = Inner {
+            digest: Fnv::default(),
+            events: 0,
+            counts: Counts::default(),
+            checkers,
+            trace,
+            violation: None,
+        };
+        Recorder { inner: Mutex::new(inner) }
+    }
+
+    /// The first violation, if there was one.
+    #[must_use]
+    pub fn violation(&self) -> Option<Violation> {
+        self.lock().violation.clone()
+    }
+
+    /// Whether there was a violation.
+    #[must_use]
+    pub fn is_violated(&self) -> bool {
+        self.lock().violation.is_some()
+    }
+
+    /// Notes a violation that no checker saw; the first one counts.
+    pub fn violate(&self, now: Duration, checker: &str, problem: String) {
+        self.lock().violate(now, checker, problem);
+    }
+
+    /// Asks the checkers whether something is missing, now that the run is over.
+    pub fn finish(&self, now: Duration) {
+        let mut inner = self.lock();
+        let mut checkers = std::mem::take(&mut inner.checkers);
+        for checker in &mut checkers {
+            if let Err(problem) = checker.finish(now) {
+                inner.violate(now, checker.name(), problem);
+            }
+        }
+        inner.checkers = checkers;
+    }
+
+    /// The digest of all events so far: the same for the same run.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.lock().digest.digest()
+    }
+
+    /// How many events there were.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.lock().events
+    }
+
+    /// What happened, counted.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.lock().counts.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn violate(&mut self, at: Duration, checker: &str, problem: String) {
+        if let Some(trace) = &self.trace {
+            trace(&format!("{} VIOLATION of {checker}: {problem}", trace::time(at)));
+        }
+        if self.violation.is_none() {
+            self.violation = Some(Violation { checker: checker.to_owned(), problem, at });
+        }
+    }
+}
+
+impl Listener for Recorder {
+    fn event(&self, now: Duration, event: Event) {
+        let mut inner = self.lock();
+        if inner.violation.is_some() {
+            return;
+        }
+        inner.events += 1;
+        inner.digest.write_u64(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
+        event.write_to(&mut inner.digest);
+        inner.counts.count(&event);
+        if let Some(trace) = &inner.trace {
+            trace(&format!("{} {}", trace::time(now), trace::line(&event)));
+        }
+        let mut checkers = std::mem::take(&mut inner.checkers);
+        for checker in &mut checkers {
+            if let Err(problem) = checker.observe(now, &event) {
+                inner.violate(now, checker.name(), problem);
+            }
+        }
+        inner.checkers = checkers;
+    }
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let inner = self.lock();
+        f.debug_struct("Recorder").field("events", &inner.events).finish_non_exhaustive()
+    }
+}
