@@ -1,7 +1,28 @@
-//! What must be true in every run: a checker a file, and beside each a fault that it must catch.
+//! What must be true in every run: a checker a file, and for each a fault that it must catch.
+
+mod budgets;
+mod durability;
+mod election_safety;
+mod exactly_once;
+mod leader_append_only;
+mod leader_completeness;
+mod liveness;
+mod log_matching;
+mod state_machine_safety;
+mod view;
 
 use std::time::Duration;
 
+pub use self::budgets::{Budgets, BudgetsChecker};
+pub use self::durability::Durability;
+pub use self::election_safety::ElectionSafety;
+pub use self::exactly_once::ExactlyOnce;
+pub use self::leader_append_only::LeaderAppendOnly;
+pub use self::leader_completeness::LeaderCompleteness;
+pub use self::liveness::Liveness;
+pub use self::log_matching::LogMatching;
+pub use self::state_machine_safety::StateMachineSafety;
+pub use self::view::{Committed, Log, NodeView, View};
 use crate::event::Event;
 
 /// Watches a run for one kind of violation.
@@ -9,17 +30,33 @@ pub trait Checker: Send + 'static {
     /// What it watches over, in a few words.
     fn name(&self) -> &'static str;
 
-    /// This happened, at this time.
+    /// This happened, at this true time. `before` is what is known of everything before it happened.
     ///
     /// # Errors
     /// It must not have happened: what is wrong, in a sentence.
-    fn observe(&mut self, now: Duration, event: &Event) -> Result<(), String>;
+    fn observe(&mut self, now: Duration, before: &View, event: &Event) -> Result<(), String>;
 
-    /// The run is over.
+    /// The run is over, and this is how it ended.
     ///
     /// # Errors
     /// Something must have happened by now: what is missing, in a sentence.
-    fn finish(&mut self, _now: Duration) -> Result<(), String> {
+    fn finish(&mut self, _now: Duration, _end: &View) -> Result<(), String> {
         Ok(())
     }
+}
+
+/// All checkers that look at events.
+#[must_use]
+pub fn all(budgets: Budgets, operation_max: Duration) -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::new(ElectionSafety::default()),
+        Box::new(LeaderAppendOnly::default()),
+        Box::new(LogMatching::default()),
+        Box::new(LeaderCompleteness),
+        Box::new(StateMachineSafety::default()),
+        Box::new(Durability::default()),
+        Box::new(ExactlyOnce::default()),
+        Box::new(BudgetsChecker::new(budgets)),
+        Box::new(Liveness::new(operation_max)),
+    ]
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::checkers::Checker;
+use crate::checkers::{Checker, View};
 use crate::event::{Digest, Event, Fnv, Listener};
 use crate::report::Counts;
 use crate::trace;
@@ -32,6 +32,8 @@ struct Inner {
     events: u64,
     counts: Counts,
     checkers: Vec<Box<dyn Checker>>,
+    /// What the checkers know of the cluster.
+    view: View,
     trace: Option<TraceTo>,
     violation: Option<Violation>,
 }
@@ -45,6 +47,7 @@ impl Recorder {
             events: 0,
             counts: Counts::default(),
             checkers,
+            view: View::default(),
             trace,
             violation: None,
         };
@@ -73,7 +76,7 @@ impl Recorder {
         let mut inner = self.lock();
         let mut checkers = std::mem::take(&mut inner.checkers);
         for checker in &mut checkers {
-            if let Err(problem) = checker.finish(now) {
+            if let Err(problem) = checker.finish(now, &inner.view) {
                 inner.violate(now, checker.name(), problem);
             }
         }
@@ -129,11 +132,12 @@ impl Listener for Recorder {
         }
         let mut checkers = std::mem::take(&mut inner.checkers);
         for checker in &mut checkers {
-            if let Err(problem) = checker.observe(now, &event) {
+            if let Err(problem) = checker.observe(now, &inner.view, &event) {
                 inner.violate(now, checker.name(), problem);
             }
         }
         inner.checkers = checkers;
+        inner.view.apply(&event);
     }
 }
 

@@ -1,0 +1,201 @@
+//! What is known of a cluster from what happened so far: kept once, for all checkers.
+
+use std::collections::BTreeMap;
+
+use raft_rsm::raft_core::{EntryId, HardState, LogIndex, NodeId, Role, Term};
+
+use crate::event::{EntrySummary, Event};
+
+/// What is known of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    nodes: BTreeMap<NodeId, NodeView>,
+    committed: BTreeMap<LogIndex, Committed>,
+    /// Everything up to here was said to be committed by some node.
+    commit: LogIndex,
+}
+
+/// What is known of a node.
+#[derive(Clone, Debug)]
+pub struct NodeView {
+    /// Whether it runs.
+    pub is_running: bool,
+    /// Its role.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// Its commit index.
+    pub commit: LogIndex,
+    /// What its machine has applied.
+    pub applied: LogIndex,
+    /// The last entry of its log, as it says itself.
+    pub last: EntryId,
+    /// The log as it was written, durable or not.
+    pub log: Log,
+}
+
+/// A log as it was written.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    /// The entry before the first: what is up to here is compacted.
+    pub start: EntryId,
+    /// The entries.
+    pub entries: BTreeMap<LogIndex, EntrySummary>,
+}
+
+/// A committed entry.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The entry.
+    pub entry: EntrySummary,
+    /// The term of the node that was the first to know: it was committed in this one or an earlier one.
+    pub known_in: Term,
+}
+
+impl View {
+    /// What is known of a node; `None` before it was started for the first time.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&NodeView> {
+        self.nodes.get(&id)
+    }
+
+    /// All nodes that were ever started.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeView)> {
+        self.nodes.iter().map(|(id, node)| (*id, node))
+    }
+
+    /// The committed entries that are known, by their index.
+    #[must_use]
+    pub fn committed(&self) -> &BTreeMap<LogIndex, Committed> {
+        &self.committed
+    }
+
+    /// The greatest commit index that a node had.
+    #[must_use]
+    pub fn commit(&self) -> LogIndex {
+        self.commit
+    }
+
+    pub(crate) fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Started { node, hard_state, start, last, .. } => {
+                let known = self.nodes.entry(*node).or_insert_with(NodeView::new);
+                known.started(*hard_state, *start, *last);
+            }
+            Event::Crashed { node, .. } | Event::Stopped { node, .. } => {
+                if let Some(node) = self.nodes.get_mut(node) {
+                    node.is_running = false;
+                    node.role = Role::Follower;
+                }
+            }
+            Event::Role { node, role, term, last, .. } => {
+                if let Some(node) = self.nodes.get_mut(node) {
+                    (node.role, node.term, node.last) = (*role, *term, *last);
+                }
+            }
+            Event::Progress { node: id, commit, applied, last, .. } => {
+                if let Some(node) = self.nodes.get_mut(id) {
+                    (node.commit, node.applied, node.last) = (*commit, *applied, *last);
+                }
+                self.learn_commits(*id);
+            }
+            Event::WriteBegan { node: id, reset, compact, entries, .. } => {
+                if let Some(node) = self.nodes.get_mut(id) {
+                    node.log.write(*reset, *compact, entries);
+                }
+                self.learn_commits(*id);
+            }
+            Event::NotStarted { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
+            | Event::WriteEnded { .. }
+            | Event::Applied { .. }
+            | Event::Restored { .. }
+            | Event::SnapshotStored { .. }
+            | Event::Sent { .. }
+            | Event::Delivered { .. }
+            | Event::Lost { .. }
+            | Event::Asked { .. }
+            | Event::RequestArrived { .. }
+            | Event::CallEnded { .. }
+            | Event::OperationBegan { .. }
+            | Event::OperationEnded { .. }
+            | Event::Fault { .. }
+            | Event::FaultEnded { .. }
+            | Event::Healed => {}
+        }
+    }
+
+    /// Takes the entries that a node knows to be committed from its log, as far as it has them.
+    fn learn_commits(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get(&id) else { return };
+        if node.commit <= self.commit && self.committed.len() as u64 >= self.commit.0 {
+            return;
+        }
+        self.commit = self.commit.max(node.commit);
+        for (index, entry) in node.log.entries.range(..=node.commit).rev() {
+            if self.committed.contains_key(index) {
+                break;
+            }
+            self.committed.insert(*index, Committed { entry: *entry, known_in: node.term });
+        }
+    }
+}
+
+impl NodeView {
+    fn new() -> NodeView {
+        NodeView {
+            is_running: false,
+            role: Role::Follower,
+            term: Term(0),
+            commit: LogIndex::ZERO,
+            applied: LogIndex::ZERO,
+            last: EntryId::ZERO,
+            log: Log::default(),
+        }
+    }
+
+    fn started(&mut self, hard_state: HardState, start: EntryId, last: EntryId) {
+        self.is_running = true;
+        self.role = Role::Follower;
+        self.term = hard_state.term;
+        self.commit = LogIndex::ZERO;
+        self.applied = LogIndex::ZERO;
+        self.last = last;
+        // What was written and is not there any more was not durable.
+        self.log.start = start;
+        self.log.entries.retain(|index, _| *index > start.index && *index <= last.index);
+    }
+}
+
+impl Log {
+    /// The id of the entry at an index, or of the one before the first; `None` if it is not there.
+    #[must_use]
+    pub fn id(&self, index: LogIndex) -> Option<EntryId> {
+        if index == self.start.index {
+            return Some(self.start);
+        }
+        self.entries.get(&index).map(|entry| entry.id)
+    }
+
+    /// Carries out a write.
+    pub fn write(
+        &mut self,
+        reset: Option<EntryId>,
+        compact: Option<EntryId>,
+        entries: &[EntrySummary],
+    ) {
+        if let Some(end) = reset {
+            self.start = end;
+            self.entries.clear();
+        }
+        if let Some(end) = compact {
+            self.start = end;
+            self.entries = self.entries.split_off(&end.index.next());
+        }
+        if let Some(first) = entries.first() {
+            self.entries.split_off(&first.id.index);
+            self.entries.extend(entries.iter().map(|entry| (entry.id.index, *entry)));
+        }
+    }
+}
