@@ -178,6 +178,12 @@ impl Log {
         self.entries.get(&index).map(|entry| entry.id)
     }
 
+    /// The index of the last entry.
+    #[must_use]
+    pub fn end(&self) -> LogIndex {
+        self.entries.last_key_value().map_or(self.start.index, |(index, _)| *index)
+    }
+
     /// Carries out a write.
     pub fn write(
         &mut self,

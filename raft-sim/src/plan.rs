@@ -1,0 +1,344 @@
+//! What a seed stands for: the cluster, its settings, its clients, and what goes wrong when.
+
+use std::fmt;
+use std::time::Duration;
+
+use raft_rsm::raft_core::NodeId;
+
+use crate::cluster::NodeSetup;
+use crate::disk::Operation;
+use crate::event::Crash;
+use crate::faults::{Fault, Faults, FaultsError, Moment, Planned, Target};
+use crate::network::Conditions;
+use crate::random::Random;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// No more nodes than this.
+pub const NODES_MAX: usize = 9;
+
+/// What is drawn, and within which bounds; `None` leaves it to the seed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bounds {
+    /// Nodes in the cluster.
+    pub nodes: Option<usize>,
+    /// Clients.
+    pub clients: Option<usize>,
+    /// Operations of all clients together, before the faults end.
+    pub operations: Option<usize>,
+    /// How long the faults go on, in virtual time; the run is some seconds longer.
+    pub duration: Duration,
+    /// Which faults.
+    pub faults: Faults,
+    /// Whether settings are drawn: protocol switches, limits, sizes of files and snapshots. Otherwise they are those of
+    /// [`NodeSetup::new`].
+    pub draws_settings: bool,
+}
+
+impl Default for Bounds {
+    /// 50 seconds with all faults, everything drawn.
+    fn default() -> Bounds {
+        Bounds {
+            nodes: None,
+            clients: None,
+            operations: None,
+            duration: 50 * SECOND,
+            faults: Faults::all(),
+            draws_settings: true,
+        }
+    }
+}
+
+/// A run that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// Too few or too many nodes.
+    #[error("a cluster of {0} nodes: there must be from 1 to {NODES_MAX}")]
+    Nodes(usize),
+    /// Nobody does anything.
+    #[error("a workload with no clients: there must be at least one, or nothing is tested")]
+    NoClients,
+    /// Nothing is done.
+    #[error("a workload with no operations: there must be at least one, or nothing is tested")]
+    NoOperations,
+    /// Nobody could survive the faults.
+    #[error(transparent)]
+    Faults(#[from] FaultsError),
+}
+
+/// What a seed stands for. The same plan gives the same run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Seeds everything that is not planned.
+    pub seed: u64,
+    /// The nodes.
+    pub setups: Vec<NodeSetup>,
+    /// How many clients there are.
+    pub clients: usize,
+    /// Operations of all clients together, before the faults end.
+    pub operations: usize,
+    /// How long the faults go on.
+    pub duration: Duration,
+    /// The network when nothing else is said.
+    pub baseline: Conditions,
+    /// What goes wrong, by time.
+    pub faults: Vec<Planned>,
+}
+
+impl Plan {
+    /// Draws a plan.
+    ///
+    /// # Errors
+    /// Nobody could run it.
+    pub fn draw(seed: u64, bounds: &Bounds) -> Result<Plan, PlanError> {
+        bounds.faults.check()?;
+        let random = Random::new(seed);
+        let mut shape = random.fork("shape");
+        let drawn = *shape.choose(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 5, 5, 5, 6, 7, 7]);
+        let nodes = bounds.nodes.unwrap_or(drawn);
+        let drawn = *shape.choose(&[1, 2, 3, 4, 5, 5, 8, 15]);
+        let clients = bounds.clients.unwrap_or(drawn);
+        let drawn = 200 + shape.index(300);
+        let operations = bounds.operations.unwrap_or(drawn);
+        if !(1..=NODES_MAX).contains(&nodes) {
+            return Err(PlanError::Nodes(nodes));
+        }
+        if clients == 0 {
+            return Err(PlanError::NoClients);
+        }
+        if operations == 0 {
+            return Err(PlanError::NoOperations);
+        }
+        let ids: Vec<NodeId> = (1..=nodes as u64).map(NodeId).collect();
+        let mut setups: Vec<NodeSetup> = ids.iter().map(|id| NodeSetup::new(*id)).collect();
+        if bounds.draws_settings {
+            draw_settings(&mut random.fork("settings"), &mut setups);
+        }
+        draw_clocks(&mut random.fork("clocks"), &mut setups, bounds.faults.clock_drift_ppm);
+        let baseline = match shape.index(3) {
+            0 if bounds.faults.bad_network => Conditions::unreliable(),
+            _ => Conditions::reliable(),
+        };
+        let faults = draw_faults(&mut random.fork("faults"), &ids, bounds);
+        let duration = bounds.duration;
+        Ok(Plan { seed, setups, clients, operations, duration, baseline, faults })
+    }
+}
+
+/// Small sizes reach what large ones reach after days.
+fn draw_settings(random: &mut Random, setups: &mut [NodeSetup]) {
+    let election_timeout = MS * *random.choose(&[150, 300, 500, 600]);
+    let heartbeats = *random.choose(&[3, 5, 10]);
+    let (pre_vote, check_quorum) = (random.index(4), random.index(4));
+    let segment_bytes = *random.choose(&[512, 4 * 1024, 64 * 1024, 1024 * 1024]);
+    let preallocate_bytes = *random.choose(&[0, 512, 4096]);
+    let snapshot_log_bytes = *random.choose(&[400, 1000, 8000, 64_000, 1024 * 1024]);
+    let snapshot_chunk_bytes = *random.choose(&[64, 1000, 16 * 1024]);
+    let request_timeout = SECOND * *random.choose(&[1, 2, 10]);
+    let has_tiny_limits = random.chance(0.5);
+    let limits = draw_limits(random);
+    for setup in setups {
+        let core = &mut setup.options.core;
+        core.election_timeout = election_timeout;
+        core.heartbeat_interval = election_timeout / heartbeats;
+        // Two of four seeds have it on everywhere, one nowhere, one here and there.
+        core.pre_vote = draw_switch(random, pre_vote);
+        core.check_quorum = draw_switch(random, check_quorum);
+        if has_tiny_limits {
+            core.limits = limits.clone();
+        }
+        setup.segment_bytes = segment_bytes;
+        setup.preallocate_bytes = preallocate_bytes;
+        setup.options.snapshot_log_bytes = snapshot_log_bytes;
+        setup.options.snapshot_chunk_bytes = snapshot_chunk_bytes;
+        setup.options.request_timeout = request_timeout;
+    }
+}
+
+fn draw_switch(random: &mut Random, kind: usize) -> bool {
+    let mixed = random.chance(0.5);
+    match kind {
+        0 | 1 => true,
+        2 => false,
+        _ => mixed,
+    }
+}
+
+fn draw_limits(random: &mut Random) -> raft_rsm::raft_core::Limits {
+    raft_rsm::raft_core::Limits {
+        message_bytes_max: *random.choose(&[200, 1000, 8000]),
+        message_entries_max: *random.choose(&[1, 3, 16]),
+        inflight_messages_max: *random.choose(&[1, 2, 8]),
+        inflight_bytes_max: *random.choose(&[400, 4000, 64_000]),
+        uncommitted_bytes_max: *random.choose(&[1000, 8000, 64_000]),
+        uncommitted_entries_max: *random.choose(&[4, 16, 256]),
+        tail_bytes_max: *random.choose(&[1000, 8000, 64_000]),
+        applying_bytes_max: *random.choose(&[200, 2000, 64_000]),
+        applying_entries_max: *random.choose(&[1, 8, 256]),
+        kept_entries_max: *random.choose(&[0, 2, 50]),
+        kept_bytes_max: *random.choose(&[0, 500, 8000]),
+        write_bytes_max: *random.choose(&[200, 2000, 64_000]),
+        ..raft_rsm::raft_core::Limits::default()
+    }
+}
+
+fn draw_clocks(random: &mut Random, setups: &mut [NodeSetup], drift_ppm: u32) {
+    for setup in setups {
+        let bound = i64::from(drift_ppm);
+        let drawn = random.within(0..u64::from(drift_ppm) * 2 + 1);
+        let drift = i64::try_from(drawn).unwrap_or(bound) - bound;
+        setup.clock.drift_ppm = i32::try_from(drift).unwrap_or(0);
+        setup.clock.origin = random.duration(&(Duration::ZERO..1000 * SECOND));
+    }
+}
+
+/// Draws what goes wrong: faults of a few kinds, so that seeds differ in more than their numbers.
+fn draw_faults(random: &mut Random, ids: &[NodeId], bounds: &Bounds) -> Vec<Planned> {
+    let kinds: Vec<Kind> = Kind::of(&bounds.faults, ids.len());
+    if kinds.is_empty() {
+        return Vec::new();
+    }
+    let mut shuffled = kinds;
+    random.shuffle(&mut shuffled);
+    let few = 1 + random.index(shuffled.len());
+    shuffled.truncate(few);
+    let gap = MS * *random.choose(&[300, 1000, 2000, 5000]);
+    let mut planned = Vec::new();
+    let mut at = SECOND;
+    while at < bounds.duration {
+        let kind = *random.choose(&shuffled);
+        let lasts = random.duration(&(10 * MS..(gap * 2).max(500 * MS)));
+        planned.push(Planned { at, lasts, fault: kind.draw(random, ids) });
+        at += random.duration(&(MS..gap * 2));
+    }
+    planned
+}
+
+/// The kinds of faults, as they are drawn.
+#[derive(Copy, Clone, Debug)]
+enum Kind {
+    Kill,
+    PowerLoss,
+    CrashAll,
+    RollingRestart,
+    Pause,
+    Split,
+    Isolate,
+    OneWay,
+    Bridge,
+    Flap,
+    Close,
+    Network,
+    SlowDisk,
+    StuckDisk,
+    FailingDisk,
+    FullDisk,
+}
+
+impl Kind {
+    fn of(faults: &Faults, nodes: usize) -> Vec<Kind> {
+        let mut kinds = Vec::new();
+        let mut add = |is_on: bool, more: &[Kind]| {
+            if is_on {
+                kinds.extend_from_slice(more);
+            }
+        };
+        add(faults.kills, &[Kind::Kill, Kind::RollingRestart]);
+        add(faults.power_losses, &[Kind::PowerLoss]);
+        add(faults.kills && faults.power_losses, &[Kind::CrashAll]);
+        add(faults.pauses, &[Kind::Pause]);
+        add(faults.slow_disks, &[Kind::SlowDisk, Kind::StuckDisk]);
+        add(faults.failing_disks, &[Kind::FailingDisk, Kind::FullDisk]);
+        add(faults.bad_network, &[Kind::Network]);
+        if nodes > 1 {
+            add(faults.partitions, &[Kind::Split, Kind::Isolate, Kind::OneWay, Kind::Flap]);
+            add(faults.partitions && nodes > 2, &[Kind::Bridge]);
+            add(faults.closed_connections, &[Kind::Close]);
+        }
+        kinds
+    }
+
+    fn draw(self, random: &mut Random, ids: &[NodeId]) -> Fault {
+        let node = draw_target(random, ids);
+        let other = *random.choose(ids);
+        let group = draw_group(random, ids);
+        match self {
+            Kind::Kill => Fault::Crash { node, crash: Crash::Killed, moment: draw_moment(random) },
+            Kind::PowerLoss => {
+                Fault::Crash { node, crash: Crash::PowerLost, moment: draw_moment(random) }
+            }
+            Kind::CrashAll => {
+                Fault::CrashAll { crash: *random.choose(&[Crash::Killed, Crash::PowerLost]) }
+            }
+            Kind::RollingRestart => Fault::RollingRestart,
+            Kind::Pause => Fault::Pause { node },
+            Kind::Split => Fault::Split { group },
+            Kind::Isolate => Fault::Isolate { node },
+            Kind::OneWay => Fault::OneWay { from: node, to: other },
+            Kind::Bridge => {
+                let group = group.into_iter().filter(|id| *id != other).collect();
+                Fault::Bridge { node: other, group }
+            }
+            Kind::Flap => Fault::Flap { one: node, other, each: MS * *random.choose(&[20, 200, 700]) },
+            Kind::Close => Fault::Close { one: node, other },
+            Kind::Network => Fault::Network { conditions: draw_conditions(random) },
+            Kind::SlowDisk => Fault::SlowDisk { node, factor: *random.choose(&[5, 50, 300]) },
+            Kind::StuckDisk => Fault::StuckDisk { node },
+            Kind::FailingDisk => {
+                let operation = *random.choose(&[Operation::Write, Operation::Sync, Operation::Rename]);
+                Fault::FailingDisk { node, operation }
+            }
+            Kind::FullDisk => Fault::FullDisk { node },
+        }
+    }
+}
+
+fn draw_target(random: &mut Random, ids: &[NodeId]) -> Target {
+    let id = *random.choose(ids);
+    if random.chance(0.5) { Target::LeaderOr(id) } else { Target::Node(id) }
+}
+
+fn draw_group(random: &mut Random, ids: &[NodeId]) -> Vec<NodeId> {
+    ids.iter().copied().filter(|_| random.chance(0.5)).collect()
+}
+
+fn draw_moment(random: &mut Random) -> Moment {
+    match random.index(3) {
+        0 => Moment::Now,
+        1 => Moment::AfterSteps(u32::try_from(random.index(60)).unwrap_or(0)),
+        _ => Moment::WithinWrites(u32::try_from(random.index(12)).unwrap_or(0)),
+    }
+}
+
+fn draw_conditions(random: &mut Random) -> Conditions {
+    let mut conditions = match random.index(3) {
+        0 => Conditions::long_reordering(),
+        _ => Conditions::unreliable(),
+    };
+    conditions.request_loss = *random.choose(&[0.0, 0.1, 0.3, 0.6]);
+    conditions.response_loss = *random.choose(&[0.0, 0.1, 0.3, 0.6]);
+    conditions.duplicate = *random.choose(&[0.0, 0.05, 0.3]);
+    conditions.bandwidth_bytes_per_second = *random.choose(&[None, None, Some(20_000)]);
+    conditions
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan { seed, setups, clients, operations, duration, baseline, faults } = self;
+        writeln!(
+            f,
+            "seed {seed}: {} nodes, {clients} clients, {operations} operations, faults for {duration:?}",
+            setups.len()
+        )?;
+        if let Some(setup) = setups.first() {
+            writeln!(f, "node 1: {:?}", setup.options)?;
+        }
+        writeln!(f, "network: {baseline:?}")?;
+        for (number, planned) in faults.iter().enumerate() {
+            writeln!(f, "fault {number} {planned}")?;
+        }
+        Ok(())
+    }
+}
