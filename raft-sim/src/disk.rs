@@ -126,7 +126,7 @@ impl Disk {
     ///
     /// A write that fails may have been done in part. A file's sync that fails makes some of what was not durable
     /// durable, and the rest never will be, though it is shown: the system takes it for clean. A directory's
-    /// sync that fails makes some of the changes durable, and the rest waits for the next sync. Any other
+    /// sync that fails makes the first of the changes durable, and the rest waits for the next sync. Any other
     /// operation that fails changes nothing.
     pub fn fail_next(&self, what: Operation, times: u32, kind: io::ErrorKind) {
         self.lock().faults.fail_next(what, times, kind);

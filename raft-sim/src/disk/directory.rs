@@ -52,19 +52,19 @@ impl Directory {
 
     /// Makes everything durable.
     pub(super) fn sync(&mut self) {
-        self.sync_some(|| true);
+        self.sync_some(self.pending.len());
     }
 
-    /// Makes those changes durable for which `becomes_durable`, asked for each in order. The rest still may.
-    pub(super) fn sync_some(&mut self, mut becomes_durable: impl FnMut() -> bool) {
-        let durable = &mut self.durable;
-        self.pending.retain(|change| {
-            let done = becomes_durable();
-            if done {
-                change.apply(durable);
-            }
-            !done
-        });
+    /// How many changes are not durable.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Makes the oldest changes durable, so many of them: a journal is written in order.
+    pub(super) fn sync_some(&mut self, changes: usize) {
+        for change in self.pending.drain(..changes) {
+            change.apply(&mut self.durable);
+        }
     }
 
     /// What is durable is all that is left of it; of what was pending, what `survives`, asked for each in order.

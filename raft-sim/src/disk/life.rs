@@ -170,7 +170,7 @@ impl FileSystem for Mount {
             Course::Free => state.sync_directory(dir),
             Course::Fails(kind) => {
                 if let Some(directory) = state.directories.get_mut(dir) {
-                    directory.sync_some(|| state.random.chance(0.5));
+                    directory.sync_some(state.random.index(directory.pending() + 1));
                 }
                 Err(kind.into())
             }
