@@ -1,5 +1,6 @@
 //! A deterministic simulator of whole [`raft_rsm`] clusters.
 
+pub mod disk;
 pub mod event;
 pub mod executor;
 pub mod random;
