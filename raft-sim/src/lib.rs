@@ -1,7 +1,29 @@
 //! A deterministic simulator of whole [`raft_rsm`] clusters.
 
+pub mod checkers;
+pub mod cluster;
 pub mod disk;
 pub mod event;
 pub mod executor;
+pub mod faults;
+pub mod history;
+pub mod model;
+mod nemesis;
+pub mod network;
+mod observed;
+pub mod plan;
 pub mod random;
+mod recorder;
+mod report;
 pub mod runtime;
+mod simulation;
+mod trace;
+pub mod workload;
+
+pub use cluster::{Cluster, NodeSetup};
+pub use faults::Faults;
+pub use random::Random;
+pub use recorder::{TraceTo, Violation};
+pub use report::{Counts, Report};
+pub use simulation::{Failure, Simulation, Violated};
+pub use workload::{Operation, Requests, Session, Workload};

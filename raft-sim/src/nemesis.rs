@@ -1,12 +1,17 @@
 //! Lets go wrong what was planned, and heals it.
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::join_all;
 use raft_rsm::StateMachine;
 use raft_rsm::raft_core::NodeId;
 
 use crate::cluster::Cluster;
+use crate::disk::Speed;
 use crate::event::{Crash, Event, Listener, Site};
 use crate::executor::WORLD;
 use crate::faults::{Fault, Moment, Planned, Target};
@@ -18,7 +23,7 @@ const ROLLING_PAUSE: Duration = Duration::from_millis(500);
 /// Carries out the faults of a plan.
 pub(crate) struct Nemesis<M: StateMachine> {
     cluster: Cluster<M>,
-    listener: std::sync::Arc<dyn Listener>,
+    listener: Arc<dyn Listener>,
     baseline: Conditions,
 }
 
@@ -26,7 +31,7 @@ impl<M: StateMachine> Clone for Nemesis<M> {
     fn clone(&self) -> Nemesis<M> {
         Nemesis {
             cluster: self.cluster.clone(),
-            listener: std::sync::Arc::clone(&self.listener),
+            listener: Arc::clone(&self.listener),
             baseline: self.baseline.clone(),
         }
     }
@@ -35,16 +40,23 @@ impl<M: StateMachine> Clone for Nemesis<M> {
 impl<M: StateMachine> Nemesis<M> {
     pub(crate) fn new(
         cluster: Cluster<M>,
-        listener: std::sync::Arc<dyn Listener>,
+        listener: Arc<dyn Listener>,
         baseline: Conditions,
     ) -> Nemesis<M> {
         Nemesis { cluster, listener, baseline }
     }
 
-    /// Has each fault begin and end in its time, but none go on after `until`.
-    pub(crate) fn schedule(&self, planned: &[Planned], until: Duration) {
+    /// Has each fault begin and end in its time, but none go on after `until`. Completes when the last has ended.
+    pub(crate) fn schedule(
+        &self,
+        planned: &[Planned],
+        until: Duration,
+    ) -> impl Future<Output = ()> + Send + use<M> {
+        let mut ends = Vec::new();
         for planned in planned.iter().filter(|planned| planned.at < until) {
             let (nemesis, planned) = (self.clone(), planned.clone());
+            let (sender, ended) = oneshot::channel();
+            ends.push(ended);
             let task = async move {
                 nemesis.cluster.sleep(planned.at).await;
                 nemesis.tell(Event::Fault {
@@ -54,9 +66,11 @@ impl<M: StateMachine> Nemesis<M> {
                 let lasts = planned.lasts.min(until.saturating_sub(planned.at));
                 nemesis.carry_out(&planned.fault, lasts).await;
                 nemesis.tell(Event::FaultEnded { kind: planned.fault.kind() });
+                let _ = sender.send(());
             };
             self.cluster.executor().spawn(WORLD, "fault", task.boxed());
         }
+        join_all(ends).map(|_| ())
     }
 
     /// Ends all that is wrong: every node runs, every disk works, the network is reliable.
@@ -144,9 +158,9 @@ impl<M: StateMachine> Nemesis<M> {
         match fault {
             Fault::SlowDisk { node, factor } => {
                 let disk = cluster.disk(self.pick(*node));
-                disk.set_slowness(*factor);
+                disk.set_speed(Speed { factor: *factor, ..Speed::default() });
                 cluster.sleep(lasts).await;
-                disk.set_slowness(1);
+                disk.set_speed(Speed::default());
             }
             Fault::StuckDisk { node } => {
                 let disk = cluster.disk(self.pick(*node));

@@ -1,0 +1,453 @@
+//! A run: a plan carried out, and judged.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::join_all;
+use raft_rsm::{ClientOptions, StateMachine};
+
+use crate::checkers::linearizability::{Verdict, check};
+use crate::checkers::{self, Budgets, Checker};
+use crate::cluster::{Cluster, NodeSetup};
+use crate::event::Listener;
+use crate::executor::{Executor, Step, WORLD};
+use crate::faults::Faults;
+use crate::history::History;
+use crate::nemesis::Nemesis;
+use crate::network::Network;
+use crate::plan::{Bounds, Plan, PlanError};
+use crate::random::Random;
+use crate::recorder::{Recorder, TraceTo, Violation};
+use crate::report::Report;
+use crate::workload::{Factory, Session, Shared, Workload};
+
+/// No operation of a client may take longer, whatever goes wrong.
+const OPERATION_MAX: Duration = Duration::from_secs(12);
+
+/// All nodes have caught up so long after the last operation.
+const CATCH_UP_MAX: Duration = Duration::from_secs(10);
+
+/// Operations of each client once all faults have ended. Each of them must be answered.
+const LAST_OPERATIONS: usize = 2;
+
+/// A simulation of a cluster, to be set up and run.
+///
+/// ```
+/// # use raft_sim::doc_machine::Counter;
+/// use raft_sim::{Faults, Operation, Requests, Simulation};
+///
+/// let report = Simulation::new(42)
+///     .nodes(3)
+///     .machine(Counter::default)
+///     .faults(Faults::all())
+///     .workload(Requests::new(|random| match random.chance(0.5) {
+///         true => Operation::Command(random.within(1..100)),
+///         false => Operation::Query(()),
+///     }))
+///     .run()?;
+/// assert!(report.counts.calls_answered > 0);
+/// # Ok::<(), raft_sim::Failure>(())
+/// ```
+pub struct Simulation<M = (), W = ()> {
+    seed: u64,
+    bounds: Bounds,
+    machine: M,
+    workload: W,
+    trace: Option<TraceTo>,
+}
+
+/// Why a run is not a good one.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// It cannot be run at all: nothing was tested.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Something happened that must not happen.
+    #[error(transparent)]
+    Violated(#[from] Violated),
+}
+
+/// Something happened that must not happen.
+#[derive(Clone, Debug)]
+pub struct Violated {
+    /// What, and when.
+    pub violation: Violation,
+    /// The run up to there.
+    pub report: Box<Report>,
+}
+
+impl fmt::Display for Violated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Violation { checker, problem, at } = &self.violation;
+        write!(
+            f,
+            "seed {}: violation of {checker} at {:.6} s: {problem}",
+            self.report.seed,
+            at.as_secs_f64()
+        )
+    }
+}
+
+impl std::error::Error for Violated {}
+
+impl Simulation {
+    /// A simulation of whatever `seed` stands for.
+    #[must_use]
+    pub fn new(seed: u64) -> Simulation {
+        Simulation { seed, bounds: Bounds::default(), machine: (), workload: (), trace: None }
+    }
+}
+
+impl<M, W> Simulation<M, W> {
+    /// Nodes in the cluster, instead of a number that the seed draws.
+    #[must_use]
+    pub fn nodes(mut self, nodes: usize) -> Self {
+        self.bounds.nodes = Some(nodes);
+        self
+    }
+
+    /// Clients, instead of a number that the seed draws.
+    #[must_use]
+    pub fn clients(mut self, clients: usize) -> Self {
+        self.bounds.clients = Some(clients);
+        self
+    }
+
+    /// Operations of all clients together, instead of a number that the seed draws.
+    #[must_use]
+    pub fn operations(mut self, operations: usize) -> Self {
+        self.bounds.operations = Some(operations);
+        self
+    }
+
+    /// How long faults go on, in virtual time: 50 seconds unless it is said.
+    #[must_use]
+    pub fn duration(mut self, duration: Duration) -> Self {
+        self.bounds.duration = duration;
+        self
+    }
+
+    /// What may go wrong: everything unless it is said.
+    #[must_use]
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.bounds.faults = faults;
+        self
+    }
+
+    /// All bounds at once.
+    #[must_use]
+    pub fn bounds(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
+        self
+    }
+
+    /// Hears the run as a story, a line an event.
+    #[must_use]
+    pub fn trace(mut self, trace: TraceTo) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
+    /// The machine that is replicated: each replica begins with what `machine` makes.
+    #[must_use]
+    pub fn machine<N: StateMachine>(
+        self,
+        machine: impl Fn() -> N + Send + Sync + 'static,
+    ) -> Simulation<Factory<N>, W> {
+        let Simulation { seed, bounds, machine: _, workload, trace } = self;
+        Simulation { seed, bounds, machine: Arc::new(machine), workload, trace }
+    }
+
+    /// What the clients do.
+    #[must_use]
+    pub fn workload<V: Workload>(self, workload: V) -> Simulation<M, V> {
+        let Simulation { seed, bounds, machine, workload: _, trace } = self;
+        Simulation { seed, bounds, machine, workload, trace }
+    }
+}
+
+impl<M: StateMachine, W: Workload<Machine = M>> Simulation<Factory<M>, W> {
+    /// Draws a plan from the seed, carries it out and judges it.
+    ///
+    /// # Errors
+    /// It cannot be run, or something happened that must not happen.
+    pub fn run(self) -> Result<Report, Failure> {
+        let plan = Plan::draw(self.seed, &self.bounds)?;
+        self.run_plan(&plan)
+    }
+
+    /// Carries out a plan and judges it.
+    ///
+    /// # Errors
+    /// Something happened that must not happen.
+    pub fn run_plan(self, plan: &Plan) -> Result<Report, Failure> {
+        let budgets = budgets(&plan.setups);
+        let checkers = checkers::all(budgets, OPERATION_MAX);
+        let run = Run::new(plan, checkers, Arc::clone(&self.machine), self.trace);
+        let workload = Arc::new(self.workload);
+        let model = workload.model(&self.machine);
+        let shared = Arc::new(Shared {
+            model,
+            history: Mutex::new(History::new()),
+            executor: run.executor.clone(),
+            listener: Arc::clone(&run.recorder) as _,
+        });
+        let story = story(plan.clone(), run.cluster.clone(), run.nemesis(plan), workload, Arc::clone(&shared));
+        run.drive(story);
+        if !run.recorder.is_violated() {
+            run.recorder.finish(run.executor.now());
+            match check(&shared.model, &shared.history()) {
+                Verdict::Linearizable => {}
+                verdict => run.violate("linearizability", verdict.to_string()),
+            }
+        }
+        run.end(plan)
+    }
+}
+
+impl<M: StateMachine> Simulation<Factory<M>, ()> {
+    /// Runs a scenario of one's own: `scenario` does to the cluster what it likes, and asserts what it likes, in
+    /// virtual time. The checkers watch; the settings are those of [`NodeSetup::new`], changed by `set_up`. All nodes
+    /// are started before; the network is reliable until it is told otherwise.
+    ///
+    /// # Errors
+    /// Something happened that must not happen.
+    ///
+    /// # Panics
+    /// The scenario panics.
+    pub fn scenario<S, F>(
+        self,
+        set_up: impl Fn(&mut NodeSetup),
+        scenario: S,
+    ) -> Result<Report, Failure>
+    where
+        S: FnOnce(Cluster<M>) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let bounds = Bounds { draws_settings: false, faults: Faults::none(), ..self.bounds };
+        let mut plan = Plan::draw(self.seed, &bounds)?;
+        plan.setups.iter_mut().for_each(set_up);
+        plan.baseline = crate::network::Conditions::reliable();
+        let checkers = checkers::all(budgets(&plan.setups), Duration::MAX);
+        let run = Run::new(&plan, checkers, self.machine, self.trace);
+        run.cluster.start_all();
+        run.drive(scenario(run.cluster.clone()));
+        if !run.recorder.is_violated() {
+            run.recorder.finish(run.executor.now());
+        }
+        run.end(&plan)
+    }
+}
+
+/// What the settings allow.
+fn budgets(setups: &[NodeSetup]) -> Budgets {
+    /// What a packet has beside entries or a part of a snapshot, in bytes.
+    const PACKET_OVERHEAD_BYTES: usize = 1024;
+    /// A heartbeat at each interval, and one more within any second; clocks may be a little fast, and a new leader sends
+    /// one at once.
+    const HEARTBEATS_MORE: u128 = 3;
+    let mut budgets = Budgets { packet_bytes_max: 0, ..Budgets::none() };
+    let mut heartbeats = 0;
+    for setup in setups {
+        let core = &setup.options.core;
+        let entries = core.limits.message_bytes_max.max(core.limits.command_bytes_max.min(64 * 1024));
+        let bytes = entries.max(setup.options.snapshot_chunk_bytes);
+        budgets.packet_bytes_max = budgets.packet_bytes_max.max(bytes + PACKET_OVERHEAD_BYTES);
+        let interval = core.heartbeat_interval.as_millis().max(1);
+        heartbeats = heartbeats.max(1000 / interval + HEARTBEATS_MORE);
+    }
+    budgets.heartbeats_a_second_max = usize::try_from(heartbeats).unwrap_or(usize::MAX);
+    budgets
+}
+
+/// The parts of a run.
+struct Run<M: StateMachine> {
+    executor: Executor,
+    recorder: Arc<Recorder>,
+    cluster: Cluster<M>,
+}
+
+impl<M: StateMachine> Run<M> {
+    fn new(
+        plan: &Plan,
+        checkers: Vec<Box<dyn Checker>>,
+        machine: Factory<M>,
+        trace: Option<TraceTo>,
+    ) -> Run<M> {
+        let random = Random::new(plan.seed);
+        let executor = Executor::new(random.fork("executor"));
+        let recorder = Arc::new(Recorder::new(checkers, trace));
+        let listener: Arc<dyn Listener> = Arc::clone(&recorder) as _;
+        let network = Network::new(executor.clone(), random.fork("network"), Arc::clone(&listener));
+        network.set_conditions(plan.baseline.clone());
+        let cluster = Cluster::new(
+            executor.clone(),
+            network,
+            listener,
+            machine,
+            random.fork("cluster"),
+            plan.setups.clone(),
+        );
+        Run { executor, recorder, cluster }
+    }
+
+    fn nemesis(&self, plan: &Plan) -> Nemesis<M> {
+        let listener = Arc::clone(&self.recorder) as _;
+        Nemesis::new(self.cluster.clone(), listener, plan.baseline.clone())
+    }
+
+    fn violate(&self, checker: &str, problem: String) {
+        self.recorder.violate(self.executor.now(), checker, problem);
+    }
+
+    /// Runs until `story` has ended, or something is violated.
+    fn drive(&self, story: impl Future<Output = ()> + Send + 'static) {
+        let is_over = Arc::new(Mutex::new(false));
+        let over = Arc::clone(&is_over);
+        let task = async move {
+            story.await;
+            *over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        };
+        self.executor.spawn(WORLD, "story", task.boxed());
+        while !self.recorder.is_violated() {
+            match self.executor.step() {
+                Step::Ran { process: WORLD, .. } => {
+                    if *is_over.lock().unwrap_or_else(PoisonError::into_inner) {
+                        return;
+                    }
+                }
+                Step::Ran { process, name } => self.cluster.after_step(process, &name),
+                Step::Time => {}
+                Step::Panicked { process: WORLD, message, .. } => {
+                    self.end_all();
+                    let seed_at = self.executor.now();
+                    panic!("at {seed_at:?} of virtual time: {message}");
+                }
+                Step::Panicked { name, message, .. } => {
+                    self.violate("no panics", format!("{name} panicked: {message}"));
+                }
+                Step::Idle => self.violate("liveness", "nothing will ever happen again".to_owned()),
+                Step::Livelock => {
+                    self.violate("liveness", "it goes round in a circle within one moment".to_owned());
+                }
+            }
+        }
+    }
+
+    /// Nothing of the run is left in memory.
+    fn end_all(&self) {
+        for id in self.cluster.ids() {
+            self.cluster.crash(id, crate::event::Crash::Killed);
+        }
+        self.executor.clear();
+    }
+
+    fn end(self, plan: &Plan) -> Result<Report, Failure> {
+        let report = Report {
+            seed: plan.seed,
+            nodes: plan.setups.len(),
+            digest: self.recorder.digest().to_string(),
+            virtual_time: self.executor.now(),
+            steps: self.executor.steps(),
+            events: self.recorder.events(),
+            counts: self.recorder.counts(),
+        };
+        let violation = self.recorder.violation();
+        self.end_all();
+        match violation {
+            None => Ok(report),
+            Some(violation) => Err(Violated { violation, report: Box::new(report) }.into()),
+        }
+    }
+}
+
+/// All that happens in a run: the clients work while things go wrong; then all faults end, and everybody must be
+/// answered.
+async fn story<M: StateMachine, W: Workload<Machine = M>>(
+    plan: Plan,
+    cluster: Cluster<M>,
+    nemesis: Nemesis<M>,
+    workload: Arc<W>,
+    shared: Arc<Shared<W::Model>>,
+) {
+    cluster.start_all();
+    let faults = nemesis.schedule(&plan.faults, plan.duration);
+    let random = Random::new(plan.seed).fork("clients");
+    let mut clients = Vec::new();
+    for number in 0..plan.clients {
+        let random = random.fork(&number.to_string());
+        let number = number as u64;
+        let client = cluster.client(number, ClientOptions::default());
+        let session = Session::new(number, client, random, Arc::clone(&shared));
+        let share = plan.operations.div_ceil(plan.clients);
+        clients.push(work(session, cluster.clone(), Arc::clone(&workload), share, plan.duration));
+    }
+    let clients = join_all(clients.into_iter().map(|client| spawn(&cluster, client)));
+    let sleep = cluster.sleep(plan.duration);
+    let (sessions, (), ()) = futures::join!(clients, sleep, faults);
+    nemesis.heal();
+    cluster.sleep(checkers::LEADER_WITHIN).await;
+    let last = sessions.into_iter().flatten().map(|mut session| {
+        let workload = Arc::clone(&workload);
+        async move {
+            for _ in 0..LAST_OPERATIONS {
+                workload.operation(&mut session).await;
+            }
+        }
+    });
+    join_all(last).await;
+    catch_up(&cluster).await;
+}
+
+/// One client, until its operations are done or the time is up.
+async fn work<M: StateMachine, W: Workload<Machine = M>>(
+    mut session: Session<W>,
+    cluster: Cluster<M>,
+    workload: Arc<W>,
+    operations: usize,
+    duration: Duration,
+) -> Session<W> {
+    let each = duration / u32::try_from(operations.max(1)).unwrap_or(u32::MAX);
+    for _ in 0..operations {
+        let pause = session.random().duration(&(Duration::ZERO..each * 2));
+        cluster.sleep(pause).await;
+        if cluster.now() >= duration {
+            break;
+        }
+        workload.operation(&mut session).await;
+    }
+    session
+}
+
+/// Runs a future as a task of its own, so that the seed decides when it goes on.
+async fn spawn<M: StateMachine, T: Send + 'static>(
+    cluster: &Cluster<M>,
+    future: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let (sender, receiver) = oneshot::channel();
+    let task = async move {
+        let _ = sender.send(future.await);
+    };
+    cluster.executor().spawn(WORLD, "client", task.boxed());
+    receiver.await.ok()
+}
+
+/// Waits until all nodes have applied what is committed, or until they should have.
+async fn catch_up<M: StateMachine>(cluster: &Cluster<M>) {
+    let until = cluster.now() + CATCH_UP_MAX;
+    while cluster.now() < until {
+        let statuses: Vec<_> =
+            cluster.ids().into_iter().filter_map(|id| cluster.status(id)).collect();
+        let commit = statuses.iter().map(|status| status.commit).max();
+        let all = statuses.len() == cluster.ids().len();
+        if all && statuses.iter().all(|status| Some(status.applied) == commit) {
+            return;
+        }
+        cluster.sleep(Duration::from_millis(100)).await;
+    }
+}
