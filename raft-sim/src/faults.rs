@@ -140,6 +140,25 @@ impl Faults {
         Ok(faults)
     }
 
+    /// The names of the kinds that are on: what [`Faults::parse`] takes.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        let on = [
+            self.kills,
+            self.power_losses,
+            self.pauses,
+            self.partitions,
+            self.bad_network,
+            self.closed_connections,
+            self.slow_disks,
+            self.failing_disks,
+            self.clock_drift_ppm > 0,
+        ];
+        let names: Vec<&str> =
+            KINDS.into_iter().zip(on).filter(|(_, on)| *on).map(|(name, _)| name).collect();
+        if names.is_empty() { vec!["none"] } else { names }
+    }
+
     /// Whether the crate claims to survive them.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! A deterministic simulator of whole [`raft_rsm`] clusters.
 
 pub mod checkers;
+pub mod cli;
 pub mod cluster;
 pub mod disk;
 pub mod event;
@@ -14,9 +15,12 @@ mod observed;
 pub mod plan;
 pub mod random;
 mod recorder;
+pub mod registers;
 mod report;
 pub mod runtime;
+mod shrink;
 mod simulation;
+mod swarm;
 mod trace;
 pub mod workload;
 
@@ -25,5 +29,7 @@ pub use faults::Faults;
 pub use random::Random;
 pub use recorder::{TraceTo, Violation};
 pub use report::{Counts, Report};
+pub use shrink::{Shrunk, shrink};
 pub use simulation::{Failure, Simulation, Violated};
+pub use swarm::{SeedViolation, Subject, Summary};
 pub use workload::{Operation, Requests, Session, Workload};

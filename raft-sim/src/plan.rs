@@ -31,6 +31,8 @@ pub struct Bounds {
     pub duration: Duration,
     /// Which faults.
     pub faults: Faults,
+    /// Of the faults that are drawn, only those with these numbers happen.
+    pub keep: Option<Vec<usize>>,
     /// Whether settings are drawn: protocol switches, limits, sizes of files and snapshots. Otherwise they are those of
     /// [`NodeSetup::new`].
     pub draws_settings: bool,
@@ -45,6 +47,7 @@ impl Default for Bounds {
             operations: None,
             duration: 50 * SECOND,
             faults: Faults::all(),
+            keep: None,
             draws_settings: true,
         }
     }
@@ -121,7 +124,11 @@ impl Plan {
             0 if bounds.faults.bad_network => Conditions::unreliable(),
             _ => Conditions::reliable(),
         };
-        let faults = draw_faults(&mut random.fork("faults"), &ids, bounds);
+        let mut faults = draw_faults(&mut random.fork("faults"), &ids, bounds);
+        if let Some(keep) = &bounds.keep {
+            let mut number = 0..;
+            faults.retain(|_| number.next().is_some_and(|number| keep.contains(&number)));
+        }
         let duration = bounds.duration;
         Ok(Plan { seed, setups, clients, operations, duration, baseline, faults })
     }
@@ -300,8 +307,10 @@ fn draw_target(random: &mut Random, ids: &[NodeId]) -> Target {
     if random.chance(0.5) { Target::LeaderOr(id) } else { Target::Node(id) }
 }
 
+/// One draw, whatever the size of the cluster: a smaller one then meets the same faults otherwise.
 fn draw_group(random: &mut Random, ids: &[NodeId]) -> Vec<NodeId> {
-    ids.iter().copied().filter(|_| random.chance(0.5)).collect()
+    let mask = random.next();
+    ids.iter().copied().filter(|id| mask >> (id.0 % 64) & 1 == 1).collect()
 }
 
 fn draw_moment(random: &mut Random) -> Moment {

@@ -144,3 +144,18 @@ pub struct Report {
     /// What happened.
     pub counts: Counts,
 }
+
+impl Report {
+    /// Of a run that broke off.
+    pub(crate) fn empty(seed: u64, nodes: usize) -> Report {
+        Report {
+            seed,
+            nodes,
+            digest: String::new(),
+            virtual_time: Duration::ZERO,
+            steps: 0,
+            events: 0,
+            counts: Counts::default(),
+        }
+    }
+}
