@@ -10,8 +10,8 @@ use super::inode::Inode;
 /// After so many further syncs of a file, a disk that lies has written back what it called durable before.
 const CACHED_SYNCS_MAX: usize = 64;
 
-/// How a disk lies. The first sync of a file is honest, and everything else is then written back, too: so the
-/// node finds a log in which nothing is missing but its end, and goes on.
+/// How a disk lies. Syncs of directories are honest, and so is the first sync of a file, at which everything else is
+/// written back, too: the node finds a log in which nothing is missing but its end, and goes on.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Lie {
     /// A sync makes nothing durable: at a power loss the last of what was synced vanishes, up to 64 syncs.
