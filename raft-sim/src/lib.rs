@@ -2,5 +2,6 @@
 
 pub mod event;
 pub mod executor;
+pub mod network;
 pub mod random;
 pub mod runtime;
