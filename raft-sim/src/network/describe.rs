@@ -1,0 +1,53 @@
+//! Packets in words, for traces.
+
+use raft_rsm::raft_core::{AppendOutcome, Envelope, Message};
+use raft_rsm::transport::{Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
+
+/// A packet in one line, without its addresses: `AppendEntries t3 after 7.2 +4 commit 6`. Entries are written
+/// `index.term`.
+#[must_use]
+pub fn describe(packet: &Packet) -> String {
+    match packet {
+        Packet::Raft(envelope) => message(envelope),
+        Packet::SnapshotChunk(chunk) => {
+            let SnapshotChunk { meta, offset, data, image_bytes, .. } = chunk;
+            let (end, last) = (offset.saturating_add(data.len() as u64), meta.last);
+            format!("SnapshotChunk up to {last} bytes {offset}..{end} of {image_bytes}")
+        }
+        Packet::SnapshotResponse(SnapshotResponse { status, .. }) => match status {
+            SnapshotStatus::Continue { offset } => format!("SnapshotResponse continue at {offset}"),
+            SnapshotStatus::Done => "SnapshotResponse done".to_owned(),
+            SnapshotStatus::Refused => "SnapshotResponse refused".to_owned(),
+        },
+    }
+}
+
+fn message(Envelope { term, message, .. }: &Envelope) -> String {
+    let verdict = |granted: &bool| if *granted { "granted" } else { "denied" };
+    match message {
+        Message::PreVote { campaign, last } => {
+            format!("PreVote t{term} for t{campaign} last {last}")
+        }
+        Message::PreVoteResponse { campaign, granted } => {
+            format!("PreVoteResponse t{term} for t{campaign} {}", verdict(granted))
+        }
+        Message::RequestVote { last } => format!("RequestVote t{term} last {last}"),
+        Message::VoteResponse { granted } => format!("VoteResponse t{term} {}", verdict(granted)),
+        Message::AppendEntries { previous, entries, commit } => {
+            format!("AppendEntries t{term} after {previous} +{} commit {commit}", entries.len())
+        }
+        Message::AppendResponse(AppendOutcome::Accepted { matched }) => {
+            format!("AppendResponse t{term} matched {matched}")
+        }
+        Message::AppendResponse(AppendOutcome::Rejected { previous, hint }) => {
+            format!("AppendResponse t{term} rejected after {previous} hint {hint}")
+        }
+        Message::Heartbeat { commit, round: Some(round) } => {
+            format!("Heartbeat t{term} commit {commit} round {round}")
+        }
+        Message::Heartbeat { commit, round: None } => format!("Heartbeat t{term} commit {commit}"),
+        Message::HeartbeatResponse { round, received } => {
+            format!("HeartbeatResponse t{term} round {round} received {received}")
+        }
+    }
+}
