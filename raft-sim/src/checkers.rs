@@ -1,0 +1,3 @@
+//! What must hold in every run, a file each.
+
+pub mod linearizability;
