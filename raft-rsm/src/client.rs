@@ -1,5 +1,6 @@
 //! Finds the leader, follows hints, tries again what definitely did not happen.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -176,10 +177,16 @@ impl<M: StateMachine> Client<M> {
     ///
     /// # Errors
     /// [`ClientError::may_take_effect`] says which ones leave open whether the command takes effect.
-    pub async fn propose(&self, command: &M::Command) -> Result<M::Response, ClientError> {
-        let request = encode(Kind::Propose, command)?;
-        let (answer, _) = self.execute(request, AfterMaybe::GiveUp).await?;
-        decode(&answer)
+    pub fn propose<'c>(
+        &'c self,
+        command: &M::Command,
+    ) -> impl Future<Output = Result<M::Response, ClientError>> + Send + use<'c, M> {
+        // The command is encoded at once, so that the future can move between threads whatever the command is.
+        let request = encode(Kind::Propose, command);
+        async move {
+            let (answer, _) = self.execute(request?, AfterMaybe::GiveUp).await?;
+            decode(&answer)
+        }
     }
 
     /// Has `command` carried out at least once: it is sent again also where it may have been carried out. For commands
@@ -188,13 +195,15 @@ impl<M: StateMachine> Client<M> {
     ///
     /// # Errors
     /// [`ClientError::may_take_effect`] says which ones leave open whether the command takes effect.
-    pub async fn propose_until_answered(
-        &self,
+    pub fn propose_until_answered<'c>(
+        &'c self,
         command: &M::Command,
-    ) -> Result<Answered<M::Response>, ClientError> {
-        let request = encode(Kind::Propose, command)?;
-        let (answer, resent) = self.execute(request, AfterMaybe::SendAgain).await?;
-        Ok(Answered { response: decode(&answer)?, resent })
+    ) -> impl Future<Output = Result<Answered<M::Response>, ClientError>> + Send + use<'c, M> {
+        let request = encode(Kind::Propose, command);
+        async move {
+            let (answer, resent) = self.execute(request?, AfterMaybe::SendAgain).await?;
+            Ok(Answered { response: decode(&answer)?, resent })
+        }
     }
 
     /// Answers from a state that contains every command that had its response when `query` was called
@@ -203,12 +212,17 @@ impl<M: StateMachine> Client<M> {
     /// # Errors
     /// There is no answer before the deadline, or none that can be read. A query has no effect: it may always be
     /// asked again.
-    pub async fn query(&self, query: &M::Query) -> Result<M::Answer, ClientError> {
-        let request = encode(Kind::Query, query)?;
-        match self.execute(request, AfterMaybe::SendAgain).await {
-            Ok((answer, _)) => decode(&answer),
-            Err(ClientError::Maybe { reason }) => Err(ClientError::Unavailable { reason }),
-            Err(error) => Err(error),
+    pub fn query<'c>(
+        &'c self,
+        query: &M::Query,
+    ) -> impl Future<Output = Result<M::Answer, ClientError>> + Send + use<'c, M> {
+        let request = encode(Kind::Query, query);
+        async move {
+            match self.execute(request?, AfterMaybe::SendAgain).await {
+                Ok((answer, _)) => decode(&answer),
+                Err(ClientError::Maybe { reason }) => Err(ClientError::Unavailable { reason }),
+                Err(error) => Err(error),
+            }
         }
     }
 

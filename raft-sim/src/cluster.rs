@@ -199,7 +199,7 @@ impl<M: StateMachine> Cluster<M> {
     /// A client that knows these nodes only.
     #[must_use]
     pub fn client_of(&self, number: u64, nodes: &[NodeId], options: ClientOptions) -> Client<M> {
-        let connector = self.shared.network.connector(number, nodes);
+        let connector = self.shared.network.connector_to(number, nodes);
         Client::new(connector, self.world_runtime(number), options)
     }
 
@@ -253,6 +253,7 @@ impl<M: StateMachine> Cluster<M> {
             has_data: node.has_data,
             members,
             disk: node.disk.clone(),
+            process,
             runtime,
         };
         drop(nodes);
@@ -366,7 +367,9 @@ impl<M: StateMachine> Cluster<M> {
             let changed = match status.role {
                 Role::Leader => old != Some((Role::Leader, status.term)),
                 Role::Candidate => old != Some((Role::Candidate, status.term)),
-                Role::Follower | Role::PreCandidate => old.map(|(role, _)| role) != Some(status.role),
+                Role::Follower | Role::PreCandidate => {
+                    old.map(|(role, _)| role) != Some(status.role)
+                }
             };
             self.tell(Event::Role {
                 node,
@@ -421,6 +424,7 @@ struct Start {
     has_data: bool,
     members: Vec<NodeId>,
     disk: Disk,
+    process: ProcessId,
     runtime: Arc<dyn Runtime>,
 }
 
@@ -436,7 +440,7 @@ impl Start {
         let storage: Arc<dyn Storage> =
             Arc::new(ObservedStorage::new(Arc::new(storage), observer.clone()));
         let machine = ObservedMachine::new((shared.machine)(), observer);
-        let transport = shared.network.transport(id);
+        let transport = shared.network.transport(id, self.process);
         let started = Raft::start(self.setup.options, machine, storage, transport, self.runtime);
         started.await.map_err(|error| error.to_string())
     }

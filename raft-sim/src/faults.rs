@@ -65,7 +65,9 @@ pub enum FaultsError {
         name: String,
     },
     /// Bits flip, and nothing can cure them.
-    #[error("bit_rot: a node whose disk is damaged stops for good, so a run would end without a majority")]
+    #[error(
+        "bit_rot: a node whose disk is damaged stops for good, so a run would end without a majority"
+    )]
     BitRot,
     /// Disks are wiped, and votes with them.
     #[error("wiped_disks: a node that has forgotten its vote can elect a second leader")]

@@ -12,7 +12,7 @@ use raft_rsm::raft_core::NodeId;
 
 use crate::cluster::Cluster;
 use crate::disk::Speed;
-use crate::event::{Crash, Event, Listener, Site};
+use crate::event::{Event, Listener, Site};
 use crate::executor::WORLD;
 use crate::faults::{Fault, Moment, Planned, Target};
 use crate::network::Conditions;
@@ -94,7 +94,9 @@ impl<M: StateMachine> Nemesis<M> {
                 match moment {
                     Moment::Now => cluster.crash(id, *crash),
                     Moment::AfterSteps(steps) => cluster.crash_after_steps(id, *steps, *crash),
-                    Moment::WithinWrites(changes) => cluster.disk(id).cut_power_within_work(*changes),
+                    Moment::WithinWrites(changes) => {
+                        cluster.disk(id).cut_power_within_work(*changes)
+                    }
                 }
                 cluster.sleep(lasts).await;
                 // A node that had nothing to do has not crashed yet.
@@ -139,7 +141,8 @@ impl<M: StateMachine> Nemesis<M> {
                 }
             }
             Fault::Close { one, other } => {
-                cluster.network().close_connection(self.pick(*one), *other);
+                let (one, other) = (Site::Node(self.pick(*one)), Site::Node(*other));
+                cluster.network().close_connection(one, other);
             }
             Fault::Network { conditions } => {
                 cluster.network().set_conditions(conditions.clone());

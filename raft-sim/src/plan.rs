@@ -288,13 +288,16 @@ impl Kind {
                 let group = group.into_iter().filter(|id| *id != other).collect();
                 Fault::Bridge { node: other, group }
             }
-            Kind::Flap => Fault::Flap { one: node, other, each: MS * *random.choose(&[20, 200, 700]) },
+            Kind::Flap => {
+                Fault::Flap { one: node, other, each: MS * *random.choose(&[20, 200, 700]) }
+            }
             Kind::Close => Fault::Close { one: node, other },
             Kind::Network => Fault::Network { conditions: draw_conditions(random) },
             Kind::SlowDisk => Fault::SlowDisk { node, factor: *random.choose(&[5, 50, 300]) },
             Kind::StuckDisk => Fault::StuckDisk { node },
             Kind::FailingDisk => {
-                let operation = *random.choose(&[Operation::Write, Operation::Sync, Operation::Rename]);
+                let operation =
+                    *random.choose(&[Operation::Write, Operation::Sync, Operation::Rename]);
                 Fault::FailingDisk { node, operation }
             }
             Kind::FullDisk => Fault::FullDisk { node },
@@ -323,11 +326,11 @@ fn draw_moment(random: &mut Random) -> Moment {
 
 fn draw_conditions(random: &mut Random) -> Conditions {
     let mut conditions = match random.index(3) {
-        0 => Conditions::long_reordering(),
+        0 => Conditions::unreliable().with_long_reordering(),
         _ => Conditions::unreliable(),
     };
-    conditions.request_loss = *random.choose(&[0.0, 0.1, 0.3, 0.6]);
-    conditions.response_loss = *random.choose(&[0.0, 0.1, 0.3, 0.6]);
+    conditions.requests.loss = *random.choose(&[0.0, 0.1, 0.3, 0.6]);
+    conditions.responses.loss = *random.choose(&[0.0, 0.1, 0.3, 0.6]);
     conditions.duplicate = *random.choose(&[0.0, 0.05, 0.3]);
     conditions.bandwidth_bytes_per_second = *random.choose(&[None, None, Some(20_000)]);
     conditions

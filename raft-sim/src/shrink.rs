@@ -107,9 +107,9 @@ impl<W: Workload> Search<'_, W> {
         let at = self.best.1.violation.at;
         self.attempt(|bounds| {
             let end = at + Duration::from_millis(100);
-            bounds.duration = bounds.duration.min(Duration::from_millis(
-                u64::try_from(end.as_millis()).unwrap_or(u64::MAX),
-            ));
+            bounds.duration = bounds
+                .duration
+                .min(Duration::from_millis(u64::try_from(end.as_millis()).unwrap_or(u64::MAX)));
         });
     }
 
@@ -141,7 +141,8 @@ impl<W: Workload> Search<'_, W> {
     }
 
     fn fewer_operations(&mut self) {
-        while self.attempt(|bounds| bounds.operations = bounds.operations.map(|n| (n / 2).max(1))) {}
+        while self.attempt(|bounds| bounds.operations = bounds.operations.map(|n| (n / 2).max(1))) {
+        }
     }
 }
 

@@ -197,7 +197,13 @@ impl<M: StateMachine, W: Workload<Machine = M>> Simulation<Factory<M>, W> {
             executor: run.executor.clone(),
             listener: Arc::clone(&run.recorder) as _,
         });
-        let story = story(plan.clone(), run.cluster.clone(), run.nemesis(plan), workload, Arc::clone(&shared));
+        let story = story(
+            plan.clone(),
+            run.cluster.clone(),
+            run.nemesis(plan),
+            workload,
+            Arc::clone(&shared),
+        );
         run.drive(story);
         if !run.recorder.is_violated() {
             run.recorder.finish(run.executor.now());
@@ -255,7 +261,8 @@ fn budgets(setups: &[NodeSetup]) -> Budgets {
     let mut heartbeats = 0;
     for setup in setups {
         let core = &setup.options.core;
-        let entries = core.limits.message_bytes_max.max(core.limits.command_bytes_max.min(64 * 1024));
+        let entries =
+            core.limits.message_bytes_max.max(core.limits.command_bytes_max.min(64 * 1024));
         let bytes = entries.max(setup.options.snapshot_chunk_bytes);
         budgets.packet_bytes_max = budgets.packet_bytes_max.max(bytes + PACKET_OVERHEAD_BYTES);
         let interval = core.heartbeat_interval.as_millis().max(1);
@@ -333,7 +340,10 @@ impl<M: StateMachine> Run<M> {
                 }
                 Step::Idle => self.violate("liveness", "nothing will ever happen again".to_owned()),
                 Step::Livelock => {
-                    self.violate("liveness", "it goes round in a circle within one moment".to_owned());
+                    self.violate(
+                        "liveness",
+                        "it goes round in a circle within one moment".to_owned(),
+                    );
                 }
             }
         }

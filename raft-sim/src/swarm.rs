@@ -65,15 +65,19 @@ impl<W: Workload> Subject<W> {
     ///
     /// # Errors
     /// It cannot be run, or something happened that must not happen.
-    pub fn run(&self, seed: u64, bounds: &Bounds, trace: Option<TraceTo>) -> Result<Report, Failure> {
+    pub fn run(
+        &self,
+        seed: u64,
+        bounds: &Bounds,
+        trace: Option<TraceTo>,
+    ) -> Result<Report, Failure> {
         let plan = Plan::draw(seed, bounds)?;
         let mut simulation = Simulation::new(seed).bounds(bounds.clone());
         if let Some(trace) = trace {
             simulation = simulation.trace(trace);
         }
         let machine = Arc::clone(&self.machine);
-        let simulation =
-            simulation.machine(move || machine()).workload((self.workload)());
+        let simulation = simulation.machine(move || machine()).workload((self.workload)());
         // What panics outside a node is the workload's own.
         let run = catch_unwind(AssertUnwindSafe(|| simulation.run_plan(&plan)));
         run.unwrap_or_else(|panic| Err(panicked(&plan, &*panic).into()))
@@ -109,7 +113,8 @@ impl<W: Workload> Subject<W> {
                         let mut collected =
                             collected.lock().unwrap_or_else(PoisonError::into_inner);
                         collected.add(seed, outcome);
-                        let (done, bad) = (collected.summary.seeds, collected.summary.violations.len());
+                        let (done, bad) =
+                            (collected.summary.seeds, collected.summary.violations.len());
                         is_enough.fetch_or(bad >= violations_max, Ordering::Relaxed);
                         progress(done, bad);
                     }

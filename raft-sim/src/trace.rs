@@ -58,15 +58,21 @@ pub fn line(event: &Event) -> String {
             }));
             format!("node {node}: write {}: {}", id.0, parts.join(", "))
         }
-        Event::WriteEnded { node, id, error: None } => format!("node {node}: write {} durable", id.0),
+        Event::WriteEnded { node, id, error: None } => {
+            format!("node {node}: write {} durable", id.0)
+        }
         Event::WriteEnded { node, id, error: Some(error) } => {
             format!("node {node}: write {} failed: {error}", id.0)
         }
         Event::Applied { node, id, command, response } => {
             format!("node {node}: applies {id} command {command} response {response}")
         }
-        Event::Restored { node, last } => format!("node {node}: restored from the snapshot up to {last}"),
-        Event::SnapshotStored { node, last } => format!("node {node}: stored a snapshot up to {last}"),
+        Event::Restored { node, last } => {
+            format!("node {node}: restored from the snapshot up to {last}")
+        }
+        Event::SnapshotStored { node, last } => {
+            format!("node {node}: stored a snapshot up to {last}")
+        }
         Event::Sent { parcel, packet, bytes, .. } => {
             let (from, to) = (packet.from(), packet.to());
             format!("node {from} -> node {to} #{}: {} ({bytes} bytes)", parcel.0, describe(packet))

@@ -133,8 +133,7 @@ pub enum Operation<C, Q> {
 }
 
 /// What [`Requests`] draws for a machine.
-pub type OperationOf<M> =
-    Operation<<M as StateMachine>::Command, <M as StateMachine>::Query>;
+pub type OperationOf<M> = Operation<<M as StateMachine>::Command, <M as StateMachine>::Query>;
 
 /// The workload for whoever has a machine and no more: commands and queries that a function draws, checked against the
 /// machine itself, alone ([`MachineModel`] says which machines can be checked so).
@@ -146,9 +145,7 @@ pub struct Requests<M: StateMachine> {
 impl<M: StateMachine> Requests<M> {
     /// Commands and queries as `draw` draws them. The fewer of them are alike, the more the checkers see.
     #[must_use]
-    pub fn new(
-        draw: impl Fn(&mut Random) -> OperationOf<M> + Send + Sync + 'static,
-    ) -> Requests<M>
+    pub fn new(draw: impl Fn(&mut Random) -> OperationOf<M> + Send + Sync + 'static) -> Requests<M>
     where
         M::Command: std::fmt::Debug,
         M::Response: std::fmt::Debug,
@@ -184,24 +181,25 @@ impl<M: StateMachine> Workload for Requests<M> {
         match (self.draw)(session.random()) {
             Operation::Command(command) => {
                 let Ok(input) = Request::command::<M>(&command) else { return };
-                let call = async {
-                    match client.propose(&command).await {
+                let proposed = client.propose(&command);
+                let call = async move {
+                    match proposed.await {
                         Ok(response) => encoded(&response),
                         Err(error) => command_failed(&error),
                     }
                 };
-                // The client borrows the command while it waits: the future is boxed to keep it `Send`.
-                session.record(input, Box::pin(call)).await;
+                session.record(input, call).await;
             }
             Operation::Query(query) => {
                 let Ok(input) = Request::query::<M>(&query) else { return };
-                let call = async {
-                    match client.query(&query).await {
+                let asked = client.query(&query);
+                let call = async move {
+                    match asked.await {
                         Ok(answer) => encoded(&answer),
                         Err(_) => Ended::Failed,
                     }
                 };
-                session.record(input, Box::pin(call)).await;
+                session.record(input, call).await;
             }
         }
     }

@@ -66,12 +66,18 @@ impl State {
             return Err(format!("its vote in term {} was {old_vote}, and is {new_vote}", old.term));
         }
         if new.commit < old.commit {
-            return Err(format!("its commit index went back from {} to {}", old.commit, new.commit));
+            return Err(format!(
+                "its commit index went back from {} to {}",
+                old.commit, new.commit
+            ));
         }
         if let Some((_, last)) = self.log.entries.last_key_value()
             && found.last.index < last.id.index
         {
-            return Err(format!("its log was durable up to {} and ends at {}", last.id, found.last));
+            return Err(format!(
+                "its log was durable up to {} and ends at {}",
+                last.id, found.last
+            ));
         }
         for entry in self.log.entries.values() {
             if entry.id.index <= found.start.index {
@@ -123,7 +129,8 @@ impl Checker for Durability {
             Event::Started { node, hard_state, start, last, runs } => {
                 let found = Found { hard_state: *hard_state, start: *start, last: *last, runs };
                 let disk = self.nodes.entry(*node).or_default();
-                disk.started(&found).map_err(|problem| format!("node {node} restarts and {problem}"))
+                disk.started(&found)
+                    .map_err(|problem| format!("node {node} restarts and {problem}"))
             }
             Event::WriteBegan { node, id, reset, compact, entries, hard_state } => {
                 let disk = self.nodes.entry(*node).or_default();
@@ -149,7 +156,10 @@ impl Checker for Durability {
             Event::Role { node, term, .. } => {
                 let disk = self.nodes.entry(*node).or_default();
                 if *term < disk.term {
-                    return Err(format!("the term of node {node} went back from {} to {term}", disk.term));
+                    return Err(format!(
+                        "the term of node {node} went back from {} to {term}",
+                        disk.term
+                    ));
                 }
                 disk.term = *term;
                 Ok(())
@@ -158,7 +168,9 @@ impl Checker for Durability {
                 let disk = self.nodes.entry(*node).or_default();
                 if *commit < disk.commit {
                     let before = disk.commit;
-                    return Err(format!("the commit index of node {node} went back from {before} to {commit}"));
+                    return Err(format!(
+                        "the commit index of node {node} went back from {before} to {commit}"
+                    ));
                 }
                 disk.commit = *commit;
                 Ok(())

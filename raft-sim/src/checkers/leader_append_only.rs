@@ -68,7 +68,9 @@ impl Checker for LeaderAppendOnly {
                 }
                 lead.grows(*node, *last)
             }
-            Event::Role { node, .. } | Event::Crashed { node, .. } | Event::Stopped { node, .. } => {
+            Event::Role { node, .. }
+            | Event::Crashed { node, .. }
+            | Event::Stopped { node, .. } => {
                 self.leads.remove(node);
                 Ok(())
             }

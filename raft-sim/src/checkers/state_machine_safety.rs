@@ -33,7 +33,9 @@ impl StateMachineSafety {
             return Err(format!("node {node} applied {index} after {before}"));
         }
         if let Some((left_out, _)) = self.applied.range(before.next()..index).next() {
-            return Err(format!("node {node} applied {index} after {before} and left out {left_out}"));
+            return Err(format!(
+                "node {node} applied {index} after {before} and left out {left_out}"
+            ));
         }
         // What comes in between in time must not be in between in the log.
         if !self.applied.contains_key(&index)

@@ -97,7 +97,8 @@ impl Arguments {
             (Some(seed), _) => Ok(What::One(seed)),
             (None, Some(range)) => parse_range(range).map(What::Many),
             (None, None) => {
-                Err("say which seed to run, or which ones: --seed 42, or --seeds 0..1000".to_owned())
+                Err("say which seed to run, or which ones: --seed 42, or --seeds 0..1000"
+                    .to_owned())
             }
         }
     }

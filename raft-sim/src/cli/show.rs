@@ -132,7 +132,8 @@ fn counts(counts: &Counts) {
         "  clients         {operations} operations; transmissions: {calls_answered} answered, \
          {calls_refused} refused, {calls_maybe} maybe"
     ));
-    let faults: Vec<String> = faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let faults: Vec<String> =
+        faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     line(&format!("  faults          {}", faults.join(", ")));
 }
 

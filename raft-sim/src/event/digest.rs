@@ -59,7 +59,6 @@ impl Fnv {
     }
 }
 
-
 impl Event {
     /// Adds the event to the digest of a run.
     pub(crate) fn write_to(&self, to: &mut Fnv) {

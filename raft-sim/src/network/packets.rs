@@ -14,7 +14,7 @@ use raft_rsm::wire::{decode_packet, encode_packet};
 use super::conditions::Direction;
 use super::lies::{LIE_CHANCE, Lie, in_the_name_of};
 use super::{Cause, Gate, Network, State};
-use crate::event::{Crash, Event, ParcelId, Site};
+use crate::event::{Crash, Digest, Event, ParcelId, Site};
 
 /// What a frame adds to a packet on a connection, in bytes.
 const FRAME_BYTES: usize = 20;
@@ -83,7 +83,8 @@ impl Network {
         let bytes = encoded.len() + FRAME_BYTES;
         let id = state.next_id();
         let now = self.now();
-        let event = Event::Sent { parcel: ParcelId(id), packet: Arc::new(packet), bytes };
+        let digest = Digest::of(&encoded);
+        let event = Event::Sent { parcel: ParcelId(id), packet: Arc::new(packet), bytes, digest };
         self.tell(&state, now, event);
         let counters = &mut state.node(from).counters;
         counters.packets_out += 1;

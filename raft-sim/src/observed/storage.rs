@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use raft_rsm::Storage;
-use raft_rsm::raft_core::{
-    Entry, LogIndex, Payload, Restored, SnapshotMeta, Write,
-};
+use raft_rsm::raft_core::{Entry, LogIndex, Payload, Restored, SnapshotMeta, Write};
 use raft_rsm::storage::{SnapshotReader, SnapshotWriter, StorageError};
 
 use super::Observer;
