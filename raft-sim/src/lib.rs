@@ -21,7 +21,7 @@ pub mod runtime;
 mod shrink;
 mod simulation;
 mod swarm;
-mod trace;
+pub mod trace;
 pub mod workload;
 
 pub use cluster::{Cluster, NodeSetup};

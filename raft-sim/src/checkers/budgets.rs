@@ -18,7 +18,7 @@ pub struct Budgets {
     pub packet_bytes_max: usize,
     /// The longest log of a node on its disk, in bytes.
     pub log_bytes_max: u64,
-    /// Heartbeats of a leader to one peer within a second.
+    /// Heartbeats of a leader to one peer within a second, not counting those that tell a new commit index.
     pub heartbeats_a_second_max: usize,
 }
 
@@ -90,7 +90,8 @@ impl Checker for BudgetsChecker {
                     ));
                 }
                 let Packet::Raft(envelope) = &**packet else { return Ok(()) };
-                if let Message::Heartbeat { .. } = envelope.message {
+                // One without a round tells a commit index: there are as many as there are commits.
+                if let Message::Heartbeat { round: Some(_), .. } = envelope.message {
                     return self.heartbeat(now, envelope.from, envelope.to, envelope.term);
                 }
                 Ok(())
