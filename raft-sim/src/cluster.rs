@@ -345,17 +345,27 @@ impl<M: StateMachine> Cluster<M> {
         if name != "raft" && name != "start" {
             return;
         }
-        let Some(replica) = life.replica.clone() else { return };
-        let status = replica.status();
-        let before = std::mem::replace(&mut life.seen, Seen::of(&status));
-        let now = life.seen;
         drop(nodes);
-        self.tell_changes(id, before, now, &status);
-        if !status.running {
+        let Some(replica) = self.look(id, process) else { return };
+        if !replica.status().running {
             let reason = replica.stopped().now_or_never().unwrap_or(StopReason::Dropped);
-            self.tell(Event::Stopped { node: id, reason: reason.to_string() });
+            let was_asked = reason == StopReason::Shutdown;
+            self.tell(Event::Stopped { node: id, reason: reason.to_string(), was_asked });
             self.end(id, Crash::Killed);
         }
+    }
+
+    /// Tells what has changed in the status of a node since it was looked at last; returns its handle if it is ready.
+    fn look(&self, id: NodeId, process: ProcessId) -> Option<Replica<M>> {
+        let mut nodes = self.nodes();
+        let life = nodes.get_mut(&id)?.life.as_mut().filter(|life| life.process == process)?;
+        let replica = life.replica.clone()?;
+        let status = replica.status();
+        let now = Seen::of(&status);
+        let before = std::mem::replace(&mut life.seen, now);
+        drop(nodes);
+        self.tell_changes(id, before, now, &status);
+        Some(replica)
     }
 
     fn tell_changes(&self, node: NodeId, before: Seen, now: Seen, status: &Status) {
@@ -436,7 +446,12 @@ impl Start {
         if let Some(node) = cluster.nodes().get_mut(&id) {
             node.has_data = true;
         }
-        let observer = Observer::new(id, shared.executor.clone(), Arc::clone(&shared.listener));
+        let (process, looking) = (self.process, cluster.clone());
+        let look = Arc::new(move || {
+            looking.look(id, process);
+        });
+        let listener = Arc::clone(&shared.listener);
+        let observer = Observer::new(id, shared.executor.clone(), listener, look);
         let storage: Arc<dyn Storage> =
             Arc::new(ObservedStorage::new(Arc::new(storage), observer.clone()));
         let machine = ObservedMachine::new((shared.machine)(), observer);

@@ -23,6 +23,8 @@ pub struct Counts {
     pub power_losses: u64,
     /// Nodes that stopped by themselves, because their disk failed.
     pub stops: u64,
+    /// Nodes that were shut down.
+    pub shutdowns: u64,
     /// Pauses.
     pub pauses: u64,
     /// Packets sent.
@@ -59,7 +61,11 @@ impl Counts {
     pub(crate) fn count(&mut self, event: &Event) {
         match event {
             Event::Started { .. } => self.starts += 1,
-            Event::NotStarted { .. } | Event::Stopped { .. } => self.stops += 1,
+            Event::NotStarted { .. } => self.stops += 1,
+            Event::Stopped { was_asked, .. } => {
+                self.stops += u64::from(!was_asked);
+                self.shutdowns += u64::from(*was_asked);
+            }
             Event::Crashed { crash: Crash::Killed, .. } => self.kills += 1,
             Event::Crashed { crash: Crash::PowerLost, .. } => self.power_losses += 1,
             Event::Paused { .. } => self.pauses += 1,
@@ -106,6 +112,7 @@ impl Counts {
         self.kills += other.kills;
         self.power_losses += other.power_losses;
         self.stops += other.stops;
+        self.shutdowns += other.shutdowns;
         self.pauses += other.pauses;
         self.packets += other.packets;
         self.packet_bytes += other.packet_bytes;

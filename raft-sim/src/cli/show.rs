@@ -100,6 +100,7 @@ fn counts(counts: &Counts) {
         kills,
         power_losses,
         stops,
+        shutdowns,
         pauses,
         packets,
         packet_bytes,
@@ -119,7 +120,7 @@ fn counts(counts: &Counts) {
     line(&format!("  elections       {elections_won} won, {candidacies} candidacies"));
     line(&format!(
         "  nodes           {starts} starts, {kills} kills, {power_losses} power losses, \
-         {stops} stopped by their disk, {pauses} pauses"
+         {stops} stopped by their disk, {shutdowns} shut down, {pauses} pauses"
     ));
     line(&format!("  network         {packets} packets, {packet_bytes} bytes, {lost} lost"));
     line(&format!("  disks           {writes} writes, {writes_failed} failed"));
