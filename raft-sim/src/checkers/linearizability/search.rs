@@ -305,8 +305,8 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
         is_order
     }
 
-    /// Tries operations of unknown outcome after which the operation whose answer is next fits, or others; those
-    /// first that come before `tried` others in the list of all. True once there is an order.
+    /// Tries the operations of unknown outcome after which the one whose answer is next fits, until one of them does, or
+    /// all others; without the first `tried` of the list. True once there is an order.
     fn try_unknown(&mut self, id: PlaceId, makes_next_fit: bool, tried: u32) -> bool {
         let from = *self.place(id);
         let next = Move::Answered(self.timeline.next_answer(from.position));
