@@ -281,6 +281,8 @@ fn a_limit_of_nothing_where_nothing_could_move_is_refused() {
         let restored = Restored::first_start(voters(3));
         assert!(Node::new(options(limit), restored).is_err());
     }
+    let hasty = Options { write_stall_max: ms(499), ..Options::new(NodeId(1)) };
+    assert!(Node::new(hasty, Restored::first_start(voters(3))).is_err());
 }
 
 #[test]
