@@ -21,3 +21,4 @@ mod transport_memory;
 mod transport_tcp;
 #[cfg(feature = "tokio")]
 mod transport_tokio;
+mod traps;
