@@ -174,7 +174,6 @@ impl StorageUnderTest for Unsynced {
     fn create(&mut self, configuration: Configuration) -> Arc<dyn Storage> {
         let storage = create(&self.0, &options(), configuration).unwrap();
         self.0.forget_syncs();
-
         Arc::new(storage)
     }
 
