@@ -22,3 +22,4 @@ mod transport_tcp;
 #[cfg(feature = "tokio")]
 mod transport_tokio;
 mod traps;
+mod traps_table;
