@@ -34,24 +34,7 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// Operations of each client once all faults have ended. Each of them must be answered.
 const LAST_OPERATIONS: usize = 2;
 
-/// A simulation of a cluster, to be set up and run.
-///
-/// ```
-/// # use raft_sim::doc_machine::Counter;
-/// use raft_sim::{Faults, Operation, Requests, Simulation};
-///
-/// let report = Simulation::new(42)
-///     .nodes(3)
-///     .machine(Counter::default)
-///     .faults(Faults::all())
-///     .workload(Requests::new(|random| match random.chance(0.5) {
-///         true => Operation::Command(random.within(1..100)),
-///         false => Operation::Query(()),
-///     }))
-///     .run()?;
-/// assert!(report.counts.calls_answered > 0);
-/// # Ok::<(), raft_sim::Failure>(())
-/// ```
+/// A simulation of a cluster, to be set up and run: see the [example](crate).
 pub struct Simulation<M = (), W = ()> {
     seed: u64,
     bounds: Bounds,
