@@ -191,6 +191,20 @@ fn calls_under_way_end_at_a_shutdown_and_when_their_connection_is_closed() {
 }
 
 #[test]
+fn a_caller_beyond_a_cut_is_not_told_of_a_kill() {
+    let stand = Stand::new(1);
+    stand.notes(ONE).answering = Answering::Hold;
+    let call = stand.call(ONE, "x", SECOND);
+    stand.run_for(ROUND_TRIP);
+    stand.network.cut(A, CLIENT);
+    stand.network.end_life(ONE, Crash::Killed);
+    stand.run();
+    let (at, answer) = ended(&call);
+    assert_maybe(&answer, "the deadline has passed");
+    assert_eq!(at, SECOND);
+}
+
+#[test]
 fn an_answer_that_was_sent_before_a_kill_arrives() {
     let stand = Stand::new(1);
     let call = stand.call(ONE, "x", SECOND);

@@ -39,6 +39,27 @@ fn a_network_that_repeats_requests_lets_some_reach_the_node_twice() {
 }
 
 #[test]
+fn a_client_whose_request_is_repeated_gets_the_answer_to_the_second_one() {
+    let stand = Stand::new(1);
+    stand.network.lie(Some(Lie::RepeatsRequests));
+    stand.notes(ONE).answering = Answering::Hold;
+    let call = loop {
+        stand.notes(ONE).held.clear();
+        let call = stand.call(ONE, "x", SECOND);
+        stand.run_for(MS * 2);
+        if stand.notes(ONE).held.len() == 2 {
+            break call;
+        }
+    };
+    let held = std::mem::take(&mut stand.notes(ONE).held);
+    for (number, reply) in held.into_iter().enumerate() {
+        reply.send(Bytes::from(format!("answer {number}")));
+        stand.run_for(MS * 2);
+    }
+    assert_eq!(ended(&call).1, Ok(Bytes::from("answer 1")));
+}
+
+#[test]
 fn a_network_that_mixes_answers_up_gives_some_clients_the_one_before() {
     let stand = Stand::new(1);
     stand.network.lie(Some(Lie::AnswersOfAnotherCall));

@@ -104,16 +104,16 @@ fn each_packet_is_told_as_sent_and_then_as_delivered_or_lost() {
     stand.send(ONE, NodeId(9), 6);
     stand.run();
     let told = stand.events(|event| {
-        Some(match event {
-            Event::Sent { parcel, packet, bytes, digest } => {
-                let encoded = raft_rsm::wire::encode_packet(packet);
-                assert_eq!((*bytes, *digest), (encoded.len() + 20, Digest::of(&encoded)));
-                format!("{} sent {}", parcel.0, number(packet))
-            }
-            Event::Delivered { parcel, to } => format!("{} at {to}", parcel.0),
-            Event::Lost { parcel, why } => format!("{}: {why}", parcel.0),
-            event => panic!("{event:?}"),
-        })
+        if let Event::Sent { parcel, packet, bytes, digest } = event {
+            let encoded = raft_rsm::wire::encode_packet(packet);
+            assert_eq!((*bytes, *digest), (encoded.len() + 20, Digest::of(&encoded)));
+            return Some(format!("{} sent {}", parcel.0, number(packet)));
+        }
+        if let Event::Delivered { parcel, to } = event {
+            return Some(format!("{} at {to}", parcel.0));
+        }
+        let Event::Lost { parcel, why } = event else { panic!("{event:?}") };
+        Some(format!("{}: {why}", parcel.0))
     });
     assert_eq!(told, ["1 sent 5", "2 sent 6", "2: nobody is there", "1 at 2"]);
     let times: Vec<_> = stand.events.0.lock().unwrap().iter().map(|(at, _)| *at).collect();
