@@ -334,6 +334,7 @@ impl<M: StateMachine> Run<M> {
 
     /// Nothing of the run is left in memory.
     fn end_all(&self) {
+        self.recorder.close();
         for id in self.cluster.ids() {
             self.cluster.crash(id, crate::event::Crash::Killed);
         }
