@@ -31,6 +31,7 @@ fn rpc_bytes_sends_each_command_to_each_node_once() {
         }
         let bytes = stand.cluster.network().totals().bytes_out - before.bytes_out;
         assert!(bytes <= 3 * 50_000 + 50_000, "{bytes} bytes");
+        println!("MEASURE bytes {bytes}");
         // There are two followers, so this is the least.
         assert!(bytes >= 2 * 50_000, "{bytes} bytes: the commands did not cross the network");
     });
@@ -198,6 +199,7 @@ async fn few_messages_bring_back(stand: &Stand<Ledger>, behind: NodeId) {
         stand.sleep(MS / 20).await;
     }
     let packets = packets() - before;
+    println!("MEASURE back {packets}");
     assert!(packets <= PACKETS_MAX, "{packets} packets for 50 entries");
 }
 
