@@ -11,6 +11,7 @@ pub mod linearizability;
 mod liveness;
 mod log_matching;
 mod state_machine_safety;
+mod stored;
 mod view;
 
 use std::time::Duration;
@@ -24,7 +25,8 @@ pub use self::leader_completeness::LeaderCompleteness;
 pub use self::liveness::{LEADER_WITHIN, Liveness};
 pub use self::log_matching::LogMatching;
 pub use self::state_machine_safety::StateMachineSafety;
-pub use self::view::{Committed, Log, NodeView, View};
+pub use self::stored::{Log, State, Stored, Writing};
+pub use self::view::{Committed, NodeView, View};
 use crate::event::Event;
 
 /// Watches a run for one kind of violation.

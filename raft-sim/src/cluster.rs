@@ -1,6 +1,7 @@
 //! The nodes of a run: real ones, on simulated disks, clocks and network, which can be started, crashed, paused.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::executor::{Executor, ProcessId, Sleep, WORLD};
 use crate::network::Network;
 use crate::observed::{ObservedMachine, ObservedStorage, Observer};
 use crate::random::Random;
-use crate::runtime::{Clock, ProcessRuntime};
+use crate::runtime::{Clock, ProcessRuntime, WorkTime};
 
 /// The directory of every node, on its own disk.
 const DATA: &str = "/data";
@@ -36,6 +37,8 @@ pub struct NodeSetup {
     pub preallocate_bytes: u64,
     /// The node's clock.
     pub clock: Clock,
+    /// How long its machine takes for what it is handed at once, in true time.
+    pub apply_time: Range<Duration>,
 }
 
 impl NodeSetup {
@@ -47,6 +50,7 @@ impl NodeSetup {
             segment_bytes: 64 * 1024,
             preallocate_bytes: 4 * 1024,
             clock: Clock::TRUE,
+            apply_time: Duration::ZERO..Duration::from_micros(100),
         }
     }
 }
@@ -232,13 +236,14 @@ impl<M: StateMachine> Cluster<M> {
         let Some(node) = nodes.get_mut(&id).filter(|node| node.life.is_none()) else { return };
         node.lives += 1;
         let process = shared.executor.process();
-        let (disk, now) = (node.disk.clone(), shared.executor.clone());
+        let random = shared.random.fork(&format!("node {id} life {}", node.lives));
+        let work_time = work_time(&shared.executor, node, random.fork("work"));
         let runtime: Arc<dyn Runtime> = Arc::new(ProcessRuntime::new(
             shared.executor.clone(),
             process,
             node.setup.clock,
-            shared.random.fork(&format!("node {id} life {}", node.lives)),
-            Arc::new(move |name| disk.work_time(now.now(), name)),
+            random,
+            work_time,
         ));
         node.life = Some(Life {
             process,
@@ -345,17 +350,27 @@ impl<M: StateMachine> Cluster<M> {
         if name != "raft" && name != "start" {
             return;
         }
-        let Some(replica) = life.replica.clone() else { return };
-        let status = replica.status();
-        let before = std::mem::replace(&mut life.seen, Seen::of(&status));
-        let now = life.seen;
         drop(nodes);
-        self.tell_changes(id, before, now, &status);
-        if !status.running {
+        let Some(replica) = self.look(id, process) else { return };
+        if !replica.status().running {
             let reason = replica.stopped().now_or_never().unwrap_or(StopReason::Dropped);
-            self.tell(Event::Stopped { node: id, reason: reason.to_string() });
+            let was_asked = reason == StopReason::Shutdown;
+            self.tell(Event::Stopped { node: id, reason: reason.to_string(), was_asked });
             self.end(id, Crash::Killed);
         }
+    }
+
+    /// Tells what has changed in the status of a node since it was looked at last; returns its handle if it is ready.
+    fn look(&self, id: NodeId, process: ProcessId) -> Option<Replica<M>> {
+        let mut nodes = self.nodes();
+        let life = nodes.get_mut(&id)?.life.as_mut().filter(|life| life.process == process)?;
+        let replica = life.replica.clone()?;
+        let status = replica.status();
+        let now = Seen::of(&status);
+        let before = std::mem::replace(&mut life.seen, now);
+        drop(nodes);
+        self.tell_changes(id, before, now, &status);
+        Some(replica)
     }
 
     fn tell_changes(&self, node: NodeId, before: Seen, now: Seen, status: &Status) {
@@ -417,6 +432,16 @@ impl<M: StateMachine> Cluster<M> {
     }
 }
 
+/// How long the blocking work of a node takes: what is not its machine's is its disk's.
+fn work_time<M: StateMachine>(executor: &Executor, node: &Node<M>, random: Random) -> WorkTime {
+    let (disk, now) = (node.disk.clone(), executor.clone());
+    let (apply_time, random) = (node.setup.apply_time.clone(), Mutex::new(random));
+    Arc::new(move |name| match name {
+        "apply" => random.lock().unwrap_or_else(PoisonError::into_inner).duration(&apply_time),
+        name => disk.work_time(now.now(), name),
+    })
+}
+
 /// What a node needs to start.
 struct Start {
     id: NodeId,
@@ -436,7 +461,12 @@ impl Start {
         if let Some(node) = cluster.nodes().get_mut(&id) {
             node.has_data = true;
         }
-        let observer = Observer::new(id, shared.executor.clone(), Arc::clone(&shared.listener));
+        let (process, looking) = (self.process, cluster.clone());
+        let look = Arc::new(move || {
+            looking.look(id, process);
+        });
+        let listener = Arc::clone(&shared.listener);
+        let observer = Observer::new(id, shared.executor.clone(), listener, look);
         let storage: Arc<dyn Storage> =
             Arc::new(ObservedStorage::new(Arc::new(storage), observer.clone()));
         let machine = ObservedMachine::new((shared.machine)(), observer);

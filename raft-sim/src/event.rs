@@ -103,12 +103,14 @@ pub enum Event {
         /// How.
         crash: Crash,
     },
-    /// A node stopped by itself.
+    /// A node stopped by itself, or because it was asked to.
     Stopped {
         /// Which one.
         node: NodeId,
         /// Why.
         reason: String,
+        /// Whether it was shut down as an operator would.
+        was_asked: bool,
     },
     /// A node stands still.
     Paused {

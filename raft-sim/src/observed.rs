@@ -19,15 +19,22 @@ pub struct Observer {
     node: NodeId,
     executor: Executor,
     listener: Arc<dyn Listener>,
+    /// Has the node's status told, if it has changed: called before a write is told that came out of the change.
+    look: Arc<dyn Fn() + Send + Sync>,
     /// Where the snapshot ends that was opened last: a restore reads that one.
     opened: Arc<Mutex<EntryId>>,
 }
 
 impl Observer {
-    /// Tells `listener` what happens at `node`.
+    /// Tells `listener` what happens at `node`; before a write it calls `look`.
     #[must_use]
-    pub fn new(node: NodeId, executor: Executor, listener: Arc<dyn Listener>) -> Observer {
-        Observer { node, executor, listener, opened: Arc::default() }
+    pub fn new(
+        node: NodeId,
+        executor: Executor,
+        listener: Arc<dyn Listener>,
+        look: Arc<dyn Fn() + Send + Sync>,
+    ) -> Observer {
+        Observer { node, executor, listener, look, opened: Arc::default() }
     }
 
     fn tell(&self, event: Event) {

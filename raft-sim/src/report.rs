@@ -6,7 +6,9 @@ use std::time::Duration;
 use raft_rsm::raft_core::Role;
 use serde::Serialize;
 
+use crate::disk::DiskCounters;
 use crate::event::{CallOutcome, Crash, Event};
+use crate::network::NetworkCounters;
 
 /// What happened in a run, or in many.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -23,14 +25,10 @@ pub struct Counts {
     pub power_losses: u64,
     /// Nodes that stopped by themselves, because their disk failed.
     pub stops: u64,
+    /// Nodes that were shut down.
+    pub shutdowns: u64,
     /// Pauses.
     pub pauses: u64,
-    /// Packets sent.
-    pub packets: u64,
-    /// Their bytes.
-    pub packet_bytes: u64,
-    /// Packets, requests and answers lost.
-    pub lost: u64,
     /// Writes to disks.
     pub writes: u64,
     /// Writes that failed.
@@ -53,13 +51,21 @@ pub struct Counts {
     pub calls_maybe: u64,
     /// Faults, by kind.
     pub faults: BTreeMap<String, u64>,
+    /// What went through the network, for all nodes together.
+    pub network: NetworkCounters,
+    /// What happened on all disks together.
+    pub disks: DiskCounters,
 }
 
 impl Counts {
     pub(crate) fn count(&mut self, event: &Event) {
         match event {
             Event::Started { .. } => self.starts += 1,
-            Event::NotStarted { .. } | Event::Stopped { .. } => self.stops += 1,
+            Event::NotStarted { .. } => self.stops += 1,
+            Event::Stopped { was_asked, .. } => {
+                self.stops += u64::from(!was_asked);
+                self.shutdowns += u64::from(*was_asked);
+            }
             Event::Crashed { crash: Crash::Killed, .. } => self.kills += 1,
             Event::Crashed { crash: Crash::PowerLost, .. } => self.power_losses += 1,
             Event::Paused { .. } => self.pauses += 1,
@@ -73,11 +79,6 @@ impl Counts {
             Event::Applied { .. } => self.applied += 1,
             Event::Restored { .. } => self.restores += 1,
             Event::SnapshotStored { .. } => self.snapshots_stored += 1,
-            Event::Sent { bytes, .. } => {
-                self.packets += 1;
-                self.packet_bytes += *bytes as u64;
-            }
-            Event::Lost { .. } => self.lost += 1,
             Event::CallEnded { outcome, .. } => match outcome {
                 CallOutcome::Answered => self.calls_answered += 1,
                 CallOutcome::Refused => self.calls_refused += 1,
@@ -88,6 +89,8 @@ impl Counts {
             Event::Resumed { .. }
             | Event::Role { .. }
             | Event::Progress { .. }
+            | Event::Sent { .. }
+            | Event::Lost { .. }
             | Event::WriteEnded { .. }
             | Event::Delivered { .. }
             | Event::Asked { .. }
@@ -106,10 +109,8 @@ impl Counts {
         self.kills += other.kills;
         self.power_losses += other.power_losses;
         self.stops += other.stops;
+        self.shutdowns += other.shutdowns;
         self.pauses += other.pauses;
-        self.packets += other.packets;
-        self.packet_bytes += other.packet_bytes;
-        self.lost += other.lost;
         self.writes += other.writes;
         self.writes_failed += other.writes_failed;
         self.applied += other.applied;
@@ -120,6 +121,8 @@ impl Counts {
         self.calls_answered += other.calls_answered;
         self.calls_refused += other.calls_refused;
         self.calls_maybe += other.calls_maybe;
+        self.network += other.network;
+        self.disks.add(&other.disks);
         for (kind, count) in &other.faults {
             *self.faults.entry(kind.clone()).or_default() += count;
         }

@@ -22,7 +22,7 @@ use crate::network::Network;
 use crate::plan::{Bounds, Plan, PlanError};
 use crate::random::Random;
 use crate::recorder::{Recorder, TraceTo, Violation};
-use crate::report::Report;
+use crate::report::{Counts, Report};
 use crate::workload::{Factory, Session, Shared, Workload};
 
 /// No operation of a client may take longer, whatever goes wrong.
@@ -354,7 +354,17 @@ impl<M: StateMachine> Run<M> {
         for id in self.cluster.ids() {
             self.cluster.crash(id, crate::event::Crash::Killed);
         }
+        self.cluster.network().clear();
         self.executor.clear();
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = self.recorder.counts();
+        counts.network = self.cluster.network().totals();
+        for id in self.cluster.ids() {
+            counts.disks.add(&self.cluster.disk(id).counters());
+        }
+        counts
     }
 
     fn end(self, plan: &Plan) -> Result<Report, Failure> {
@@ -365,7 +375,7 @@ impl<M: StateMachine> Run<M> {
             virtual_time: self.executor.now(),
             steps: self.executor.steps(),
             events: self.recorder.events(),
-            counts: self.recorder.counts(),
+            counts: self.counts(),
         };
         let violation = self.recorder.violation();
         self.end_all();

@@ -27,7 +27,7 @@ pub fn line(event: &Event) -> String {
         Event::NotStarted { node, reason } => format!("node {node}: cannot start: {reason}"),
         Event::Crashed { node, crash: Crash::Killed } => format!("node {node}: killed"),
         Event::Crashed { node, crash: Crash::PowerLost } => format!("node {node}: loses power"),
-        Event::Stopped { node, reason } => format!("node {node}: stops: {reason}"),
+        Event::Stopped { node, reason, .. } => format!("node {node}: stops: {reason}"),
         Event::Paused { node } => format!("node {node}: paused"),
         Event::Resumed { node } => format!("node {node}: resumed"),
         Event::Role { node, role, term, leader, last, .. } => {

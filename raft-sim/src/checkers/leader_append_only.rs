@@ -92,9 +92,8 @@ impl Checker for LeaderAppendOnly {
 
 impl Lead {
     fn new(term: Term, last: EntryId) -> Lead {
-        // Its own first entry may be in `last` already.
-        let index = if last.term == term { last.index.previous() } else { last.index };
-        let elected_with = EntryId::new(last.term, index);
+        // Where entries of its term are in it already, nobody knows any more.
+        let elected_with = if last.term == term { EntryId::ZERO } else { last };
         Lead { term, elected_with, last, written: BTreeMap::new() }
     }
 }

@@ -26,10 +26,10 @@ impl LeaderCompleteness {
                     committed.entry.id, committed.known_in
                 ));
             }
-            if *index <= known.log.start.index {
+            if *index <= known.stored.log.start.index {
                 break;
             }
-            match known.log.entries.get(index) {
+            match known.stored.log.entries.get(index) {
                 Some(entry) if *entry != committed.entry => {
                     return Err(format!(
                         "node {node} leads term {term} with {} where {} is committed",

@@ -46,7 +46,7 @@ impl Checker for LogMatching {
         let Event::WriteBegan { node, reset, entries, .. } = event else { return Ok(()) };
         let Some(first) = entries.first() else { return Ok(()) };
         let at = first.id.index.previous();
-        let log = before.node(*node).map(|node| &node.log);
+        let log = before.node(*node).map(|node| &node.stored.log);
         let previous = reset.or_else(|| log?.id(at));
         let Some(mut previous) = previous.filter(|previous| previous.index == at) else {
             return Err(format!("node {node} writes {} and has no entry before it", first.id));

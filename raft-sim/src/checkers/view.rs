@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use raft_rsm::raft_core::{EntryId, HardState, LogIndex, NodeId, Role, Term};
 
+use super::stored::Stored;
 use crate::event::{EntrySummary, Event};
 
 /// What is known of a cluster.
@@ -30,17 +31,8 @@ pub struct NodeView {
     pub applied: LogIndex,
     /// The last entry of its log, as it says itself.
     pub last: EntryId,
-    /// The log as it was written, durable or not.
-    pub log: Log,
-}
-
-/// A log as it was written.
-#[derive(Clone, Debug, Default)]
-pub struct Log {
-    /// The entry before the first: what is up to here is compacted.
-    pub start: EntryId,
-    /// The entries.
-    pub entries: BTreeMap<LogIndex, EntrySummary>,
+    /// What it has written to its disk.
+    pub stored: Stored,
 }
 
 /// A committed entry.
@@ -78,9 +70,10 @@ impl View {
 
     pub(crate) fn apply(&mut self, event: &Event) {
         match event {
-            Event::Started { node, hard_state, start, last, .. } => {
+            Event::Started { node, hard_state, last, .. } => {
                 let known = self.nodes.entry(*node).or_insert_with(NodeView::new);
-                known.started(*hard_state, *start, *last);
+                known.started(*hard_state, *last);
+                known.stored.observe(event);
             }
             Event::Crashed { node, .. } | Event::Stopped { node, .. } => {
                 if let Some(node) = self.nodes.get_mut(node) {
@@ -99,16 +92,15 @@ impl View {
                 }
                 self.learn_commits(*id);
             }
-            Event::WriteBegan { node: id, reset, compact, entries, .. } => {
+            Event::WriteBegan { node: id, .. } | Event::WriteEnded { node: id, .. } => {
                 if let Some(node) = self.nodes.get_mut(id) {
-                    node.log.write(*reset, *compact, entries);
+                    node.stored.observe(event);
                 }
                 self.learn_commits(*id);
             }
             Event::NotStarted { .. }
             | Event::Paused { .. }
             | Event::Resumed { .. }
-            | Event::WriteEnded { .. }
             | Event::Applied { .. }
             | Event::Restored { .. }
             | Event::SnapshotStored { .. }
@@ -133,7 +125,7 @@ impl View {
             return;
         }
         self.commit = self.commit.max(node.commit);
-        for (index, entry) in node.log.entries.range(..=node.commit).rev() {
+        for (index, entry) in node.stored.log.entries.range(..=node.commit).rev() {
             if self.committed.contains_key(index) {
                 break;
             }
@@ -151,57 +143,16 @@ impl NodeView {
             commit: LogIndex::ZERO,
             applied: LogIndex::ZERO,
             last: EntryId::ZERO,
-            log: Log::default(),
+            stored: Stored::default(),
         }
     }
 
-    fn started(&mut self, hard_state: HardState, start: EntryId, last: EntryId) {
+    fn started(&mut self, hard_state: HardState, last: EntryId) {
         self.is_running = true;
         self.role = Role::Follower;
         self.term = hard_state.term;
         self.commit = LogIndex::ZERO;
         self.applied = LogIndex::ZERO;
         self.last = last;
-        // What was written and is not there any more was not durable.
-        self.log.start = start;
-        self.log.entries.retain(|index, _| *index > start.index && *index <= last.index);
-    }
-}
-
-impl Log {
-    /// The id of the entry at an index, or of the one before the first; `None` if it is not there.
-    #[must_use]
-    pub fn id(&self, index: LogIndex) -> Option<EntryId> {
-        if index == self.start.index {
-            return Some(self.start);
-        }
-        self.entries.get(&index).map(|entry| entry.id)
-    }
-
-    /// The index of the last entry.
-    #[must_use]
-    pub fn end(&self) -> LogIndex {
-        self.entries.last_key_value().map_or(self.start.index, |(index, _)| *index)
-    }
-
-    /// Carries out a write.
-    pub fn write(
-        &mut self,
-        reset: Option<EntryId>,
-        compact: Option<EntryId>,
-        entries: &[EntrySummary],
-    ) {
-        if let Some(end) = reset {
-            self.start = end;
-            self.entries.clear();
-        }
-        if let Some(end) = compact {
-            self.start = end;
-            self.entries = self.entries.split_off(&end.index.next());
-        }
-        if let Some(first) = entries.first() {
-            self.entries.split_off(&first.id.index);
-            self.entries.extend(entries.iter().map(|entry| (entry.id.index, *entry)));
-        }
     }
 }

@@ -81,7 +81,7 @@ impl Event {
                     Crash::PowerLost => 1,
                 });
             }
-            Event::Stopped { node, reason } => {
+            Event::Stopped { node, reason, was_asked: _ } => {
                 head(to, 4, *node);
                 to.write(reason.as_bytes());
             }

@@ -68,6 +68,7 @@ impl Storage for ObservedStorage {
 
     async fn write(&self, write: Write) -> Result<(), StorageError> {
         let id = write.id;
+        (self.observer.look)();
         self.observer.tell(self.began(&write));
         let result = self.inner.write(write).await;
         let error = result.as_ref().err().map(ToString::to_string);
