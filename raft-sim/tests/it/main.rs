@@ -1,1 +1,3 @@
 //! Tests of the simulator, and of clusters in it.
+
+mod planted;
