@@ -66,6 +66,12 @@ pub enum PlanError {
     /// Nothing is done.
     #[error("a workload with no operations: there must be at least one, or nothing is tested")]
     NoOperations,
+    /// Nobody watches by this name.
+    #[error("no checker is named {name:?}; there are: {}", crate::checkers::NAMES.join(", "))]
+    Checker {
+        /// What was said.
+        name: String,
+    },
     /// Nobody could survive the faults.
     #[error(transparent)]
     Faults(#[from] FaultsError),

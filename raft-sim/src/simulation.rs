@@ -11,7 +11,7 @@ use futures::future::join_all;
 use raft_rsm::{ClientOptions, StateMachine};
 
 use crate::checkers::linearizability::{Verdict, check};
-use crate::checkers::{self, Budgets, Checker};
+use crate::checkers::{self, Budgets, Checker, LINEARIZABILITY};
 use crate::cluster::{Cluster, NodeSetup};
 use crate::event::Listener;
 use crate::executor::{Executor, Step, WORLD};
@@ -41,6 +41,8 @@ pub struct Simulation<M = (), W = ()> {
     machine: M,
     workload: W,
     trace: Option<TraceTo>,
+    /// `None`: all of them.
+    watched_by: Option<Vec<String>>,
 }
 
 /// Why a run is not a good one.
@@ -82,7 +84,14 @@ impl Simulation {
     /// A simulation of whatever `seed` stands for.
     #[must_use]
     pub fn new(seed: u64) -> Simulation {
-        Simulation { seed, bounds: Bounds::default(), machine: (), workload: (), trace: None }
+        Simulation {
+            seed,
+            bounds: Bounds::default(),
+            machine: (),
+            workload: (),
+            trace: None,
+            watched_by: None,
+        }
     }
 }
 
@@ -136,21 +145,29 @@ impl<M, W> Simulation<M, W> {
         self
     }
 
+    /// Lets only these checkers of [`checkers::NAMES`] watch, instead of all: what another one would have seen first does
+    /// not end the run. A node that panics, and a run that stands still, end it all the same.
+    #[must_use]
+    pub fn watched_by(mut self, checkers: &[&str]) -> Self {
+        self.watched_by = Some(checkers.iter().map(ToString::to_string).collect());
+        self
+    }
+
     /// The machine that is replicated: each replica begins with what `machine` makes.
     #[must_use]
     pub fn machine<N: StateMachine>(
         self,
         machine: impl Fn() -> N + Send + Sync + 'static,
     ) -> Simulation<Factory<N>, W> {
-        let Simulation { seed, bounds, machine: _, workload, trace } = self;
-        Simulation { seed, bounds, machine: Arc::new(machine), workload, trace }
+        let Simulation { seed, bounds, machine: _, workload, trace, watched_by } = self;
+        Simulation { seed, bounds, machine: Arc::new(machine), workload, trace, watched_by }
     }
 
     /// What the clients do.
     #[must_use]
     pub fn workload<V: Workload>(self, workload: V) -> Simulation<M, V> {
-        let Simulation { seed, bounds, machine, workload: _, trace } = self;
-        Simulation { seed, bounds, machine, workload, trace }
+        let Simulation { seed, bounds, machine, workload: _, trace, watched_by } = self;
+        Simulation { seed, bounds, machine, workload, trace, watched_by }
     }
 }
 
@@ -160,8 +177,17 @@ impl<M: StateMachine, W: Workload<Machine = M>> Simulation<Factory<M>, W> {
     /// # Errors
     /// It cannot be run, or something happened that must not happen.
     pub fn run(self) -> Result<Report, Failure> {
+        self.run_with(|_| ())
+    }
+
+    /// As [`Simulation::run`], with a fault planted that no plan has: `plant` is given the cluster before any of its
+    /// nodes is started. It may let disks and the network lie, or spawn a task that does something later.
+    ///
+    /// # Errors
+    /// As for [`Simulation::run`].
+    pub fn run_with(self, plant: impl FnOnce(&Cluster<M>)) -> Result<Report, Failure> {
         let plan = Plan::draw(self.seed, &self.bounds)?;
-        self.run_plan(&plan)
+        self.carry_out(&plan, plant)
     }
 
     /// Carries out a plan and judges it.
@@ -169,9 +195,15 @@ impl<M: StateMachine, W: Workload<Machine = M>> Simulation<Factory<M>, W> {
     /// # Errors
     /// Something happened that must not happen.
     pub fn run_plan(self, plan: &Plan) -> Result<Report, Failure> {
-        let budgets = budgets(&plan.setups);
-        let checkers = checkers::all(budgets, OPERATION_MAX);
+        self.carry_out(plan, |_| ())
+    }
+
+    fn carry_out(self, plan: &Plan, plant: impl FnOnce(&Cluster<M>)) -> Result<Report, Failure> {
+        let is_watching = is_watching(self.watched_by)?;
+        let mut checkers = checkers::all(budgets(&plan.setups), OPERATION_MAX);
+        checkers.retain(|checker| is_watching(checker.name()));
         let run = Run::new(plan, checkers, Arc::clone(&self.machine), self.trace);
+        plant(&run.cluster);
         let workload = Arc::new(self.workload);
         let model = workload.model(&self.machine);
         let shared = Arc::new(Shared {
@@ -190,9 +222,11 @@ impl<M: StateMachine, W: Workload<Machine = M>> Simulation<Factory<M>, W> {
         run.drive(story);
         if !run.recorder.is_violated() {
             run.recorder.finish(run.executor.now());
-            match check(&shared.model, &shared.history()) {
-                Verdict::Linearizable => {}
-                verdict => run.violate("linearizability", verdict.to_string()),
+            if is_watching(LINEARIZABILITY) {
+                match check(&shared.model, &shared.history()) {
+                    Verdict::Linearizable => {}
+                    verdict => run.violate(LINEARIZABILITY, verdict.to_string()),
+                }
             }
         }
         run.end(plan)
@@ -222,7 +256,9 @@ impl<M: StateMachine> Simulation<Factory<M>, ()> {
         let mut plan = Plan::draw(self.seed, &bounds)?;
         plan.setups.iter_mut().for_each(set_up);
         plan.baseline = crate::network::Conditions::reliable();
-        let checkers = checkers::all(budgets(&plan.setups), Duration::MAX);
+        let is_watching = is_watching(self.watched_by)?;
+        let mut checkers = checkers::all(budgets(&plan.setups), Duration::MAX);
+        checkers.retain(|checker| is_watching(checker.name()));
         let run = Run::new(&plan, checkers, self.machine, self.trace);
         run.cluster.start_all();
         run.drive(scenario(run.cluster.clone()));
@@ -230,6 +266,17 @@ impl<M: StateMachine> Simulation<Factory<M>, ()> {
             run.recorder.finish(run.executor.now());
         }
         run.end(&plan)
+    }
+}
+
+/// Whether a checker was chosen.
+fn is_watching(chosen: Option<Vec<String>>) -> Result<impl Fn(&str) -> bool, PlanError> {
+    let unknown = chosen.iter().flatten().find(|name| !checkers::NAMES.contains(&name.as_str()));
+    match unknown {
+        Some(name) => Err(PlanError::Checker { name: name.clone() }),
+        None => Ok(move |name: &str| {
+            chosen.as_ref().is_none_or(|chosen| chosen.iter().any(|one| one == name))
+        }),
     }
 }
 
