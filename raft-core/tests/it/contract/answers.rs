@@ -51,6 +51,22 @@ fn an_answer_that_says_nothing_new_ends_no_probing() {
     assert_eq!(leader.peer(2).replication, Replication::Replicate);
 }
 
+/// A message between two others was lost: its successor is refused, and the peer is asked where the logs part.
+#[test]
+fn a_rejection_of_what_is_on_its_way_makes_the_leader_probe_at_once() {
+    let mut leader = Replica::leader_of(3);
+    leader.propose("a");
+    leader.propose("b");
+    leader.sent.clear();
+    leader.receive(2, rejected(2, id(1, 1)));
+    assert_eq!(leader.peer(2).replication, Replication::Probe);
+    assert_eq!(leader.appends_to(2), [[2, 3]]);
+    // The same one again says nothing new.
+    leader.sent.clear();
+    leader.receive(2, rejected(2, id(1, 1)));
+    assert_eq!(leader.sent_to(2), []);
+}
+
 #[test]
 fn a_peer_that_has_everything_is_not_asked_when_its_connection_is_lost() {
     let mut leader = Replica::leader_of(3);
