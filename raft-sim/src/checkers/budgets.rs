@@ -1,4 +1,4 @@
-//! Bounds: how long packets and logs may be, and how many heartbeats may be sent.
+//! Bounds: how long packets and logs may be, on disk and in memory, and how many heartbeats may be sent.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -18,6 +18,8 @@ pub struct Budgets {
     pub packet_bytes_max: usize,
     /// The longest log of a node on its disk, in bytes.
     pub log_bytes_max: u64,
+    /// The most that a node holds of its log in memory, in bytes.
+    pub tail_bytes_max: u64,
     /// Heartbeats of a leader to one peer within a second, not counting those that tell a new commit index.
     pub heartbeats_a_second_max: usize,
 }
@@ -29,6 +31,7 @@ impl Budgets {
         Budgets {
             packet_bytes_max: usize::MAX,
             log_bytes_max: u64::MAX,
+            tail_bytes_max: u64::MAX,
             heartbeats_a_second_max: usize::MAX,
         }
     }
@@ -47,6 +50,22 @@ impl BudgetsChecker {
     #[must_use]
     pub fn new(budgets: Budgets) -> BudgetsChecker {
         BudgetsChecker { budgets, heartbeats: BTreeMap::new() }
+    }
+
+    fn log(&self, node: NodeId, log_bytes: u64, tail_bytes: u64) -> Result<(), String> {
+        let Budgets { log_bytes_max, tail_bytes_max, .. } = self.budgets;
+        if log_bytes > log_bytes_max {
+            return Err(format!(
+                "the log of node {node} has {log_bytes} bytes, the bound is {log_bytes_max}"
+            ));
+        }
+        if tail_bytes > tail_bytes_max {
+            return Err(format!(
+                "node {node} holds {tail_bytes} bytes of its log in memory, the bound is \
+                 {tail_bytes_max}"
+            ));
+        }
+        Ok(())
     }
 
     fn heartbeat(
@@ -96,11 +115,8 @@ impl Checker for BudgetsChecker {
                 }
                 Ok(())
             }
-            Event::Progress { node, log_bytes, .. } if *log_bytes > self.budgets.log_bytes_max => {
-                Err(format!(
-                    "the log of node {node} has {log_bytes} bytes, the bound is {}",
-                    self.budgets.log_bytes_max
-                ))
+            Event::Progress { node, log_bytes, tail_bytes, .. } => {
+                self.log(*node, *log_bytes, *tail_bytes)
             }
             _ => Ok(()),
         }
