@@ -91,3 +91,37 @@ fn explore_others() {
     hunt("repeats", None, &bounds, seeds, accounts::Accounts::default, || clients::Maybe::Repeated, |_| ());
     hunt("taken for no", None, &bounds, seeds, accounts::Accounts::default, || clients::Maybe::TakenForNo, |_| ());
 }
+
+#[test]
+#[ignore]
+fn explore_liveness() {
+    use futures::FutureExt;
+    use raft_sim::disk::Speed;
+    use raft_sim::event::Site;
+    use raft_sim::executor::WORLD;
+    let seeds: u64 = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
+    let bounds = Bounds { nodes: Some(3), duration: 3 * SECOND, clients: Some(3), operations: Some(20), faults: Faults::parse("kills").unwrap(), ..Bounds::default() };
+    let acts: [(&str, fn(&Cluster<Registers>, NodeId)); 5] = [
+        ("stuck", |c, id| c.disk(id).set_stuck_until(Some(SECOND * 3600))),
+        ("slow", |c, id| c.disk(id).set_speed(Speed { factor: 50_000, ..Speed::default() })),
+        ("paused", |c, id| c.pause(id)),
+        ("wiped", |c, id| { c.crash(id, raft_sim::event::Crash::Killed); c.disk(id).wipe(); c.start(id); }),
+        ("cut", |c, id| for o in c.ids() { if o != id { c.network().cut(Site::Node(id), Site::Node(o)); c.network().cut(Site::Node(o), Site::Node(id)); } }),
+    ];
+    for (name, act) in acts {
+        for who in [&[1u64][..], &[1, 2]] {
+            hunt(&format!("{name} {who:?}"), None, &bounds, seeds, Registers::default, ReadsAndWrites::default, |c| {
+                let cluster = c.clone();
+                let task = async move {
+                    cluster.sleep(3 * SECOND + SECOND / 1000).await;
+                    loop { for id in who { act(&cluster, NodeId(*id)); }
+                    cluster.sleep(SECOND / 10).await; }
+                };
+                c.executor().spawn(WORLD, "fault", task.boxed());
+            });
+        }
+    }
+    let bounds = Bounds { draws_settings: false, ..bounds };
+    hunt("fast clock", None, &bounds, seeds, Registers::default, ReadsAndWrites::default, |c| for id in c.ids() { c.set_up(id, |s| s.clock.drift_ppm = 1_000_000); });
+    hunt("chunks", None, &bounds, seeds, Registers::default, || ReadsAndWrites { registers: 5, value_bytes_max: 1_000_000 }, |c| for id in c.ids() { c.set_up(id, |s| { s.options.snapshot_chunk_bytes = 100_000_000; s.options.core.limits.message_bytes_max = 100_000_000; s.options.snapshot_log_bytes = 100_000; }); });
+}
