@@ -414,7 +414,7 @@ impl Node {
         state.commit = state.commit.min(written);
         let reset = self.disk.reset.take();
         let compact = self.disk.compact.take();
-        let (id, hard_state) = self.disk.write_left(state, written, reset.clone());
+        let (id, hard_state) = self.disk.write_left(self.now(), state, written, reset.clone());
         effects.write = Some(crate::Write { id, reset, compact, entries, hard_state });
     }
 
@@ -459,6 +459,10 @@ fn check_options(options: &Options) -> Result<(), RestoreError> {
     }
     if options.election_timeout < options.heartbeat_interval.saturating_mul(2) {
         let problem = "the election timeout is shorter than two heartbeat intervals";
+        return Err(RestoreError::Options(problem));
+    }
+    if options.write_stall_max < options.election_timeout {
+        let problem = "write_stall_max is shorter than the election timeout";
         return Err(RestoreError::Options(problem));
     }
     let limits = &options.limits;

@@ -197,6 +197,7 @@ mod tests {
             let start = (TERMS[gone - 1], 10 + gone as u64);
             log.compact(LogIndex(start.1));
             agrees(&log, &model(start, &TERMS[gone..]));
+            assert_eq!(log, runs(start, &TERMS[gone..]), "the same runs, too");
             assert!(log.push(Term(8)));
             agrees(&log, &model(start, &[&TERMS[gone..], &[8]].concat()));
         }

@@ -1,6 +1,9 @@
 //! The nodes of a run: real ones, on simulated disks, clocks and network, which can be started, crashed, paused.
 
+mod own_process;
+
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +21,7 @@ use crate::executor::{Executor, ProcessId, Sleep, WORLD};
 use crate::network::Network;
 use crate::observed::{ObservedMachine, ObservedStorage, Observer};
 use crate::random::Random;
-use crate::runtime::{Clock, ProcessRuntime};
+use crate::runtime::{Clock, ProcessRuntime, WorkTime};
 
 /// The directory of every node, on its own disk.
 const DATA: &str = "/data";
@@ -36,6 +39,8 @@ pub struct NodeSetup {
     pub preallocate_bytes: u64,
     /// The node's clock.
     pub clock: Clock,
+    /// How long its machine takes for what it is handed at once, in true time.
+    pub apply_time: Range<Duration>,
 }
 
 impl NodeSetup {
@@ -47,6 +52,7 @@ impl NodeSetup {
             segment_bytes: 64 * 1024,
             preallocate_bytes: 4 * 1024,
             clock: Clock::TRUE,
+            apply_time: Duration::ZERO..Duration::from_micros(100),
         }
     }
 }
@@ -80,12 +86,18 @@ struct Node<M: StateMachine> {
 /// One life of a node, from its start to its end.
 struct Life<M: StateMachine> {
     process: ProcessId,
-    replica: Option<Replica<M>>,
+    ready: Option<Ready<M>>,
     seen: Seen,
     /// It crashes after so many further steps of its own.
     dies_after: Option<(u32, Crash)>,
     /// It could not be started.
     failed: Option<String>,
+}
+
+/// A node that has started.
+struct Ready<M: StateMachine> {
+    replica: Replica<M>,
+    machine: Arc<Mutex<M>>,
 }
 
 /// The status as it was told last.
@@ -173,7 +185,9 @@ impl<M: StateMachine> Cluster<M> {
     /// The handle of a node that runs and is ready.
     #[must_use]
     pub fn replica(&self, id: NodeId) -> Option<Replica<M>> {
-        self.nodes().get(&id)?.life.as_ref()?.replica.clone()
+        let nodes = self.nodes();
+        let ready = nodes.get(&id)?.life.as_ref()?.ready.as_ref()?;
+        Some(ready.replica.clone())
     }
 
     /// How a running node sees itself.
@@ -232,17 +246,18 @@ impl<M: StateMachine> Cluster<M> {
         let Some(node) = nodes.get_mut(&id).filter(|node| node.life.is_none()) else { return };
         node.lives += 1;
         let process = shared.executor.process();
-        let (disk, now) = (node.disk.clone(), shared.executor.clone());
+        let random = shared.random.fork(&format!("node {id} life {}", node.lives));
+        let work_time = work_time(&shared.executor, node, random.fork("work"));
         let runtime: Arc<dyn Runtime> = Arc::new(ProcessRuntime::new(
             shared.executor.clone(),
             process,
             node.setup.clock,
-            shared.random.fork(&format!("node {id} life {}", node.lives)),
-            Arc::new(move |name| disk.work_time(now.now(), name)),
+            random,
+            work_time,
         ));
         node.life = Some(Life {
             process,
-            replica: None,
+            ready: None,
             seen: Seen::default(),
             dies_after: None,
             failed: None,
@@ -265,12 +280,12 @@ impl<M: StateMachine> Cluster<M> {
         shared.executor.spawn(process, "start", task.boxed());
     }
 
-    fn started(&self, id: NodeId, process: ProcessId, started: Result<Replica<M>, String>) {
+    fn started(&self, id: NodeId, process: ProcessId, started: Result<Ready<M>, String>) {
         let mut nodes = self.nodes();
         let life = nodes.get_mut(&id).and_then(|node| node.life.as_mut());
         let Some(life) = life.filter(|life| life.process == process) else { return };
         match started {
-            Ok(replica) => life.replica = Some(replica),
+            Ok(ready) => life.ready = Some(ready),
             Err(reason) => life.failed = Some(reason),
         }
     }
@@ -359,7 +374,7 @@ impl<M: StateMachine> Cluster<M> {
     fn look(&self, id: NodeId, process: ProcessId) -> Option<Replica<M>> {
         let mut nodes = self.nodes();
         let life = nodes.get_mut(&id)?.life.as_mut().filter(|life| life.process == process)?;
-        let replica = life.replica.clone()?;
+        let replica = life.ready.as_ref()?.replica.clone();
         let status = replica.status();
         let now = Seen::of(&status);
         let before = std::mem::replace(&mut life.seen, now);
@@ -427,6 +442,16 @@ impl<M: StateMachine> Cluster<M> {
     }
 }
 
+/// How long the blocking work of a node takes: what is not its machine's is its disk's.
+fn work_time<M: StateMachine>(executor: &Executor, node: &Node<M>, random: Random) -> WorkTime {
+    let (disk, now) = (node.disk.clone(), executor.clone());
+    let (apply_time, random) = (node.setup.apply_time.clone(), Mutex::new(random));
+    Arc::new(move |name| match name {
+        "apply" => random.lock().unwrap_or_else(PoisonError::into_inner).duration(&apply_time),
+        name => disk.work_time(now.now(), name),
+    })
+}
+
 /// What a node needs to start.
 struct Start {
     id: NodeId,
@@ -439,7 +464,7 @@ struct Start {
 }
 
 impl Start {
-    async fn run<M: StateMachine>(self, cluster: &Cluster<M>) -> Result<Replica<M>, String> {
+    async fn run<M: StateMachine>(self, cluster: &Cluster<M>) -> Result<Ready<M>, String> {
         let shared = &cluster.shared;
         let id = self.id;
         let storage = self.storage().await.map_err(|error| error.to_string())?;
@@ -454,10 +479,12 @@ impl Start {
         let observer = Observer::new(id, shared.executor.clone(), listener, look);
         let storage: Arc<dyn Storage> =
             Arc::new(ObservedStorage::new(Arc::new(storage), observer.clone()));
-        let machine = ObservedMachine::new((shared.machine)(), observer);
+        let machine = Arc::new(Mutex::new((shared.machine)()));
+        let observed = ObservedMachine::new(Arc::clone(&machine), observer);
         let transport = shared.network.transport(id, self.process);
-        let started = Raft::start(self.setup.options, machine, storage, transport, self.runtime);
-        started.await.map_err(|error| error.to_string())
+        let started = Raft::start(self.setup.options, observed, storage, transport, self.runtime);
+        let replica = started.await.map_err(|error| error.to_string())?;
+        Ok(Ready { replica, machine })
     }
 
     /// An interrupted first start is begun anew, as an operator would.

@@ -28,6 +28,9 @@ pub struct ParcelId(pub u64);
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
+/// Who asks where a node's own process does: no client has this number.
+pub const OWN_PROCESS: u64 = u64::MAX;
+
 /// The digest of a command, a payload or a response: the same for the same bytes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub u64);
@@ -228,7 +231,7 @@ pub enum Event {
     Asked {
         /// The transmission.
         call: CallId,
-        /// Who asks.
+        /// Who asks: a client, or [`OWN_PROCESS`].
         client: u64,
         /// Which node.
         to: NodeId,

@@ -215,6 +215,8 @@ pub enum Fault {
     CrashAll {
         /// How.
         crash: Crash,
+        /// When exactly, each by itself.
+        moment: Moment,
     },
     /// All nodes are shut down and started again, one after the other.
     RollingRestart,
@@ -312,7 +314,8 @@ impl Fault {
         match self {
             Fault::Crash { crash: Crash::Killed, .. } => "kill",
             Fault::Crash { crash: Crash::PowerLost, .. } => "power loss",
-            Fault::CrashAll { .. } => "all crash",
+            Fault::CrashAll { crash: Crash::Killed, .. } => "kill of all",
+            Fault::CrashAll { crash: Crash::PowerLost, .. } => "power loss of all",
             Fault::RollingRestart => "rolling restart",
             Fault::Pause { .. } => "pause",
             Fault::Split { .. } => "split",
@@ -339,6 +342,16 @@ impl fmt::Display for Target {
     }
 }
 
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Moment::Now => Ok(()),
+            Moment::AfterSteps(steps) => write!(f, ", after {steps} steps"),
+            Moment::WithinWrites(changes) => write!(f, ", after {changes} changes to the disk"),
+        }
+    }
+}
+
 impl fmt::Display for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Planned { at, lasts, fault } = self;
@@ -351,15 +364,8 @@ impl fmt::Display for Planned {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Crash { node, moment, .. } => match moment {
-                Moment::Now => write!(f, "{node}"),
-                Moment::AfterSteps(steps) => write!(f, "{node}, after {steps} steps"),
-                Moment::WithinWrites(writes) => {
-                    write!(f, "{node}, after {writes} changes to its disk")
-                }
-            },
-            Fault::CrashAll { crash: Crash::Killed } => f.write_str("all are killed"),
-            Fault::CrashAll { crash: Crash::PowerLost } => f.write_str("all lose power"),
+            Fault::Crash { node, moment, .. } => write!(f, "{node}{moment}"),
+            Fault::CrashAll { moment, .. } => write!(f, "all{moment}"),
             Fault::RollingRestart => f.write_str("one after the other"),
             Fault::Pause { node } | Fault::Isolate { node } => write!(f, "{node}"),
             Fault::Split { group } => write!(f, "{} from the others", list(group)),

@@ -56,6 +56,13 @@ pub trait Model: Send + Sync + 'static {
         None
     }
 
+    /// A hint: for each input whose outcome is unknown, one that stands for it, given all that clients of the history were
+    /// told. Inputs may share one if no client could have told them apart, wherever they took effect: writes of values
+    /// that nobody ever read, say. It then only matters how many of them did.
+    fn stand_ins(&self, unknown: &[&Self::Input], _told: &[&Self::Output]) -> Vec<Self::Input> {
+        unknown.iter().map(|input| (*input).clone()).collect()
+    }
+
     /// For the report: what was asked.
     fn describe_input(&self, input: &Self::Input) -> String {
         format!("{input:?}")

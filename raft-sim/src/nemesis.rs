@@ -12,7 +12,7 @@ use raft_rsm::raft_core::NodeId;
 
 use crate::cluster::Cluster;
 use crate::disk::Speed;
-use crate::event::{Event, Listener, Site};
+use crate::event::{Crash, Event, Listener, Site};
 use crate::executor::WORLD;
 use crate::faults::{Fault, Moment, Planned, Target};
 use crate::network::Conditions;
@@ -90,23 +90,10 @@ impl<M: StateMachine> Nemesis<M> {
         let cluster = &self.cluster;
         match fault {
             Fault::Crash { node, crash, moment } => {
-                let id = self.pick(*node);
-                match moment {
-                    Moment::Now => cluster.crash(id, *crash),
-                    Moment::AfterSteps(steps) => cluster.crash_after_steps(id, *steps, *crash),
-                    Moment::WithinWrites(changes) => {
-                        cluster.disk(id).cut_power_within_work(*changes)
-                    }
-                }
-                cluster.sleep(lasts).await;
-                // A node that had nothing to do has not crashed yet.
-                cluster.crash(id, *crash);
-                cluster.start(id);
+                self.crash(&[self.pick(*node)], *crash, *moment, lasts).await;
             }
-            Fault::CrashAll { crash } => {
-                cluster.ids().into_iter().for_each(|id| cluster.crash(id, *crash));
-                cluster.sleep(lasts).await;
-                cluster.start_all();
+            Fault::CrashAll { crash, moment } => {
+                self.crash(&cluster.ids(), *crash, *moment, lasts).await;
             }
             Fault::RollingRestart => {
                 for id in cluster.ids() {
@@ -156,6 +143,22 @@ impl<M: StateMachine> Nemesis<M> {
         }
     }
 
+    async fn crash(&self, ids: &[NodeId], crash: Crash, moment: Moment, lasts: Duration) {
+        let cluster = &self.cluster;
+        for id in ids {
+            match moment {
+                Moment::Now => cluster.crash(*id, crash),
+                Moment::AfterSteps(steps) => cluster.crash_after_steps(*id, steps, crash),
+                Moment::WithinWrites(changes) => cluster.disk(*id).cut_power_within_work(changes),
+            }
+        }
+        // Those that have had nothing to do by then crash all the same, and all are down together for a while.
+        cluster.sleep(lasts / 2).await;
+        ids.iter().for_each(|id| cluster.crash(*id, crash));
+        cluster.sleep(lasts / 2).await;
+        ids.iter().for_each(|id| cluster.start(*id));
+    }
+
     async fn disk(&self, fault: &Fault, lasts: Duration) {
         let cluster = &self.cluster;
         match fault {
@@ -175,7 +178,8 @@ impl<M: StateMachine> Nemesis<M> {
                 let id = self.pick(*node);
                 cluster.disk(id).fail_next(*operation, 1, std::io::ErrorKind::Other);
                 cluster.sleep(lasts).await;
-                cluster.disk(id).heal();
+                // What it had no reason to do has not failed.
+                cluster.disk(id).fail_next(*operation, 0, std::io::ErrorKind::Other);
                 cluster.start(id);
             }
             Fault::FullDisk { node } => {

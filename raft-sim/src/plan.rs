@@ -150,6 +150,7 @@ fn draw_settings(random: &mut Random, setups: &mut [NodeSetup]) {
     let snapshot_log_bytes = *random.choose(&[400, 1000, 8000, 64_000, 1024 * 1024]);
     let snapshot_chunk_bytes = *random.choose(&[64, 1000, 16 * 1024]);
     let request_timeout = SECOND * *random.choose(&[1, 2, 10]);
+    let apply_time = Duration::ZERO..*random.choose(&[MS / 10, MS, 30 * MS]);
     let has_tiny_limits = random.chance(0.5);
     let limits = draw_limits(random);
     for setup in setups {
@@ -162,6 +163,7 @@ fn draw_settings(random: &mut Random, setups: &mut [NodeSetup]) {
         if has_tiny_limits {
             core.limits = limits.clone();
         }
+        setup.apply_time = apply_time.clone();
         setup.segment_bytes = segment_bytes;
         setup.preallocate_bytes = preallocate_bytes;
         setup.options.snapshot_log_bytes = snapshot_log_bytes;
@@ -277,14 +279,21 @@ impl Kind {
         let node = draw_target(random, ids);
         let other = *random.choose(ids);
         let group = draw_group(random, ids);
+        let few = u32::try_from(random.index(60)).unwrap_or(0);
+        let within = Moment::WithinWrites(few / 5);
         match self {
-            Kind::Kill => Fault::Crash { node, crash: Crash::Killed, moment: draw_moment(random) },
+            Kind::Kill => {
+                let moment = *random.choose(&[Moment::Now, Moment::AfterSteps(few)]);
+                Fault::Crash { node, crash: Crash::Killed, moment }
+            }
             Kind::PowerLoss => {
-                Fault::Crash { node, crash: Crash::PowerLost, moment: draw_moment(random) }
+                let moment = *random.choose(&[Moment::Now, within, within]);
+                Fault::Crash { node, crash: Crash::PowerLost, moment }
             }
-            Kind::CrashAll => {
-                Fault::CrashAll { crash: *random.choose(&[Crash::Killed, Crash::PowerLost]) }
+            Kind::CrashAll if random.chance(0.5) => {
+                Fault::CrashAll { crash: Crash::Killed, moment: Moment::Now }
             }
+            Kind::CrashAll => Fault::CrashAll { crash: Crash::PowerLost, moment: within },
             Kind::RollingRestart => Fault::RollingRestart,
             Kind::Pause => Fault::Pause { node },
             Kind::Split => Fault::Split { group },
@@ -320,14 +329,6 @@ fn draw_target(random: &mut Random, ids: &[NodeId]) -> Target {
 fn draw_group(random: &mut Random, ids: &[NodeId]) -> Vec<NodeId> {
     let mask = random.next();
     ids.iter().copied().filter(|id| mask >> (id.0 % 64) & 1 == 1).collect()
-}
-
-fn draw_moment(random: &mut Random) -> Moment {
-    match random.index(3) {
-        0 => Moment::Now,
-        1 => Moment::AfterSteps(u32::try_from(random.index(60)).unwrap_or(0)),
-        _ => Moment::WithinWrites(u32::try_from(random.index(12)).unwrap_or(0)),
-    }
 }
 
 fn draw_conditions(random: &mut Random) -> Conditions {

@@ -36,6 +36,7 @@ struct Inner {
     view: View,
     trace: Option<TraceTo>,
     violation: Option<Violation>,
+    is_closed: bool,
 }
 
 impl Recorder {
@@ -50,6 +51,7 @@ impl Recorder {
             view: View::default(),
             trace,
             violation: None,
+            is_closed: false,
         };
         Recorder { inner: Mutex::new(inner) }
     }
@@ -81,6 +83,11 @@ impl Recorder {
             }
         }
         inner.checkers = checkers;
+    }
+
+    /// Hears nothing more: what is left of the run is being put away.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
     }
 
     /// The digest of all events so far: the same for the same run.
@@ -120,7 +127,7 @@ impl Inner {
 impl Listener for Recorder {
     fn event(&self, now: Duration, event: Event) {
         let mut inner = self.lock();
-        if inner.violation.is_some() {
+        if inner.is_closed || inner.violation.is_some() {
             return;
         }
         inner.events += 1;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use raft_rsm::raft_core::Role;
 use serde::Serialize;
 
+use crate::disk::DiskCounters;
 use crate::event::{CallOutcome, Crash, Event};
+use crate::network::NetworkCounters;
 
 /// What happened in a run, or in many.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -27,12 +29,6 @@ pub struct Counts {
     pub shutdowns: u64,
     /// Pauses.
     pub pauses: u64,
-    /// Packets sent.
-    pub packets: u64,
-    /// Their bytes.
-    pub packet_bytes: u64,
-    /// Packets, requests and answers lost.
-    pub lost: u64,
     /// Writes to disks.
     pub writes: u64,
     /// Writes that failed.
@@ -55,6 +51,10 @@ pub struct Counts {
     pub calls_maybe: u64,
     /// Faults, by kind.
     pub faults: BTreeMap<String, u64>,
+    /// What went through the network, for all nodes together.
+    pub network: NetworkCounters,
+    /// What happened on all disks together.
+    pub disks: DiskCounters,
 }
 
 impl Counts {
@@ -79,11 +79,6 @@ impl Counts {
             Event::Applied { .. } => self.applied += 1,
             Event::Restored { .. } => self.restores += 1,
             Event::SnapshotStored { .. } => self.snapshots_stored += 1,
-            Event::Sent { bytes, .. } => {
-                self.packets += 1;
-                self.packet_bytes += *bytes as u64;
-            }
-            Event::Lost { .. } => self.lost += 1,
             Event::CallEnded { outcome, .. } => match outcome {
                 CallOutcome::Answered => self.calls_answered += 1,
                 CallOutcome::Refused => self.calls_refused += 1,
@@ -94,6 +89,8 @@ impl Counts {
             Event::Resumed { .. }
             | Event::Role { .. }
             | Event::Progress { .. }
+            | Event::Sent { .. }
+            | Event::Lost { .. }
             | Event::WriteEnded { .. }
             | Event::Delivered { .. }
             | Event::Asked { .. }
@@ -114,9 +111,6 @@ impl Counts {
         self.stops += other.stops;
         self.shutdowns += other.shutdowns;
         self.pauses += other.pauses;
-        self.packets += other.packets;
-        self.packet_bytes += other.packet_bytes;
-        self.lost += other.lost;
         self.writes += other.writes;
         self.writes_failed += other.writes_failed;
         self.applied += other.applied;
@@ -127,6 +121,8 @@ impl Counts {
         self.calls_answered += other.calls_answered;
         self.calls_refused += other.calls_refused;
         self.calls_maybe += other.calls_maybe;
+        self.network += other.network;
+        self.disks.add(&other.disks);
         for (kind, count) in &other.faults {
             *self.faults.entry(kind.clone()).or_default() += count;
         }

@@ -22,7 +22,7 @@ use crate::network::Network;
 use crate::plan::{Bounds, Plan, PlanError};
 use crate::random::Random;
 use crate::recorder::{Recorder, TraceTo, Violation};
-use crate::report::Report;
+use crate::report::{Counts, Report};
 use crate::workload::{Factory, Session, Shared, Workload};
 
 /// No operation of a client may take longer, whatever goes wrong.
@@ -34,24 +34,7 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// Operations of each client once all faults have ended. Each of them must be answered.
 const LAST_OPERATIONS: usize = 2;
 
-/// A simulation of a cluster, to be set up and run.
-///
-/// ```
-/// # use raft_sim::doc_machine::Counter;
-/// use raft_sim::{Faults, Operation, Requests, Simulation};
-///
-/// let report = Simulation::new(42)
-///     .nodes(3)
-///     .machine(Counter::default)
-///     .faults(Faults::all())
-///     .workload(Requests::new(|random| match random.chance(0.5) {
-///         true => Operation::Command(random.within(1..100)),
-///         false => Operation::Query(()),
-///     }))
-///     .run()?;
-/// assert!(report.counts.calls_answered > 0);
-/// # Ok::<(), raft_sim::Failure>(())
-/// ```
+/// A simulation of a cluster, to be set up and run: see the [example](crate).
 pub struct Simulation<M = (), W = ()> {
     seed: u64,
     bounds: Bounds,
@@ -398,10 +381,21 @@ impl<M: StateMachine> Run<M> {
 
     /// Nothing of the run is left in memory.
     fn end_all(&self) {
+        self.recorder.close();
         for id in self.cluster.ids() {
             self.cluster.crash(id, crate::event::Crash::Killed);
         }
+        self.cluster.network().clear();
         self.executor.clear();
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = self.recorder.counts();
+        counts.network = self.cluster.network().totals();
+        for id in self.cluster.ids() {
+            counts.disks.add(&self.cluster.disk(id).counters());
+        }
+        counts
     }
 
     fn end(self, plan: &Plan) -> Result<Report, Failure> {
@@ -412,7 +406,7 @@ impl<M: StateMachine> Run<M> {
             virtual_time: self.executor.now(),
             steps: self.executor.steps(),
             events: self.recorder.events(),
-            counts: self.recorder.counts(),
+            counts: self.counts(),
         };
         let violation = self.recorder.violation();
         self.end_all();

@@ -8,4 +8,5 @@ mod crashes;
 mod demo;
 mod lost_answers;
 mod process;
+mod scenarios;
 mod system_calls;

@@ -102,9 +102,6 @@ fn counts(counts: &Counts) {
         stops,
         shutdowns,
         pauses,
-        packets,
-        packet_bytes,
-        lost,
         writes,
         writes_failed,
         applied,
@@ -116,14 +113,33 @@ fn counts(counts: &Counts) {
         calls_refused,
         calls_maybe,
         faults,
+        network,
+        disks,
     } = counts;
     line(&format!("  elections       {elections_won} won, {candidacies} candidacies"));
     line(&format!(
         "  nodes           {starts} starts, {kills} kills, {power_losses} power losses, \
          {stops} stopped by their disk, {shutdowns} shut down, {pauses} pauses"
     ));
-    line(&format!("  network         {packets} packets, {packet_bytes} bytes, {lost} lost"));
-    line(&format!("  disks           {writes} writes, {writes_failed} failed"));
+    line(&format!(
+        "  network         {} packets, {} bytes; {} packets lost, {} repeated, {} overtaken; {} requests \
+         and answers lost",
+        network.packets_out,
+        network.bytes_out,
+        network.lost,
+        network.duplicated,
+        network.reordered,
+        network.requests_lost
+    ));
+    line(&format!(
+        "  disks           {writes} writes to logs, {writes_failed} failed; at power losses {} unsynced \
+         changes lost, {} torn, {} kept, {} renames undone; {} times full",
+        disks.unsynced_lost,
+        disks.unsynced_torn,
+        disks.unsynced_kept,
+        disks.renames_undone,
+        disks.full
+    ));
     line(&format!(
         "  snapshots       {snapshots_stored} stored, {snapshots_installed} installed from a \
          leader, {restores} restores"

@@ -249,3 +249,6 @@ fn debug_as<T: DeserializeOwned + Debug>(bytes: &[u8]) -> String {
         Err(error) => format!("{bytes:?}, which is no answer: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

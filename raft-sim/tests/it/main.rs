@@ -1,3 +1,4 @@
 //! Tests of the simulator, and of clusters in it.
 
 mod planted;
+mod scenarios;

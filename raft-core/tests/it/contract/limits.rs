@@ -168,6 +168,47 @@ fn one_entry_always_fits_into_the_tail() {
 }
 
 #[test]
+fn one_entry_that_is_not_durable_leaves_no_room_for_a_second_in_a_tail_of_none() {
+    let mut follower =
+        Replica::start(options(|limits| limits.tail_bytes_max = 0), Disk::empty(voters(3)));
+    follower.receive_in(1, 2, append(id(0, 0), entries(0, &[1]), 0));
+    follower.receive(2, append(id(1, 1), entries(1, &[1]), 0));
+    assert_eq!(follower.node.last(), id(1, 1));
+    assert_eq!(follower.node.counters().appends_dropped, 1);
+    follower.persist_all();
+    follower.receive(2, append(id(1, 1), entries(1, &[1]), 0));
+    assert_eq!(follower.node.last(), id(1, 2));
+}
+
+#[test]
+fn what_was_truncated_no_longer_counts_for_the_tail() {
+    let mut follower =
+        Replica::start(options(|limits| limits.tail_bytes_max = 500), Disk::empty(voters(3)));
+    for term in 1..100 {
+        let two = entries(0, &[term, term]);
+        follower.receive_in(term, 2 + term % 2, append(id(0, 0), two, 0));
+        assert_eq!(follower.node.last(), id(term, 2));
+        follower.persist_all();
+    }
+    assert_eq!(follower.node.counters().appends_dropped, 0);
+    assert_eq!(follower.fetches, []);
+}
+
+#[test]
+fn what_is_compacted_leaves_the_memory() {
+    let mut leader = leader_with(|limits| limits.kept_entries_max = 0);
+    leader.propose("only-here");
+    leader.persist_all();
+    leader.receive(2, accepted(2));
+    leader.applied.clear();
+    leader.sent.clear();
+    let shows = |leader: &Replica| format!("{:?}", leader.node).contains("only-here");
+    assert!(shows(&leader));
+    leader.take_snapshot(2);
+    assert!(!shows(&leader));
+}
+
+#[test]
 fn what_goes_to_the_state_machine_is_limited_in_entries() {
     let mut leader = leader_with(|limits| limits.applying_entries_max = 2);
     leader.applies_at_once = false;
@@ -281,6 +322,11 @@ fn a_limit_of_nothing_where_nothing_could_move_is_refused() {
         let restored = Restored::first_start(voters(3));
         assert!(Node::new(options(limit), restored).is_err());
     }
+    let brief = |election_timeout| Options { election_timeout, ..Options::new(NodeId(1)) };
+    assert!(Node::new(brief(ms(199)), Restored::first_start(voters(3))).is_err());
+    assert!(Node::new(brief(ms(200)), Restored::first_start(voters(3))).is_ok());
+    let hasty = Options { write_stall_max: ms(499), ..Options::new(NodeId(1)) };
+    assert!(Node::new(hasty, Restored::first_start(voters(3))).is_err());
 }
 
 #[test]

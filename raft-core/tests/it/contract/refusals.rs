@@ -1,0 +1,58 @@
+//! What makes no sense is refused, and counted: an operator can see it.
+
+use raft_core::{Input, LogIndex, Message, NodeId, Role, Term};
+
+use crate::harness::*;
+
+#[test]
+fn answers_of_strangers_are_counted() {
+    let mut leader = Replica::leader_of(3);
+    leader.receive(9, accepted(1));
+    leader.receive(9, Message::HeartbeatResponse { round: 0, received: LogIndex(0) });
+    assert_eq!(leader.node.counters().misaddressed, 2);
+}
+
+#[test]
+fn messages_that_contradict_themselves_are_counted() {
+    let mut leader = Replica::leader_of(3);
+    leader.receive(2, rejected(3, id(1, 3)));
+    assert_eq!(leader.node.counters().malformed, 1);
+    let mut follower = Replica::first_of(3);
+    follower.receive_in(1, 2, append(id(0, 0), entries(1, &[1]), 0));
+    follower.receive_in(1, 2, append(id(1, 1), entries(1, &[2]), 0));
+    assert_eq!(follower.node.counters().malformed, 2);
+    assert_eq!(follower.node.last(), id(0, 0));
+}
+
+/// §5.2: at most one leader a term. Where that is broken, whoever comes second is not followed.
+#[test]
+fn a_second_leader_of_a_term_is_not_followed() {
+    let mut follower = Replica::first_of(3);
+    follower.receive_in(4, 2, append(id(0, 0), entries(0, &[4]), 0));
+    follower.receive_in(4, 3, append(id(0, 0), vec![entry(3, 1)], 0));
+    follower.receive_in(4, 3, heartbeat(0, 1));
+    assert_eq!(follower.node.counters().second_leader, 2);
+    assert_eq!((follower.node.leader(), follower.node.last()), (Some(NodeId(2)), id(4, 1)));
+    let mut leader = Replica::leader_of(3);
+    leader.receive(2, heartbeat(0, 1));
+    assert_eq!(leader.node.counters().second_leader, 1);
+    assert_eq!(leader.node.role(), Role::Leader);
+}
+
+#[test]
+fn a_received_snapshot_that_no_log_can_have_led_to_is_refused() {
+    let absurd = [
+        // A term before that of an entry that is committed here, and one that leaves room for no other.
+        id(1, 20),
+        id(u64::MAX, 20),
+        id(2, u64::MAX / 2),
+    ];
+    for last in absurd {
+        let mut replica = Replica::with_log(&[1, 1, 2], 2, 3);
+        replica.read_all();
+        replica.step(Input::SnapshotReceived(snapshot(last, &voters(3))));
+        assert_eq!(replica.node.counters().snapshots_refused, 1, "{last}");
+        assert_eq!((replica.node.last(), replica.node.term()), (id(2, 3), Term(2)));
+        assert!(replica.write.is_none());
+    }
+}

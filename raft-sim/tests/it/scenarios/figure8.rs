@@ -1,0 +1,75 @@
+//! The paper's Figure 8, a thousand times: leaders that fail before their entries are committed.
+
+use super::ledger::{Ledger, raft, unreliable};
+use super::stand::{MS, Stand};
+
+const ROUNDS: usize = 1000;
+
+/// Proposes at all connected nodes, waits a little, and returns who took it last.
+async fn round(stand: &Stand<Ledger>) -> Option<raft_rsm::raft_core::NodeId> {
+    let number = stand.fresh();
+    let mut leader = None;
+    for id in stand.ids() {
+        if stand.is_running(id)
+            && !stand.is_cut(id)
+            && stand.accepted(id, (number, Vec::new())).await.is_some()
+        {
+            leader = Some(id);
+        }
+    }
+    let pause = stand.draw(|random| match random.chance(0.1) {
+        true => random.duration(&(MS * 0..MS * 500)),
+        false => random.duration(&(MS * 0..MS * 13)),
+    });
+    stand.sleep(pause).await;
+    leader
+}
+
+#[test]
+fn figure8_crashes_the_leader_in_each_of_a_thousand_rounds() {
+    let reports = raft(5, 0..5, |stand| async move {
+        stand.commit(5).await;
+        for _ in 0..ROUNDS {
+            if let Some(leader) = round(&stand).await {
+                stand.crash(leader);
+            }
+            if stand.cluster.running().len() < 3 {
+                stand.start(stand.draw_node());
+            }
+        }
+        stand.ids().into_iter().for_each(|id| stand.start(id));
+        stand.commit(5).await;
+    });
+    for report in reports {
+        println!("MEASURE {:?} {:?}", report.virtual_time, report.counts);
+    }
+}
+
+#[test]
+fn figure8_unreliable_cuts_off_the_leader_and_reorders_what_comes_back() {
+    let reports = raft(5, 0..5, |stand| async move {
+        stand.set_conditions(unreliable());
+        stand.commit(1).await;
+        for number in 0..ROUNDS {
+            if number == 200 {
+                stand.set_conditions(unreliable().with_long_reordering());
+            }
+            if let Some(leader) = round(&stand).await
+                && stand.draw(|random| random.chance(0.5))
+            {
+                stand.cut(leader);
+            }
+            if stand.connected().len() < 3 {
+                stand.connect(stand.draw_node());
+            }
+        }
+        stand.connect_all();
+        // Within 10 s, on the same network.
+        let from = stand.now();
+        stand.commit(5).await;
+        println!("MEASURE commit after {:?}", stand.now() - from);
+    });
+    for report in reports {
+        println!("MEASURE {:?} {:?}", report.virtual_time, report.counts);
+    }
+}
