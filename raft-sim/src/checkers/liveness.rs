@@ -1,6 +1,7 @@
-//! Nobody waits for ever; and once all faults have ended there is a leader soon, and all nodes catch up.
+//! Nobody waits for ever; and once all faults have ended there is a leader soon, everybody is answered, and all nodes catch
+//! up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use raft_rsm::raft_core::Role;
@@ -8,7 +9,7 @@ use raft_rsm::raft_core::Role;
 use super::{Checker, View};
 use crate::event::Event;
 
-/// A leader must be there so long after the last fault, in true virtual time.
+/// A leader must be there so long after the last fault, in true virtual time; what clients begin from then on is answered.
 pub const LEADER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Watches the waits of clients and the time without a leader.
@@ -17,6 +18,8 @@ pub struct Liveness {
     operation_max: Duration,
     /// The operation that each client waits for, and since when.
     waiting: BTreeMap<u64, (Duration, String)>,
+    /// The same clients, by the time since which they wait.
+    since: BTreeSet<(Duration, u64)>,
     healed_at: Option<Duration>,
     led_since: bool,
 }
@@ -25,7 +28,37 @@ impl Liveness {
     /// No operation may take longer than `operation_max`.
     #[must_use]
     pub fn new(operation_max: Duration) -> Liveness {
-        Liveness { operation_max, waiting: BTreeMap::new(), healed_at: None, led_since: false }
+        Liveness {
+            operation_max,
+            waiting: BTreeMap::new(),
+            since: BTreeSet::new(),
+            healed_at: None,
+            led_since: false,
+        }
+    }
+
+    fn ended(&mut self, client: u64, answered: bool, outcome: &str) -> Result<(), String> {
+        let Some((since, operation)) = self.waiting.remove(&client) else { return Ok(()) };
+        self.since.remove(&(since, client));
+        match self.healed_at {
+            Some(at) if !answered && since >= at.saturating_add(LEADER_WITHIN) => Err(format!(
+                "client {client} was not answered, although all faults have ended: {operation}: \
+                 {outcome}"
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whoever waits longest does not wait too long.
+    fn check_waiting(&self, now: Duration) -> Result<(), String> {
+        match self.since.first() {
+            Some((since, client)) if now.saturating_sub(*since) > self.operation_max => {
+                let operation = self.waiting.get(client).map_or("", |(_, operation)| operation);
+                let waits = now.saturating_sub(*since);
+                Err(format!("client {client} has waited {waits:?} for {operation}"))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn check_leader(&self, now: Duration) -> Result<(), String> {
@@ -44,16 +77,14 @@ impl Checker for Liveness {
     }
 
     fn observe(&mut self, now: Duration, before: &View, event: &Event) -> Result<(), String> {
+        self.check_waiting(now)?;
         match event {
             Event::OperationBegan { client, operation } => {
                 self.waiting.insert(*client, (now, operation.clone()));
+                self.since.insert((now, *client));
             }
-            Event::OperationEnded { client, .. } => {
-                let Some((since, operation)) = self.waiting.remove(client) else { return Ok(()) };
-                let took = now.saturating_sub(since);
-                if took > self.operation_max {
-                    return Err(format!("client {client} waited {took:?} for {operation}"));
-                }
+            Event::OperationEnded { client, answered, outcome } => {
+                self.ended(*client, *answered, outcome)?;
             }
             Event::Healed => {
                 self.healed_at = Some(now);

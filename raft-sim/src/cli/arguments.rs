@@ -171,4 +171,25 @@ mod tests {
         assert!(parse(&["--seed", "7", "--seconds", "0"]).unwrap().bounds().is_err());
         assert!(parse(&["--seed", "7", "--faults", "rain"]).unwrap().bounds().is_err());
     }
+
+    #[test]
+    fn the_command_that_replays_a_seed_leads_to_the_same_bounds() {
+        let small = Bounds {
+            nodes: Some(3),
+            clients: Some(1),
+            operations: Some(7),
+            duration: Duration::from_millis(3217),
+            faults: Faults::parse("kills,clock-drift").unwrap(),
+            keep: Some(vec![2, 5]),
+            draws_settings: false,
+        };
+        let faultless = Bounds { keep: Some(Vec::new()), ..Bounds::default() };
+        for bounds in [Bounds::default(), small, faultless] {
+            let command = crate::cli::replay("sim", 42, &bounds);
+            let words = command.split(' ').map(|word| word.trim_matches('"'));
+            let arguments = Arguments::try_parse_from(words).unwrap();
+            assert_eq!(arguments.what(), Ok(What::One(42)), "{command}");
+            assert_eq!(arguments.bounds(), Ok(bounds), "{command}");
+        }
+    }
 }
