@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     seed: Option<u64>,
 
     /// Run all seeds of a range, FROM..TO without TO, and sum up what happened
-    #[arg(long, value_name = "FROM..TO")]
+    #[arg(long, value_name = "FROM..TO", allow_hyphen_values = true)]
     seeds: Option<String>,
 
     /// Tell the run as a story, a line an event: time, who, what (with --seed)
@@ -52,7 +52,7 @@ pub(super) struct Arguments {
     operations: Option<usize>,
 
     /// How long things go wrong, in seconds of virtual time; the run is some seconds longer
-    #[arg(long, value_name = "SECONDS", default_value_t = 50.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 50.0, allow_negative_numbers = true)]
     seconds: f64,
 
     /// What may go wrong: kinds of faults, separated by commas, or all, or none

@@ -113,7 +113,9 @@ fn the_command_line_tells_a_run_as_a_story() {
     let output = sim("--seed 7 --seconds 2 --nodes 3 --trace");
     assert_eq!(output.status.code(), Some(0));
     let text = stdout(&output);
-    for said in ["fault 0 at", "LEADER of", "RequestVote", "client 0:", "all faults have ended"] {
+    for said in
+        ["fault 0 at", "LEADER in term", "RequestVote", "client 0:", "all faults have ended"]
+    {
         assert!(text.contains(said), "{said:?} is not in the story");
     }
 }

@@ -70,7 +70,7 @@ fn swarm(seeds: Range<u64>) {
         ("maybes", counts.calls_maybe),
         ("refusals", counts.calls_refused),
     ] {
-        assert!(happened >= count, "{name}: {happened}");
+        assert!(happened >= count / 4, "{name}: {happened}");
     }
     for (name, happened) in [
         ("stops", counts.stops),
