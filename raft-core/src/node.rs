@@ -232,6 +232,13 @@ impl Node {
         self.disk.durable()
     }
 
+    /// What of the log is in memory, in bytes as [`crate::Entry::cost_bytes`] counts them: at most
+    /// [`crate::Limits::tail_bytes_max`], or a single longer entry, and the empty entry of a new leader.
+    #[must_use]
+    pub fn tail_bytes(&self) -> usize {
+        self.log.tail_bytes()
+    }
+
     /// The time at which this node next wants an [`Input::Tick`], on the clock of the last one; an earlier tick does
     /// no harm. [`Duration::MAX`]: it waits for nothing.
     #[must_use]

@@ -316,7 +316,7 @@ impl Kind {
                 Fault::Flap { one: node, other, each: MS * *random.choose(&[20, 200, 700]) }
             }
             Kind::Close => Fault::Close { one: node, other },
-            Kind::Network => Fault::Network { conditions: draw_conditions(random) },
+            Kind::Network => Fault::Network { conditions: Box::new(draw_conditions(random)) },
             Kind::SlowDisk => Fault::SlowDisk { node, factor: *random.choose(&[5, 50, 300]) },
             Kind::StuckDisk => Fault::StuckDisk { node },
             Kind::FailingDisk => {

@@ -282,19 +282,22 @@ fn is_watching(chosen: Option<Vec<String>>) -> Result<impl Fn(&str) -> bool, Pla
 
 /// What the settings allow.
 fn budgets(setups: &[NodeSetup]) -> Budgets {
+    /// A longer command than workloads send, with all that comes with it, in bytes.
+    const COMMAND_BYTES: usize = 16 * 1024;
     /// What a packet has beside entries or a part of a snapshot, in bytes.
     const PACKET_OVERHEAD_BYTES: usize = 1024;
-    /// A heartbeat at each interval, and one more within any second; clocks may be a little fast, and a new leader sends
-    /// one at once.
+    /// One more than the interval says within any second; clocks may be a little fast, and a new leader sends one at once.
     const HEARTBEATS_MORE: u128 = 3;
-    let mut budgets = Budgets { packet_bytes_max: 0, ..Budgets::none() };
+    let mut budgets = Budgets { packet_bytes_max: 0, tail_bytes_max: 0, ..Budgets::none() };
     let mut heartbeats = 0;
     for setup in setups {
         let core = &setup.options.core;
-        let entries =
-            core.limits.message_bytes_max.max(core.limits.command_bytes_max.min(64 * 1024));
-        let bytes = entries.max(setup.options.snapshot_chunk_bytes);
-        budgets.packet_bytes_max = budgets.packet_bytes_max.max(bytes + PACKET_OVERHEAD_BYTES);
+        // A single entry may be longer than the limit of a message, or of the memory.
+        let bytes = core.limits.message_bytes_max.max(setup.options.snapshot_chunk_bytes);
+        let packet_bytes = bytes.max(COMMAND_BYTES) + PACKET_OVERHEAD_BYTES;
+        budgets.packet_bytes_max = budgets.packet_bytes_max.max(packet_bytes);
+        let tail_bytes = core.limits.tail_bytes_max.saturating_add(COMMAND_BYTES) as u64;
+        budgets.tail_bytes_max = budgets.tail_bytes_max.max(tail_bytes);
         let interval = core.heartbeat_interval.as_millis().max(1);
         heartbeats = heartbeats.max(1000 / interval + HEARTBEATS_MORE);
     }

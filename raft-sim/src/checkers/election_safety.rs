@@ -82,7 +82,8 @@ mod tests {
 
     #[test]
     fn whoever_sends_as_a_leader_is_one() {
-        let heartbeat = || Message::Heartbeat { commit: raft_rsm::raft_core::LogIndex(0), round: None };
+        let heartbeat =
+            || Message::Heartbeat { commit: raft_rsm::raft_core::LogIndex(0), round: None };
         let story = |term| [leads(1, 2, entry(1, 1)), sent(2, 3, term, heartbeat())];
         assert_eq!(check(&story(3)), Ok(()));
         assert_caught(check(&story(2)), "node 1 and node 2 both lead term 2");

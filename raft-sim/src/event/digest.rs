@@ -100,12 +100,13 @@ impl Event {
                 id(to, *last);
                 to.write_u64(u64::from(*changed));
             }
-            Event::Progress { node, commit, applied, last, log_bytes } => {
+            Event::Progress { node, commit, applied, last, log_bytes, tail_bytes } => {
                 head(to, 8, *node);
                 index(to, *commit);
                 index(to, *applied);
                 id(to, *last);
                 to.write_u64(*log_bytes);
+                to.write_u64(*tail_bytes);
             }
             Event::WriteBegan { node, id: write, reset, compact, entries, hard_state } => {
                 head(to, 9, *node);

@@ -9,8 +9,8 @@
 //! | `counter.rs`, `rsm.rs` | a replicated machine and those who call it |
 //! | `switches.rs`, `pauses.rs` | mixed settings; nodes that stand still, and clocks that differ |
 //!
-//! A scenario that fails says its seed. `SCENARIO_SEED=7 cargo test -p raft-sim --test it re_election -- --nocapture` runs
-//! that one alone, and tells its story.
+//! A scenario that fails says its seed. `SCENARIO_SEEDS=7 cargo test -p raft-sim --test it re_election -- --nocapture` runs
+//! that one alone, and tells its story; `SCENARIO_SEEDS=0..1000` runs each scenario on so many.
 
 mod counter;
 mod election;

@@ -15,7 +15,7 @@ use super::world::{
 };
 
 /// The clients work so often, with what goes wrong between.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 
 /// In each of them so long.
 const ROUND: std::time::Duration = SECOND.saturating_mul(5);
@@ -92,7 +92,7 @@ impl Scenario {
         );
         assert_eq!(self.crashes, counts.kills + counts.power_losses > 0);
         assert_eq!(self.threshold.is_some(), counts.snapshots_stored > 0);
-        assert!(!self.partitions || counts.elections_won > 3, "the leader was cut off at times");
+        assert!(!self.partitions || counts.elections_won > 1, "the leader was cut off at times");
     }
 
     async fn run(self, world: World) {

@@ -1,6 +1,6 @@
-//! What a leader makes of its followers' answers, and sends no more than it has to.
+//! What a follower answers, what a leader makes of it, and that neither sends more than it has to.
 
-use raft_core::{Input, LogIndex, NodeId, Options, Replication, SnapshotOutcome};
+use raft_core::{Input, LogIndex, Message, NodeId, Options, Replication, SnapshotOutcome};
 
 use crate::harness::*;
 
@@ -51,6 +51,22 @@ fn an_answer_that_says_nothing_new_ends_no_probing() {
     assert_eq!(leader.peer(2).replication, Replication::Replicate);
 }
 
+/// A message between two others was lost: its successor is refused, and the peer is asked where the logs part.
+#[test]
+fn a_rejection_of_what_is_on_its_way_makes_the_leader_probe_at_once() {
+    let mut leader = Replica::leader_of(3);
+    leader.propose("a");
+    leader.propose("b");
+    leader.sent.clear();
+    leader.receive(2, rejected(2, id(1, 1)));
+    assert_eq!(leader.peer(2).replication, Replication::Probe);
+    assert_eq!(leader.appends_to(2), [[2, 3]]);
+    // The same one again says nothing new.
+    leader.sent.clear();
+    leader.receive(2, rejected(2, id(1, 1)));
+    assert_eq!(leader.sent_to(2), []);
+}
+
 #[test]
 fn a_peer_that_has_everything_is_not_asked_when_its_connection_is_lost() {
     let mut leader = Replica::leader_of(3);
@@ -97,4 +113,34 @@ fn a_peer_that_answers_after_a_transfer_failed_is_sent_entries_again() {
     leader.receive(3, accepted(4));
     leader.propose("d");
     assert_eq!(leader.appends_to(3), [[5]]);
+}
+
+/// What is committed is in every later leader's log (§5.4.3), so a follower need not be asked for it.
+#[test]
+fn a_follower_of_a_new_leader_has_received_what_is_committed_and_acknowledges_it_when_asked() {
+    let mut follower = Replica::with_log(&[1, 1, 1, 1], 1, 3);
+    follower.receive_in(2, 2, heartbeat(0, 7));
+    let received = LogIndex(3);
+    assert_eq!(follower.sent_to(2), [Message::HeartbeatResponse { round: 7, received }]);
+    follower.persist_all();
+    assert_eq!(follower.sent_to(2).len(), 1, "nobody asked");
+    follower.receive(2, append(id(1, 3), vec![], 3));
+    assert!(follower.has_acknowledged(2, 3));
+}
+
+/// A message from before a compaction: what it repeats of the compacted entries is the leader's.
+#[test]
+fn a_repeated_message_that_begins_before_the_compaction_point_is_acknowledged() {
+    let mut options = Options::new(NodeId(1));
+    options.limits.kept_entries_max = 0;
+    let disk = Disk::with_log(voters(3), &[1; 6], 1, 5);
+    let mut follower = Replica::start(options, disk);
+    follower.read_all();
+    follower.take_snapshot(5);
+    follower.persist_all();
+    assert_eq!(follower.node.status().start, id(1, 5));
+    follower.receive(2, append(id(1, 2), entries(2, &[1; 5]), 5));
+    follower.persist_all();
+    assert!(follower.has_acknowledged(2, 7), "{:?}", follower.sent);
+    assert_eq!(follower.node.counters().conflicts_with_committed, 0);
 }

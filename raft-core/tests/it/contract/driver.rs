@@ -477,10 +477,14 @@ fn entries_that_were_compacted_while_they_were_read_stop_nobody() {
     leader.receive(3, accepted(leader.node.last().index.0));
     leader.persist_all();
     leader.read_all();
-    leader.take_snapshot(5);
+    // Both are there when the driver looks.
+    let meta = snapshot(id(1, 5), &voters(3));
+    leader.node.step(Input::SnapshotTaken(meta));
     assert_eq!(leader.node.status().start, id(1, 5), "the fetch was for 3 to 7");
-    leader.step(Input::Fetched { id: fetch.id, result });
+    leader.node.step(Input::Fetched { id: fetch.id, result });
     assert!(!leader.node.is_stopped());
+    leader.drain();
+    assert_eq!(leader.snapshots.len(), 1, "the peer needs what is gone");
 }
 
 #[test]

@@ -181,6 +181,17 @@ fn one_entry_that_is_not_durable_leaves_no_room_for_a_second_in_a_tail_of_none()
 }
 
 #[test]
+fn what_fits_into_the_tail_exactly_is_taken() {
+    let cost = entry(1, 1).cost_bytes();
+    let limit = |limits: &mut Limits| limits.tail_bytes_max = 2 * cost;
+    let mut follower = Replica::start(options(limit), Disk::empty(voters(3)));
+    follower.receive_in(1, 2, append(id(0, 0), entries(0, &[1]), 0));
+    follower.receive(2, append(id(1, 1), entries(1, &[1, 1]), 0));
+    assert_eq!(follower.node.last(), id(1, 2));
+    assert_eq!(follower.node.counters().appends_dropped, 1, "the third");
+}
+
+#[test]
 fn what_was_truncated_no_longer_counts_for_the_tail() {
     let mut follower =
         Replica::start(options(|limits| limits.tail_bytes_max = 500), Disk::empty(voters(3)));

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use raft_core::LogIndex;
 
 /// Reading one entry reads at most this much, or one longer entry. It bounds the memory that positions take,
-/// too: two neighbours cover more than this together, unless a truncation or the end of a segment is between.
+/// too: two neighbours cover more than this together, unless a truncation, a compaction or the end of a segment is between.
 const EXTENT_BYTES: u64 = 64 * 1024;
 
 /// A stretch of a segment with entries in a row.
@@ -130,7 +130,8 @@ impl Positions {
     }
 
     /// Forgets the entries up to `start`, in a log that ends at `last`. Those that share an extent with a
-    /// later one stay.
+    /// later one stay until the next compaction: what comes now begins an extent of its own, so that no more stays
+    /// than was there between two compactions, however short they make the log.
     pub(super) fn compact(&mut self, start: LogIndex, last: LogIndex) {
         while let Some(front) = self.extents.front() {
             let end = self.extents.get(1).map_or(last.next(), |next| next.first);
@@ -140,7 +141,7 @@ impl Positions {
             self.bytes -= front.bytes;
             self.extents.pop_front();
         }
-        self.open &= !self.extents.is_empty();
+        self.open = false;
         // Short-lived peaks give their memory back.
         if self.extents.capacity() > 64 && self.extents.len() < self.extents.capacity() / 4 {
             self.extents.shrink_to(self.extents.len() * 2);
@@ -208,5 +209,22 @@ mod tests {
         assert_eq!(firsts(&positions), [65]);
         positions.compact(LogIndex(100), LogIndex(100));
         assert_eq!((firsts(&positions), positions.bytes()), (vec![], 0));
+    }
+
+    #[test]
+    fn a_log_that_is_compacted_often_stays_far_below_an_extent() {
+        const RECORD_BYTES: u64 = 100;
+        const EACH: u64 = 10;
+        const KEPT: u64 = 3;
+        let mut positions = Positions::new();
+        for index in 1..=1000 {
+            let offset = index * RECORD_BYTES;
+            positions.append(1, offset, RECORD_BYTES, Some(LogIndex(index)), &[40]);
+            if index % EACH == 0 {
+                positions.compact(LogIndex(index - KEPT), LogIndex(index));
+            }
+            let bytes = positions.bytes();
+            assert!(bytes <= (2 * EACH + KEPT) * RECORD_BYTES, "{bytes} bytes at {index}");
+        }
     }
 }

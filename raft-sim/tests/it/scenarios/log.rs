@@ -207,8 +207,12 @@ async fn few_messages_bring_back(stand: &Stand<Ledger>, behind: NodeId) {
 fn count_of_messages_is_small() {
     raft(3, 0..20, |stand| async move {
         let packets = || stand.cluster.network().totals().packets_out;
-        let leader = stand.one_leader().await;
+        // Requests and answers, until all have heard of the leader.
+        while stand.connected().iter().filter(|status| status.leader.is_some()).count() < 3 {
+            stand.sleep(MS).await;
+        }
         let elected = packets();
+        let leader = stand.one_leader().await;
         assert!((1..=30).contains(&elected), "{elected} messages to elect");
 
         let before = packets();

@@ -18,8 +18,8 @@ use raft_sim::{Cluster, NodeSetup, Random, Report, Simulation};
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-/// Runs one seed alone, as a story.
-const SEED_VARIABLE: &str = "SCENARIO_SEED";
+/// Runs one seed alone, as a story, or a range of them: `7` or `0..1000`.
+const SEEDS_VARIABLE: &str = "SCENARIO_SEEDS";
 
 /// The cluster of a scenario. Clones are the same.
 pub(super) struct Stand<M: StateMachine> {
@@ -44,11 +44,16 @@ pub(super) fn run<M: StateMachine, F: Future<Output = ()> + Send + 'static>(
     set_up: impl Fn(u64, &mut NodeSetup),
     scenario: impl Fn(Stand<M>) -> F,
 ) -> Vec<Report> {
-    let only = std::env::var(SEED_VARIABLE).ok().map(|seed| seed.parse().unwrap());
-    let seeds = only.map_or(seeds, |seed: u64| seed..seed + 1);
+    let (seeds, is_story) = match std::env::var(SEEDS_VARIABLE) {
+        Err(_) => (seeds, false),
+        Ok(asked) => match asked.split_once("..") {
+            Some((first, end)) => (first.parse().unwrap()..end.parse().unwrap(), false),
+            None => (asked.parse().unwrap()..asked.parse::<u64>().unwrap() + 1, true),
+        },
+    };
     let run_one = |seed| {
         let mut simulation = Simulation::new(seed).nodes(nodes);
-        if only.is_some() {
+        if is_story {
             simulation = simulation.trace(Arc::new(|line| println!("{line}")));
         }
         let story = |cluster| scenario(Stand::new(cluster, seed));
@@ -56,9 +61,9 @@ pub(super) fn run<M: StateMachine, F: Future<Output = ()> + Send + 'static>(
     };
     let run_one = |seed| match catch_unwind(AssertUnwindSafe(|| run_one(seed))) {
         Ok(Ok(report)) => report,
-        Ok(Err(failure)) => panic!("{failure} (replay: {SEED_VARIABLE}={seed})"),
+        Ok(Err(failure)) => panic!("{failure} (its story: {SEEDS_VARIABLE}={seed})"),
         Err(panic) => {
-            eprintln!("seed {seed} fails (replay: {SEED_VARIABLE}={seed})");
+            eprintln!("seed {seed} fails (its story: {SEEDS_VARIABLE}={seed})");
             resume_unwind(panic);
         }
     };
