@@ -12,6 +12,8 @@ mod liveness;
 mod log_matching;
 mod state_machine_safety;
 mod stored;
+#[cfg(test)]
+mod told;
 mod view;
 
 use std::time::Duration;

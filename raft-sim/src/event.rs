@@ -265,6 +265,8 @@ pub enum Event {
     OperationEnded {
         /// Who.
         client: u64,
+        /// Whether it was answered, and not left unknown or refused.
+        answered: bool,
         /// With what.
         outcome: String,
     },

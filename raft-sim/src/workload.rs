@@ -102,7 +102,8 @@ impl<W: Workload> Session<W> {
             Ended::Maybe => "maybe".to_owned(),
             Ended::Failed => "definitely not".to_owned(),
         };
-        shared.tell(Event::OperationEnded { client: self.number, outcome });
+        let answered = matches!(ended, Ended::Answered(_));
+        shared.tell(Event::OperationEnded { client: self.number, answered, outcome });
         ended
     }
 }

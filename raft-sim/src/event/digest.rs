@@ -183,9 +183,10 @@ impl Event {
                 to.write_u64(*client);
                 to.write(operation.as_bytes());
             }
-            Event::OperationEnded { client, outcome } => {
+            Event::OperationEnded { client, answered, outcome } => {
                 to.write_u64(21);
                 to.write_u64(*client);
+                to.write_u64(u64::from(*answered));
                 to.write(outcome.as_bytes());
             }
             Event::Fault { kind, what } => {
