@@ -78,7 +78,8 @@ impl StateMachine for Inventory {
     fn restore(&mut self, image: &mut dyn io::Read) -> io::Result<()> {
         let mut bytes = Vec::new();
         image.read_to_end(&mut bytes)?;
-        let items: BTreeMap<String, u64> = postcard::from_bytes(&bytes).map_err(io::Error::other)?;
+        let items: BTreeMap<String, u64> =
+            postcard::from_bytes(&bytes).map_err(io::Error::other)?;
         if self.bug != Some(Bug::Merge) {
             self.items.clear();
         }
