@@ -43,6 +43,8 @@ pub struct Summary {
     pub digest: String,
     /// What must not have happened.
     pub violations: Vec<SeedViolation>,
+    /// The seeds whose answers were neither explained nor found to be wrong: see [`Report::undecided`].
+    pub undecided: Vec<u64>,
 }
 
 /// What must not have happened, and with which seed it happens.
@@ -143,6 +145,9 @@ impl Collected {
             // Looked at before.
             Err(Failure::Plan(_)) => return,
         };
+        if report.undecided.is_some() {
+            self.summary.undecided.push(seed);
+        }
         self.summary.seeds += 1;
         self.virtual_time += report.virtual_time;
         self.summary.steps += report.steps;
@@ -157,6 +162,7 @@ impl Collected {
         self.digests.values().for_each(|one| digest.write(one.as_bytes()));
         let mut summary = self.summary;
         summary.violations.sort_by_key(|violation| violation.seed);
+        summary.undecided.sort_unstable();
         let virtual_seconds = self.virtual_time.as_secs_f64();
         Summary { digest: digest.digest().to_string(), virtual_seconds, ..summary }
     }
