@@ -196,18 +196,19 @@ fn what_was_truncated_no_longer_counts_for_the_tail() {
     let limit = |limits: &mut Limits| limits.tail_bytes_max = 500;
     let mut follower = Replica::start(options(limit), Disk::empty(voters(3)));
     follower.receive_in(1, 3, append(id(0, 0), entries(0, &[1]), 0));
+    follower.receive_in(1, 3, append(id(1, 1), entries(1, &[1]), 0));
     for term in 2..100 {
         let leader = 2 + term % 2;
-        follower.receive_in(term, leader, append(id(1, 1), vec![entry(term, 2)], 0));
-        follower.receive(leader, append(id(term, 2), vec![entry(term, 3)], 0));
-        assert_eq!(follower.node.last(), id(term, 3));
+        follower.receive_in(term, leader, append(id(1, 2), vec![entry(term, 3)], 0));
+        follower.receive(leader, append(id(term, 3), vec![entry(term, 4)], 0));
+        assert_eq!(follower.node.last(), id(term, 4));
         follower.persist_all();
     }
     assert_eq!(follower.node.counters().appends_dropped, 0);
     // All of it has to leave for this one.
-    let large = Entry::command(id(99, 4), vec![0; 450]);
-    follower.receive(3, append(id(99, 3), vec![large], 0));
-    assert_eq!(follower.node.last(), id(99, 4));
+    let large = Entry::command(id(99, 5), vec![0; 450]);
+    follower.receive(3, append(id(99, 4), vec![large], 0));
+    assert_eq!(follower.node.last(), id(99, 5));
 }
 
 #[test]
