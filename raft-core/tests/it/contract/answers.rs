@@ -65,6 +65,10 @@ fn a_rejection_of_what_is_on_its_way_makes_the_leader_probe_at_once() {
     leader.sent.clear();
     leader.receive(2, rejected(2, id(1, 1)));
     assert_eq!(leader.sent_to(2), []);
+    // Nor does a late one of what has been acknowledged since.
+    leader.receive(2, accepted(3));
+    leader.receive(2, rejected(3, id(1, 1)));
+    assert_eq!(leader.peer(2).replication, Replication::Replicate);
 }
 
 #[test]

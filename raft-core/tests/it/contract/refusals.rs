@@ -24,6 +24,28 @@ fn messages_that_contradict_themselves_are_counted() {
     assert_eq!(follower.node.last(), id(0, 0));
 }
 
+/// Nor are such answers a sign that the follower is heard: a leader that gets no others steps down.
+#[test]
+fn answers_to_what_was_never_sent_are_counted_and_keep_no_leader_in_office() {
+    let mut leader = Replica::leader_of(3);
+    let mut counted = 0;
+    for _ in 0..10 {
+        leader.tick(100);
+        let round = leader.last_round(2).unwrap_or(0);
+        let (ahead, received) = (round + 1, LogIndex(9));
+        for answer in [
+            Message::HeartbeatResponse { round: ahead, received: LogIndex(1) },
+            Message::HeartbeatResponse { round, received },
+            accepted(9),
+        ] {
+            counted += u64::from(leader.node.role() == Role::Leader);
+            leader.receive(2, answer);
+        }
+    }
+    assert_eq!(leader.node.role(), Role::Follower);
+    assert_eq!(leader.node.counters().acknowledged_unsent, counted);
+}
+
 /// §5.2: at most one leader a term. Where that is broken, whoever comes second is not followed.
 #[test]
 fn a_second_leader_of_a_term_is_not_followed() {
