@@ -256,6 +256,21 @@ fn what_goes_to_the_state_machine_is_limited_in_bytes() {
 }
 
 #[test]
+fn the_state_machine_gets_more_while_it_applies_as_long_as_there_is_room() {
+    for (room, handed_out) in [(3 * COST, 4), (2 * COST, 3)] {
+        let mut leader = leader_with(|limits| limits.applying_bytes_max = room);
+        leader.applies_at_once = false;
+        for index in 2..=6 {
+            leader.propose("x");
+            leader.persist_all();
+            leader.receive(2, accepted(index));
+        }
+        assert_eq!(leader.node.commit().0, 6);
+        assert_eq!(leader.node.handed_out().0, handed_out, "nothing of it is applied");
+    }
+}
+
+#[test]
 fn a_slow_state_machine_delays_neither_commitment_nor_heartbeats() {
     let mut leader = leader_with(|limits| limits.applying_entries_max = 1);
     leader.applies_at_once = false;

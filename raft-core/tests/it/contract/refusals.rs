@@ -1,6 +1,6 @@
 //! What makes no sense is refused, and counted: an operator can see it.
 
-use raft_core::{Input, LogIndex, Message, NodeId, Role, Term};
+use raft_core::{Input, LogIndex, Message, NodeId, Options, Role, Term};
 
 use crate::harness::*;
 
@@ -59,6 +59,20 @@ fn a_second_leader_of_a_term_is_not_followed() {
     leader.receive(2, heartbeat(0, 1));
     assert_eq!(leader.node.counters().second_leader, 1);
     assert_eq!(leader.node.role(), Role::Leader);
+}
+
+#[test]
+fn an_append_that_contradicts_the_compaction_point_is_refused() {
+    let mut options = Options::new(NodeId(1));
+    options.limits.kept_entries_max = 0;
+    let disk = Disk::with_log(voters(3), &[1; 5], 1, 5);
+    let mut follower = Replica::start(options, disk);
+    follower.read_all();
+    follower.take_snapshot(5);
+    follower.persist_all();
+    follower.receive_in(2, 2, append(id(1, 4), entries(4, &[2, 2]), 0));
+    assert_eq!(follower.node.counters().conflicts_with_committed, 1);
+    assert_eq!(follower.node.last(), id(1, 5));
 }
 
 #[test]
