@@ -1,6 +1,6 @@
 //! What makes no sense is refused, and counted: an operator can see it.
 
-use raft_core::{Input, LogIndex, Message, NodeId, Options, Role, Term};
+use raft_core::{Envelope, Input, LogIndex, Message, NodeId, Options, Role, Term};
 
 use crate::harness::*;
 
@@ -10,6 +10,17 @@ fn answers_of_strangers_are_counted() {
     leader.receive(9, accepted(1));
     leader.receive(9, Message::HeartbeatResponse { round: 0, received: LogIndex(0) });
     assert_eq!(leader.node.counters().misaddressed, 2);
+}
+
+#[test]
+fn messages_for_another_node_and_from_the_own_self_are_counted() {
+    let mut follower = Replica::first_of(3);
+    for (from, to) in [(2, 3), (1, 1)] {
+        let (from, to, message) = (NodeId(from), NodeId(to), heartbeat(0, 1));
+        follower.step(Input::Receive(Envelope { from, to, term: Term(9), message }));
+    }
+    assert_eq!(follower.node.counters().misaddressed, 2);
+    assert_eq!((follower.node.term(), follower.sent.len()), (Term(0), 0));
 }
 
 #[test]
