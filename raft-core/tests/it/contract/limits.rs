@@ -123,6 +123,17 @@ fn a_leader_refuses_proposals_when_entries_that_are_not_durable_fill_the_tail() 
 }
 
 #[test]
+fn a_long_proposal_costs_its_own_length_and_no_more() {
+    let long = || vec![7; 100].into();
+    let cost = Entry::OVERHEAD_BYTES + 100;
+    let mut leader = leader_with(|limits| limits.tail_bytes_max = 3 * cost);
+    for _ in 0..3 {
+        assert!(leader.node.propose(long()).is_ok());
+    }
+    assert_eq!(leader.node.propose(long()), Err(ProposeError::Busy));
+}
+
+#[test]
 fn a_follower_drops_appends_when_entries_that_are_not_durable_fill_the_tail() {
     let mut follower =
         Replica::start(options(|limits| limits.tail_bytes_max = 300), Disk::empty(voters(3)));
