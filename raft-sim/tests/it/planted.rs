@@ -20,6 +20,7 @@
 //! | a node that stands still for ever; one that is cut off | liveness | |
 //! | a clock at twice the speed | budgets (heartbeats) | |
 //! | a node with larger messages than was said | budgets (packets) | |
+//! | a node that holds more of its log than was said | budgets (memory) | |
 //!
 //! No fault at the boundary makes a leader change its own log: it only appends to it while it leads, whatever others
 //! do. What leader append-only catches is told to it by hand, as to every checker, in the tests beside it.

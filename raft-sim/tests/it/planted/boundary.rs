@@ -181,3 +181,13 @@ fn messages_that_are_longer_than_was_said_are_caught() {
     })
     .is_seen_first_by(&["budgets"]);
 }
+
+#[test]
+fn memory_that_is_held_for_longer_than_was_said_is_caught() {
+    let workload = || ReadsAndWrites { registers: 5, value_bytes_max: 2000 };
+    nodes_that_differ(bounds(10, "none"), workload, |setup| {
+        setup.options.core.limits.tail_bytes_max = usize::MAX;
+    })
+    .would_be_fine_without()
+    .is_seen_first_by(&["budgets"]);
+}
