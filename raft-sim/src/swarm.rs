@@ -177,3 +177,24 @@ fn panicked(plan: &Plan, panic: &(dyn std::any::Any + Send)) -> Violated {
     let report = Report::empty(plan.seed, plan.setups.len());
     Violated { violation, report: Box::new(report) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkers::linearizability::Undecided;
+
+    #[test]
+    fn a_seed_that_is_undecided_is_counted_and_is_no_violation() {
+        let undecided =
+            Undecided { key: None, operations: 9, explained: 3, steps: 1, is_order_refuted: true };
+        let mut collected = Collected::default();
+        for seed in [9, 7] {
+            let report = Report { undecided: Some(undecided.clone()), ..Report::empty(seed, 3) };
+            collected.add(seed, Ok(report));
+        }
+        collected.add(8, Ok(Report::empty(8, 3)));
+        let summary = collected.summary();
+        assert_eq!((summary.seeds, summary.undecided), (3, vec![7, 9]));
+        assert!(summary.violations.is_empty());
+    }
+}

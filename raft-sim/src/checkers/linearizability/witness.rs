@@ -49,6 +49,12 @@ impl Applications {
         }
     }
 
+    /// How many commands were applied.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.applications.len()
+    }
+
     /// Whether nothing was applied.
     #[must_use]
     pub fn is_empty(&self) -> bool {
