@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -37,8 +38,12 @@ pub(super) const LOG_BYTES_MAX: u64 = 8 * THRESHOLD;
 /// How often logs are looked at.
 const LOOK_EACH: Duration = MS;
 
-/// Each scenario is run with all of them.
-const SEEDS: std::ops::Range<u64> = 0..3;
+/// Each scenario is run with all of them, unless it says so.
+const SEEDS: Range<u64> = 0..3;
+
+/// After so long, a client takes its request or the answer for lost: more than a put takes where all is well, and little
+/// enough to get on.
+const CALL_TIMEOUT: Duration = MS.saturating_mul(200);
 
 type Seen = History<Request<String, Digest>, Reply<Digest>>;
 
@@ -55,7 +60,16 @@ pub(super) fn play<F: Future<Output = ()> + Send + 'static>(
     threshold: Option<u64>,
     scenario: impl Fn(World) -> F,
 ) -> Vec<Report> {
-    SEEDS
+    play_seeds(SEEDS, servers, threshold, scenario)
+}
+
+pub(super) fn play_seeds<F: Future<Output = ()> + Send + 'static>(
+    seeds: Range<u64>,
+    servers: usize,
+    threshold: Option<u64>,
+    scenario: impl Fn(World) -> F,
+) -> Vec<Report> {
+    seeds
         .map(|seed| play_seed(seed, servers, |setup| compact(setup, threshold), &scenario))
         .collect()
 }
@@ -94,6 +108,7 @@ impl World {
     pub(super) fn client(&self, number: u64) -> TestClient {
         let mut options = ClientOptions::default();
         options.deadline = 3600 * SECOND;
+        options.call_timeout = CALL_TIMEOUT;
         let clerk = Clerk::new(self.cluster.client(number, options));
         TestClient { number, clerk, world: self.clone() }
     }
