@@ -21,7 +21,7 @@ use raft_sim::event::{Digest, Site};
 use raft_sim::executor::WORLD;
 use raft_sim::history::{History, OperationId};
 use raft_sim::model::register::{Reply, Request};
-use raft_sim::{Cluster, NodeSetup, Report, Simulation};
+use raft_sim::{Cluster, NodeSetup, Random, Report, Simulation};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -51,6 +51,8 @@ type Seen = History<Request<String, Digest>, Reply<Digest>>;
 #[derive(Clone)]
 pub(super) struct World {
     pub(super) cluster: Cluster<Store>,
+    /// Chance of the scenario's own.
+    pub(super) random: Random,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -87,7 +89,9 @@ pub(super) fn play_seed<F: Future<Output = ()> + Send + 'static>(
     let report = Simulation::new(seed)
         .nodes(servers)
         .machine(Store::default)
-        .scenario(set_up, |cluster| scenario(World { cluster, seen: world }))
+        .scenario(set_up, |cluster| {
+            scenario(World { cluster, random: Random::new(seed).fork("scenario"), seen: world })
+        })
         .unwrap_or_else(|failure| panic!("{failure}"));
     let verdict = check(&Model::new(), &seen.lock().unwrap());
     assert!(verdict.is_linearizable(), "{verdict}");
@@ -280,7 +284,7 @@ impl Put {
             PutError::VersionMismatch { current } => Put::Version(*current),
             PutError::NoKey => Put::NoKey,
             PutError::Maybe => Put::Maybe,
-            other => panic!("{other}"),
+            other @ (PutError::Client(_) | _) => panic!("{other}"),
         }
     }
 }
