@@ -62,7 +62,6 @@ fn a_paused_leader_wakes_and_nothing_acknowledged_is_lost_nor_read_from_before()
         }
         assert!(seen.acknowledged.len() >= 100, "only {}", seen.acknowledged.len());
         assert!(seen.queries_answered >= 15, "only {} reads", seen.queries_answered);
-        println!("MEASURE ack {} reads {}", seen.acknowledged.len(), seen.queries_answered);
     });
     let elections: u64 = reports.iter().map(|report| report.counts.elections_won).sum();
     assert!(elections > 2 * reports.len() as u64, "no leader was replaced while it stood still");
