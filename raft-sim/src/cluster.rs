@@ -412,6 +412,7 @@ impl<M: StateMachine> Cluster<M> {
                 applied: now.applied,
                 last: now.last,
                 log_bytes: status.log_bytes,
+                tail_bytes: status.tail_bytes,
             });
         }
     }

@@ -152,6 +152,8 @@ pub enum Event {
         last: EntryId,
         /// The size of its log on disk, in bytes.
         log_bytes: u64,
+        /// What of its log is in memory, in bytes.
+        tail_bytes: u64,
     },
     /// A node began a write to its disk.
     WriteBegan {
@@ -263,6 +265,8 @@ pub enum Event {
     OperationEnded {
         /// Who.
         client: u64,
+        /// Whether it was answered, and not left unknown or refused.
+        answered: bool,
         /// With what.
         outcome: String,
     },

@@ -268,7 +268,7 @@ pub enum Fault {
     /// The network is bad.
     Network {
         /// How bad.
-        conditions: Conditions,
+        conditions: Box<Conditions>,
     },
     /// A disk is slow.
     SlowDisk {

@@ -7,6 +7,14 @@ use std::time::Duration;
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(usize);
 
+impl OperationId {
+    /// Its place among [`History::operations`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// A point of a run. What happens within one moment of virtual time still happens in an order, and that order counts:
 /// a client that begins after another was answered can know of the answer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,6 +6,8 @@ pub mod register;
 use std::fmt::Debug;
 use std::hash::Hash;
 
+use crate::event::Digest;
+
 /// A sequential specification: which answers are right when operations come one after the other.
 ///
 /// Only the first three methods say what is right. The others are hints that make a check faster or its report
@@ -53,6 +55,21 @@ pub trait Model: Send + Sync + 'static {
     /// others as they are; a write that names the version that it replaces, say. With thousands of unknown outcomes,
     /// each of them is then tried where it matters alone.
     fn changes_only_at(&self, _input: &Self::Input) -> Option<u64> {
+        None
+    }
+
+    /// A hint: for each input whose outcome is unknown, one that stands for it, given all that clients of the history were
+    /// told. Inputs may share one if no client could have told them apart, wherever they took effect: writes of values
+    /// that nobody ever read, say. It then only matters how many of them did.
+    fn stand_ins(&self, unknown: &[&Self::Input], _told: &[&Self::Output]) -> Vec<Self::Input> {
+        unknown.iter().map(|input| (*input).clone()).collect()
+    }
+
+    /// A hint: the digest of the command that this puts into the log, as the machines apply it
+    /// ([`Digest::of_value`] of the command); `None` for a read. With it, the order in which the machines of a run
+    /// applied the commands is tried before any other. If that is not the order, or this not the digest, then no more
+    /// than time is lost.
+    fn command_digest(&self, _input: &Self::Input) -> Option<Digest> {
         None
     }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::checkers::linearizability::Applications;
 use crate::checkers::{Checker, View};
 use crate::event::{Digest, Event, Fnv, Listener};
 use crate::report::Counts;
@@ -34,8 +35,10 @@ struct Inner {
     checkers: Vec<Box<dyn Checker>>,
     /// What the checkers know of the cluster.
     view: View,
+    applications: Applications,
     trace: Option<TraceTo>,
     violation: Option<Violation>,
+    is_closed: bool,
 }
 
 impl Recorder {
@@ -48,8 +51,10 @@ impl Recorder {
             counts: Counts::default(),
             checkers,
             view: View::default(),
+            applications: Applications::default(),
             trace,
             violation: None,
+            is_closed: false,
         };
         Recorder { inner: Mutex::new(inner) }
     }
@@ -83,6 +88,11 @@ impl Recorder {
         inner.checkers = checkers;
     }
 
+    /// Hears nothing more: what is left of the run is being put away.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+    }
+
     /// The digest of all events so far: the same for the same run.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -99,6 +109,12 @@ impl Recorder {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.lock().counts.clone()
+    }
+
+    /// The commands in the order in which they were applied.
+    #[must_use]
+    pub fn applications(&self) -> Applications {
+        self.lock().applications.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -120,7 +136,7 @@ impl Inner {
 impl Listener for Recorder {
     fn event(&self, now: Duration, event: Event) {
         let mut inner = self.lock();
-        if inner.violation.is_some() {
+        if inner.is_closed || inner.violation.is_some() {
             return;
         }
         inner.events += 1;
@@ -138,6 +154,7 @@ impl Listener for Recorder {
         }
         inner.checkers = checkers;
         inner.view.apply(&event);
+        inner.applications.observe(&event);
     }
 }
 

@@ -100,7 +100,7 @@ pub fn line(event: &Event) -> String {
             format!("call {}: {outcome}", call.0)
         }
         Event::OperationBegan { client, operation } => format!("client {client}: {operation} ..."),
-        Event::OperationEnded { client, outcome } => format!("client {client}: ... {outcome}"),
+        Event::OperationEnded { client, outcome, .. } => format!("client {client}: ... {outcome}"),
         Event::Fault { kind, what } => format!("FAULT {kind}: {what}"),
         Event::FaultEnded { kind } => format!("end of fault {kind}"),
         Event::Healed => "all faults have ended".to_owned(),

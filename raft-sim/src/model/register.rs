@@ -1,10 +1,14 @@
 //! Versioned registers, one for each key: a key/value store whose writes name the version that they replace.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
-use std::hash::Hash;
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash};
 use std::marker::PhantomData;
 
 use super::Model;
+
+/// A set whose hashes are the same in each run.
+type FixedHashSet<T> = HashSet<T, BuildHasherDefault<DefaultHasher>>;
 
 /// What a client asks of a versioned store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -135,6 +139,27 @@ where
         }
     }
 
+    /// A value that nobody read at the version that its put leads to is as good as any other such value.
+    fn stand_ins(&self, unknown: &[&Request<K, V>], told: &[&Reply<V>]) -> Vec<Request<K, V>> {
+        let mut read = FixedHashSet::default();
+        for reply in told {
+            if let Reply::Value(Some((version, value))) = reply {
+                read.insert((*version, value));
+            }
+        }
+        let mut unread = BTreeMap::new();
+        let stand_in = |input: &&Request<K, V>| match input {
+            Request::Put { key, value, version }
+                if !read.contains(&(version.saturating_add(1), value)) =>
+            {
+                let value = unread.entry(*version).or_insert_with(|| value.clone()).clone();
+                Request::Put { key: key.clone(), value, version: *version }
+            }
+            Request::Put { .. } | Request::Get { .. } | Request::Delete { .. } => (*input).clone(),
+        };
+        unknown.iter().map(stand_in).collect()
+    }
+
     fn describe_state(&self, state: &Option<(u64, V)>) -> String {
         match state {
             Some((version, value)) => format!("version {version}: {value:?}"),
@@ -204,6 +229,18 @@ mod tests {
         for (state, input, after, reply) in cases {
             assert_eq!(carry_out(&state, &input), (after, reply), "{input:?} at {state:?}");
         }
+    }
+
+    #[test]
+    fn only_values_that_were_read_at_the_version_that_they_lead_to_are_told_apart() {
+        let model = VersionedStore::<char, u64>::new();
+        let read = Reply::Value(Some((2, 7)));
+        let unknown = [put(5, 1), put(6, 1), put(7, 1), put(7, 0), put(8, 0), delete(None)];
+        let stand_ins = model.stand_ins(&unknown.each_ref(), &[&read]);
+        assert_eq!(
+            stand_ins,
+            [put(5, 1), put(5, 1), put(7, 1), put(7, 0), put(7, 0), delete(None)]
+        );
     }
 
     #[test]

@@ -6,13 +6,10 @@ use std::hash::Hash;
 use std::rc::Rc;
 
 use super::FixedHashMap;
+use super::counts::{Counts, CountsId};
 use super::sets::{SetId, Sets};
-use super::timeline::Timeline;
+use super::timeline::{OperationOf, Timeline};
 use crate::model::Model;
-
-/// Unknown operations are tried so many at a time, so that all places get their turn with the latest ones before one of
-/// them goes through all.
-const UNKNOWN_BATCH: usize = 16;
 
 /// What is kept to not try an operation in the same state again, at most.
 const REMEMBERED_STEPS_MAX: usize = 1 << 20;
@@ -31,6 +28,16 @@ pub(super) enum Found {
         /// The steps spent.
         steps: u64,
     },
+}
+
+/// When an operation that leaves a state as it is goes into the order at once, ahead of its turn.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum AtOnce {
+    /// Whenever it fits. Any order that is found is an order; but if none is found there may be one, in which the
+    /// operation changes something at another place.
+    Any,
+    /// If the model says that it changes nothing in any state. Then none is missed.
+    Sure,
 }
 
 /// Names a state.
@@ -57,7 +64,7 @@ pub(super) struct Place {
     /// The operations in the order that are answered later.
     pub(super) early: SetId,
     /// The unknown operations in the order: each kind as often as it was used.
-    used: SetId,
+    used: CountsId,
     /// Their number.
     pub(super) used_count: u32,
     /// Moves made since the answer before.
@@ -76,8 +83,10 @@ enum Stage {
     Next,
     /// Those that are answered later.
     Early,
-    /// A batch of the unknown ones.
-    Unknown(u32),
+    /// The unknown ones after which the next one fits, one at a time: so many of all unknown ones were tried.
+    Fitting(u32),
+    /// The other unknown ones.
+    Rest,
 }
 
 /// Something to try. The greatest is tried first: the furthest, with the fewest unknown operations, and the fewest
@@ -99,13 +108,17 @@ pub(super) struct Search<'t, 'h, M: Model> {
     /// For each position, the operations called before it and not answered before it.
     pub(super) pending: Vec<SetId>,
     pub(super) sets: Sets,
+    counts: Counts,
     pub(super) places: Vec<Place>,
     states: States<M::State>,
     /// The places that were there, with the sets of unknown operations used: none within another.
-    seen: FixedHashMap<(u32, StateId, SetId), Vec<SetId>>,
+    seen: FixedHashMap<(u32, StateId, SetId), Vec<CountsId>>,
     remembered: FixedHashMap<(StateId, Move), Option<StateId>>,
     tasks: BinaryHeap<Task>,
     tasks_made: u64,
+    at_once: AtOnce,
+    /// Whether an order may have been missed.
+    is_incomplete: bool,
     steps: u64,
     steps_max: u64,
     /// Room for a list of operations to try.
@@ -118,6 +131,7 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
     pub(super) fn new(
         model: &'t M,
         timeline: &'t Timeline<'h, M>,
+        at_once: AtOnce,
         steps_max: u64,
     ) -> Search<'t, 'h, M> {
         Search {
@@ -125,12 +139,15 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
             timeline,
             pending: Vec::with_capacity(timeline.answers.len()),
             sets: Sets::new(),
+            counts: Counts::below(timeline.unknown.len()),
             places: Vec::new(),
             states: States::new(),
             seen: FixedHashMap::default(),
             remembered: FixedHashMap::default(),
             tasks: BinaryHeap::new(),
             tasks_made: 0,
+            at_once,
+            is_incomplete: false,
             steps: 0,
             steps_max,
             scratch: Vec::new(),
@@ -150,7 +167,7 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
             position: 0,
             state: self.states.id(self.model.initial()),
             early: SetId::default(),
-            used: SetId::default(),
+            used: CountsId::default(),
             used_count: 0,
             moves: 0,
             last: None,
@@ -164,10 +181,16 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
             is_order = match task.stage {
                 Stage::Next => self.try_next(task.place),
                 Stage::Early => self.try_early(task.place),
-                Stage::Unknown(batch) => self.try_unknown(task.place, batch),
+                Stage::Fitting(tried) => self.try_unknown(task.place, true, tried),
+                Stage::Rest => self.try_unknown(task.place, false, 0),
             };
         }
         Found::Order
+    }
+
+    /// Whether an order may have been missed by putting operations into it at once: see [`AtOnce::Any`].
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.is_incomplete
     }
 
     /// The furthest position that the search came to.
@@ -183,9 +206,30 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
         &self.places[id.0 as usize]
     }
 
-    /// How many operations of a kind of unknown ones are in the order up to a place.
-    pub(super) fn used(&self, place: &Place, kind: u32) -> usize {
-        self.sets.count(place.used, kind)
+    /// The next operation of a kind of unknown ones that is not in the order up to a place, with the first position at
+    /// which it can be.
+    pub(super) fn unused(&self, place: &Place, kind: u32) -> Option<(u32, &'h OperationOf<M>)> {
+        let used = self.counts.count(place.used, kind) as usize;
+        self.timeline.unknown[kind as usize].calls.get(used).copied()
+    }
+
+    /// The moves that lead to a place, the last one first, each with the place before it.
+    pub(super) fn moves(&self, place: &Place) -> impl Iterator<Item = (&Place, Move)> {
+        let mut last = place.last;
+        std::iter::from_fn(move || {
+            let (before, by) = last?;
+            let before = self.place(before);
+            last = before.last;
+            Some((before, by))
+        })
+    }
+
+    /// The operation that a move from a place put into the order.
+    pub(super) fn operation(&self, from: &Place, by: Move) -> Option<&'h OperationOf<M>> {
+        match by {
+            Move::Answered(number) => Some(self.timeline.answered[number as usize].operation),
+            Move::Unknown(kind) => self.unused(from, kind).map(|(_, operation)| operation),
+        }
     }
 
     fn too_long(&self) -> Found {
@@ -193,8 +237,8 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
     }
 
     /// What takes time or memory.
-    fn spent(&self) -> u64 {
-        self.steps + self.sets.len() as u64
+    pub(super) fn spent(&self) -> u64 {
+        self.steps + (self.sets.len() + self.counts.len()) as u64
     }
 
     /// Lists what is pending at each position; false if that alone takes too long.
@@ -231,14 +275,15 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
     /// Tries those that are answered after the next one. True once there is an order.
     fn try_early(&mut self, id: PlaceId) -> bool {
         let from = *self.place(id);
-        self.add_task(id, Stage::Unknown(0));
+        self.add_task(id, Stage::Fitting(0));
         let next = self.timeline.next_answer(from.position);
         let mut others = std::mem::take(&mut self.scratch);
         self.sets.difference(self.pending[from.position as usize], from.early, &mut others);
-        // The first called first. What changes nothing and is not in the order does not fit here.
+        // What changes nothing and is not in the order does not fit here.
         let is_tried =
             |other: &u32| *other != next && self.timeline.answered[*other as usize].may_change;
         others.retain(is_tried);
+        // The first called first.
         let mut is_order = false;
         while let Some(other) = others.pop()
             && !is_order
@@ -260,22 +305,16 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
         is_order
     }
 
-    /// Tries a batch of the operations of unknown outcome. True once there is an order.
-    fn try_unknown(&mut self, id: PlaceId, batch: u32) -> bool {
+    /// Tries the operations of unknown outcome after which the one whose answer is next fits, until one of them does, or
+    /// all others; without the first `tried` of the list. True once there is an order.
+    fn try_unknown(&mut self, id: PlaceId, makes_next_fit: bool, tried: u32) -> bool {
         let from = *self.place(id);
+        let next = Move::Answered(self.timeline.next_answer(from.position));
         let mark = self.model.mark(self.state(from.state));
-        let mut kinds = std::mem::take(&mut self.scratch);
-        kinds.clear();
-        let all = self.timeline.unknown_at(from.position, mark);
-        kinds.extend(all.skip(batch as usize * UNKNOWN_BATCH).take(UNKNOWN_BATCH));
-        if kinds.len() == UNKNOWN_BATCH {
-            self.add_task(id, Stage::Unknown(batch + 1));
-        }
-        let mut is_order = false;
-        for &kind in &kinds {
-            let calls = &self.timeline.unknown[kind as usize].calls;
-            let next = calls.get(self.sets.count(from.used, kind));
-            if is_order || next.is_none_or(|(called, _)| *called > from.position) {
+        let timeline = self.timeline;
+        let kinds = timeline.unknown_at(from.position, mark).skip(tried as usize);
+        for (kind, tried) in kinds.zip(tried + 1..) {
+            if self.unused(&from, kind).is_none_or(|(called, _)| called > from.position) {
                 continue;
             }
             let unknown = Move::Unknown(kind);
@@ -283,22 +322,33 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
             let Some(state) = self.step(from.state, unknown).filter(|to| *to != from.state) else {
                 continue;
             };
+            if self.step(state, next).is_some() != makes_next_fit {
+                continue;
+            }
             let to = Place {
                 state,
-                used: self.sets.with(from.used, kind),
+                used: self.counts.with(from.used, kind),
                 used_count: from.used_count + 1,
                 moves: from.moves + 1,
                 last: Some((id, unknown)),
                 ..from
             };
-            is_order = self.enter(to, Fits::All);
+            if makes_next_fit {
+                self.add_task(id, Stage::Fitting(tried));
+                return self.enter(to, Fits::All);
+            }
+            if self.enter(to, Fits::All) {
+                return true;
+            }
         }
-        self.scratch = kinds;
-        is_order
+        if makes_next_fit {
+            self.add_task(id, Stage::Rest);
+        }
+        false
     }
 
-    /// Comes to a place: first puts into the order what changes nothing and `may_fit`, and passes all answers whose
-    /// operations are in it. True if no answer is left.
+    /// Comes to a place: first puts into the order what goes there at once, of what `may_fit`, and passes all answers
+    /// whose operations are in it. True if no answer is left.
     fn enter(&mut self, mut place: Place, mut may_fit: Fits) -> bool {
         loop {
             if place.position as usize == self.timeline.answers.len() {
@@ -317,10 +367,10 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
         let Place { position, state, early, used, .. } = place;
         let seen = self.seen.entry((position, state, early)).or_default();
         self.steps += seen.len() as u64;
-        if seen.iter().any(|other| self.sets.is_within(*other, used)) {
+        if seen.iter().any(|other| self.counts.is_within(*other, used)) {
             return false;
         }
-        seen.retain(|other| !self.sets.is_within(used, *other));
+        seen.retain(|other| !self.counts.is_within(used, *other));
         seen.push(used);
         let id = PlaceId(u32::try_from(self.places.len()).unwrap_or(u32::MAX));
         self.places.push(place);
@@ -328,7 +378,8 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
         false
     }
 
-    /// What is early at a place, together with the operations that fit its state and change nothing.
+    /// What is early at a place, together with the operations that fit its state, leave it as it is, and go into the
+    /// order at once.
     fn with_fitting(&mut self, place: &Place, may_fit: Fits) -> SetId {
         let mut candidates = std::mem::take(&mut self.candidates);
         let position = place.position as usize;
@@ -342,15 +393,21 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
             }
             Fits::Nothing => candidates.clear(),
         }
-        candidates.retain(|operation| !self.timeline.answered[*operation as usize].may_change);
         let mut early = place.early;
         for &operation in &candidates {
-            if let Some(state) = self.step(place.state, Move::Answered(operation)) {
-                assert!(
-                    state == place.state,
-                    "what changes nothing, as the model says, changes nothing"
-                );
+            let may_change = self.timeline.answered[operation as usize].may_change;
+            if may_change && self.at_once == AtOnce::Sure {
+                continue;
+            }
+            let Some(state) = self.step(place.state, Move::Answered(operation)) else { continue };
+            let is_same = state == place.state;
+            assert!(
+                is_same || may_change,
+                "what changes nothing, as the model says, leaves a state as it is"
+            );
+            if is_same {
                 early = self.sets.with(early, operation);
+                self.is_incomplete |= may_change;
             }
         }
         self.candidates = candidates;
@@ -368,7 +425,7 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
                 let answered = &self.timeline.answered[operation as usize];
                 (&answered.operation.input, Some(answered.output))
             }
-            Move::Unknown(kind) => (self.timeline.unknown[kind as usize].input(), None),
+            Move::Unknown(kind) => (&self.timeline.unknown[kind as usize].input, None),
         };
         let to = self.model.step(self.state(from), input, output).map(|to| self.states.id(to));
         if self.remembered.len() >= REMEMBERED_STEPS_MAX {
@@ -383,7 +440,8 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
         let (used_count, detour) = match stage {
             Stage::Next => (used_count, moves),
             Stage::Early => (used_count, moves + 1),
-            Stage::Unknown(batch) => (used_count + 1, moves + batch),
+            Stage::Fitting(_) => (used_count + 1, moves),
+            Stage::Rest => (used_count + 1, moves + 1),
         };
         let number = Reverse(self.tasks_made);
         self.tasks_made += 1;
@@ -392,7 +450,7 @@ impl<'t, 'h, M: Model> Search<'t, 'h, M> {
     }
 }
 
-/// Which operations that change nothing may fit a place, and are not in the order yet.
+/// Which operations may go into the order at once, and are not in it yet.
 #[derive(Copy, Clone)]
 enum Fits {
     /// Any that is pending: the state is new.

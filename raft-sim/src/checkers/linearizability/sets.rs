@@ -15,8 +15,7 @@ struct Cell {
     rest: SetId,
 }
 
-/// All sets of one search: lists from the largest number down, where each tail exists once. A number may be in a set
-/// several times.
+/// All sets of one search: lists from the largest number down, where each tail exists once.
 ///
 /// The numbers of a search grow with time, and what it adds and removes is recent: near the front of a list.
 pub(super) struct Sets {
@@ -37,14 +36,14 @@ impl Sets {
         self.cells.len()
     }
 
-    /// `set` with `number`, once more if it was in it.
+    /// `set` with `number`, which is not in it.
     pub(super) fn with(&mut self, set: SetId, number: u32) -> SetId {
         let tail = self.skip(set, |largest| largest > number);
         let tail = self.cons(number, tail);
         self.put_back(tail)
     }
 
-    /// `set` with `number` once less; it is in it.
+    /// `set` without `number`, which is in it.
     pub(super) fn without(&mut self, set: SetId, number: u32) -> SetId {
         let tail = self.skip(set, |largest| largest > number);
         let cell = self.cell(tail);
@@ -52,30 +51,8 @@ impl Sets {
         self.put_back(cell.map_or(EMPTY, |cell| cell.rest))
     }
 
-    /// How often `number` is in `set`.
-    pub(super) fn count(&self, set: SetId, number: u32) -> usize {
-        let not_smaller = self.iter(set).take_while(|other| *other >= number);
-        not_smaller.filter(|other| *other == number).count()
-    }
-
     pub(super) fn contains(&self, set: SetId, number: u32) -> bool {
         self.iter(set).find(|other| *other <= number) == Some(number)
-    }
-
-    /// Whether all that is in `part` is in `whole`, as often at least.
-    pub(super) fn is_within(&self, mut part: SetId, mut whole: SetId) -> bool {
-        while part != whole {
-            let Some(wanted) = self.cell(part) else { return true };
-            let Some(there) = self.cell(whole) else { return false };
-            if there.largest < wanted.largest {
-                return false;
-            }
-            if there.largest == wanted.largest {
-                part = wanted.rest;
-            }
-            whole = there.rest;
-        }
-        true
     }
 
     /// The numbers of `set`, from the largest down.
@@ -88,8 +65,7 @@ impl Sets {
         })
     }
 
-    /// Puts the numbers of `set` that are not in `other` into `difference`, from the largest down. None is in
-    /// them twice.
+    /// Puts the numbers of `set` that are not in `other` into `difference`, from the largest down.
     pub(super) fn difference(&self, set: SetId, other: SetId, difference: &mut Vec<u32>) {
         difference.clear();
         let mut others = self.iter(other).peekable();
@@ -132,5 +108,42 @@ impl Sets {
             cells.push(cell);
             SetId(u32::try_from(cells.len()).unwrap_or(u32::MAX))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_sets_have_equal_names_in_whatever_order_they_came_to_be() {
+        let mut sets = Sets::new();
+        let set = |sets: &mut Sets, numbers: &[u32]| {
+            numbers.iter().fold(SetId::default(), |id, number| sets.with(id, *number))
+        };
+        let one = set(&mut sets, &[5, 1, 9]);
+        assert_eq!(one, set(&mut sets, &[9, 5, 1]));
+        assert_eq!(sets.iter(one).collect::<Vec<_>>(), [9, 5, 1]);
+        assert_eq!(
+            [0, 1, 5, 7, 9].map(|number| sets.contains(one, number)),
+            [false, true, true, false, true]
+        );
+        let two = sets.without(one, 5);
+        assert_eq!(two, set(&mut sets, &[1, 9]));
+        let two = sets.without(two, 9);
+        assert_eq!(sets.without(two, 1), SetId::default());
+    }
+
+    #[test]
+    fn a_difference_is_what_the_other_does_not_have() {
+        let mut sets = Sets::new();
+        let [one, other] = [&[1, 2, 3, 7][..], &[2, 5, 7, 8]].map(|numbers| {
+            numbers.iter().fold(SetId::default(), |id, number| sets.with(id, *number))
+        });
+        let mut difference = vec![42];
+        sets.difference(one, other, &mut difference);
+        assert_eq!(difference, [3, 1]);
+        sets.difference(SetId::default(), one, &mut difference);
+        assert!(difference.is_empty(), "{difference:?}");
     }
 }

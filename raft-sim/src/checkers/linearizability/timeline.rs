@@ -34,19 +34,15 @@ pub(super) struct Answered<'h, M: Model> {
     pub(super) may_change: bool,
 }
 
-/// Operations of unknown outcome that ask for the same.
+/// Operations of unknown outcome that ask for the same, as far as anyone can tell.
 ///
 /// Which of them took effect makes no difference but for the time of its call. Whatever order there is, there is one in
 /// which they take effect in the order of their calls: so only how many did has to be found.
 pub(super) struct Unknown<'h, M: Model> {
+    /// What stands for their inputs.
+    pub(super) input: M::Input,
     /// In the order of their calls, each with the first position at which it can have taken effect.
     pub(super) calls: Vec<(u32, &'h OperationOf<M>)>,
-}
-
-impl<M: Model> Unknown<'_, M> {
-    pub(super) fn input(&self) -> &M::Input {
-        &self.calls[0].1.input
-    }
 }
 
 impl<'h, M: Model> Timeline<'h, M> {
@@ -88,22 +84,31 @@ impl<'h, M: Model> Timeline<'h, M> {
         operations: &[&'h OperationOf<M>],
         returns: &[(u64, u32)],
     ) {
-        let mut kinds: FixedHashMap<&M::Input, u32> = FixedHashMap::default();
-        for operation in operations.iter().filter(|operation| operation.is_unknown()) {
-            let from = returns.partition_point(|(at, _)| *at < operation.called.sequence);
-            // What nobody was told, and nobody can have seen, explains nothing.
-            if from == returns.len() || !model.may_change(&operation.input, None) {
-                continue;
-            }
-            let unknown = &mut self.unknown;
-            let kind = *kinds.entry(&operation.input).or_insert_with(|| {
-                unknown.push(Unknown { calls: Vec::new() });
-                number(unknown.len() - 1)
+        let unknown: Vec<_> = operations
+            .iter()
+            .filter(|operation| operation.is_unknown() && model.may_change(&operation.input, None))
+            .map(|operation| {
+                let is_before = |(at, _): &(u64, u32)| *at < operation.called.sequence;
+                (number(returns.partition_point(is_before)), *operation)
+            })
+            // What was called after the last answer explains nothing.
+            .filter(|(from, _)| (*from as usize) < returns.len())
+            .collect();
+        let inputs: Vec<_> = unknown.iter().map(|(_, operation)| &operation.input).collect();
+        let told: Vec<_> = self.answered.iter().map(|answered| answered.output).collect();
+        let stand_ins = model.stand_ins(&inputs, &told);
+        assert!(stand_ins.len() == inputs.len(), "each input has a stand-in");
+
+        let mut kinds: FixedHashMap<M::Input, usize> = FixedHashMap::default();
+        for (call, input) in unknown.into_iter().zip(stand_ins) {
+            let kind = *kinds.entry(input).or_insert_with_key(|input| {
+                self.unknown.push(Unknown { input: input.clone(), calls: Vec::new() });
+                self.unknown.len() - 1
             });
-            self.unknown[kind as usize].calls.push((number(from), operation));
+            self.unknown[kind].calls.push(call);
         }
         for (kind, unknown) in self.unknown.iter().enumerate() {
-            let kinds = match model.changes_only_at(unknown.input()) {
+            let kinds = match model.changes_only_at(&unknown.input) {
                 Some(mark) => self.marked.entry(mark).or_default(),
                 None => &mut self.unmarked,
             };
@@ -117,12 +122,12 @@ impl<'h, M: Model> Timeline<'h, M> {
     }
 
     /// The kinds of unknown operations of which one was called by this position and can change a state of this mark,
-    /// the latest first: most take effect soon, if ever.
+    /// those called first first.
     pub(super) fn unknown_at(&self, position: u32, mark: u64) -> impl Iterator<Item = u32> + '_ {
         let marked = self.marked.get(&mark).map_or(&[][..], Vec::as_slice);
         [marked, &self.unmarked].into_iter().flat_map(move |kinds| {
             let is_called = |kind: &u32| self.unknown[*kind as usize].calls[0].0 <= position;
-            kinds[..kinds.partition_point(is_called)].iter().rev().copied()
+            kinds[..kinds.partition_point(is_called)].iter().copied()
         })
     }
 }

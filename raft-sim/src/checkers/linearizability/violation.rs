@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::search::{Move, Place, Search};
+use super::search::{Place, Search};
 use super::timeline::OperationOf;
 use crate::history::Instant;
 use crate::model::Model;
@@ -74,25 +74,28 @@ impl Violation {
         let mut places: Vec<&Place> =
             search.places.iter().filter(|place| place.position == position).collect();
         places.sort_by_key(|place| (place.moves, place.used_count));
-        let mut ids = Vec::new();
+        let mut first_of_state: Vec<&Place> = Vec::new();
         for place in &places {
-            if !ids.contains(&place.state) {
-                ids.push(place.state);
+            if !first_of_state.iter().any(|other| other.state == place.state) {
+                first_of_state.push(place);
             }
         }
-        let reached = |state: &M::State| Reached {
-            state: model.describe_state(state),
-            expected: model.expected(state, &operation.input),
-        };
-        let shown = ids.iter().take(STATES_SHOWN_MAX).map(|id| reached(search.state(*id)));
+        let states = first_of_state.iter().take(STATES_SHOWN_MAX).map(|place| {
+            let state = state_of(search, place);
+            Reached {
+                state: model.describe_state(&state),
+                expected: model.expected(&state, &operation.input),
+            }
+        });
+        let states_left_out = first_of_state.len().saturating_sub(STATES_SHOWN_MAX);
         let (open, open_left_out) = open(search, &places, misfit);
         Violation {
             key,
             misfit: Shown::new(*model, operation),
             explained: position as usize,
             changes: places.first().map_or_else(Vec::new, |place| changes(search, place)),
-            states: shown.collect(),
-            states_left_out: ids.len().saturating_sub(STATES_SHOWN_MAX),
+            states: states.collect(),
+            states_left_out,
             open,
             open_left_out,
             answered: operation.answer().map_or(operation.called, |(at, _)| at),
@@ -106,26 +109,29 @@ impl Violation {
     }
 }
 
+/// The state that the operations really lead to, where others may have stood for them in the search.
+fn state_of<M: Model>(search: &Search<'_, '_, M>, place: &Place) -> M::State {
+    let Search { model, .. } = search;
+    let moves: Vec<_> = search.moves(place).collect();
+    let replayed = moves.into_iter().rev().try_fold(model.initial(), |state, (before, by)| {
+        let operation = search.operation(before, by)?;
+        model.step(&state, &operation.input, operation.answer().map(|(_, output)| output))
+    });
+    replayed.unwrap_or_else(|| search.state(place.state).clone())
+}
+
 /// The last changes in the order that leads to a place.
 fn changes<M: Model>(search: &Search<'_, '_, M>, place: &Place) -> Vec<Shown> {
-    let mut changes = Vec::new();
-    let mut place = place;
-    while let Some((before, last)) = place.last
-        && changes.len() < CHANGES_SHOWN_MAX
-    {
-        let before = search.place(before);
-        if before.state != place.state {
-            let operation = match last {
-                Move::Answered(number) => search.timeline.answered[number as usize].operation,
-                Move::Unknown(kind) => {
-                    let calls = &search.timeline.unknown[kind as usize].calls;
-                    calls[search.used(before, kind)].1
-                }
-            };
-            changes.push(Shown::new(search.model, operation));
-        }
-        place = before;
-    }
+    let mut after = place.state;
+    let changes = search.moves(place).filter_map(|(before, by)| {
+        let is_change = before.state != after;
+        after = before.state;
+        is_change.then(|| search.operation(before, by)).flatten()
+    });
+    let mut changes: Vec<_> = changes
+        .take(CHANGES_SHOWN_MAX)
+        .map(|operation| Shown::new(search.model, operation))
+        .collect();
     changes.reverse();
     changes
 }
@@ -147,14 +153,13 @@ fn open<M: Model>(
     for place in places.iter().take(STATES_SHOWN_MAX) {
         let state = search.state(place.state);
         unknown.extend(timeline.unknown_at(place.position, model.mark(state)).filter(|kind| {
-            let input = timeline.unknown[*kind as usize].input();
+            let input = &timeline.unknown[*kind as usize].input;
             model.step(state, input, None).is_some_and(|after| after != *state)
         }));
     }
-    let unknown = unknown.into_iter().filter_map(|kind| {
-        let next = timeline.unknown[kind as usize].calls.get(search.used(place, kind));
-        next.filter(|(called, _)| *called <= place.position).map(|(_, operation)| *operation)
-    });
+    let unknown = unknown.into_iter().filter_map(|kind| search.unused(place, kind));
+    let unknown = unknown.filter(|(called, _)| *called <= place.position);
+    let unknown = unknown.map(|(_, operation)| operation);
     let mut open: Vec<_> = answered.chain(unknown).collect();
     open.sort_by_key(|operation| operation.called);
     let left_out = open.len().saturating_sub(OPEN_SHOWN_MAX);
