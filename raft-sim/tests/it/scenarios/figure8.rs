@@ -27,8 +27,8 @@ async fn round(stand: &Stand<Ledger>) -> Option<NodeId> {
         }
     }
     let pause = stand.draw(|random| match random.chance(0.1) {
-        true => random.duration(&(MS * 0..MS * 500)),
-        false => random.duration(&(MS * 0..MS * 13)),
+        true => random.duration(&(Duration::ZERO..MS * 500)),
+        false => random.duration(&(Duration::ZERO..MS * 13)),
     });
     stand.sleep(pause).await;
     leader
