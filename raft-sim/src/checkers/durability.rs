@@ -106,7 +106,8 @@ mod tests {
             runs: vec![entry(1, 2), entry(3, 3)],
         };
         let story = |acknowledged: &[Event], found: &Event| {
-            check(&[&[writes.clone()], acknowledged, &[crashed(1), found.clone()]].concat())
+            let began = std::slice::from_ref(&writes);
+            check(&[began, acknowledged, &[crashed(1), found.clone()]].concat())
         };
         assert_eq!(story(&[], &without[1]), Ok(()));
         assert_eq!(story(&[], &with), Ok(()));
