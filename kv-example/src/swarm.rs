@@ -94,6 +94,11 @@ impl Clerks {
     }
 }
 
+/// Whatever has clients of the store.
+trait StoreWorkload: Workload<Machine = Store, Model = Model> {}
+
+impl<W: Workload<Machine = Store, Model = Model>> StoreWorkload for W {}
+
 /// Of a key that was read; `None` if there was no answer.
 fn version_of(found: &Outcome) -> Option<Version> {
     match found {
@@ -104,14 +109,14 @@ fn version_of(found: &Outcome) -> Option<Version> {
     }
 }
 
-async fn get(session: &mut Session<Clerks>, key: &str) -> Outcome {
+async fn get<W: StoreWorkload>(session: &mut Session<W>, key: &str) -> Outcome {
     let clerk = Clerk::new(session.client());
     let call = async { read(clerk.get(key).await) };
     session.record(Request::Get { key: key.to_owned() }, call).await
 }
 
 /// A scan for the keys that begin with `key`: there is no other one, so it answers what a get would.
-async fn scan(session: &mut Session<Clerks>, key: &str) -> Outcome {
+async fn scan<W: StoreWorkload>(session: &mut Session<W>, key: &str) -> Outcome {
     let clerk = Clerk::new(session.client());
     let call = async {
         let page = clerk.scan(key, None, 1).await;
@@ -141,25 +146,31 @@ async fn put_until_written(
     }
 }
 
-async fn put(session: &mut Session<Clerks>, key: &str, value: Bytes, version: Version) -> Outcome {
+async fn put<W: StoreWorkload>(
+    session: &mut Session<W>,
+    key: &str,
+    value: Bytes,
+    version: Version,
+) -> Outcome {
     let clerk = Clerk::new(session.client());
-    let request =
-        Request::Put { key: key.to_owned(), value: Digest::of(&value), version: version.0 };
+    let request = put_request(key, &value, version);
     session.record(request, async { written(clerk.put(key, value, version).await) }).await
 }
 
 async fn send_once(session: &mut Session<Clerks>, command: Command) -> Outcome {
     let client = session.client();
     let request = match &command {
-        Command::Put { key, value, version } => {
-            Request::Put { key: key.clone(), value: Digest::of(value), version: version.0 }
-        }
+        Command::Put { key, value, version } => put_request(key, value, *version),
         Command::Delete { key, version } => {
             Request::Delete { key: key.clone(), version: version.map(|version| version.0) }
         }
     };
     let proposed = client.propose(&command);
     session.record(request, async { carried_out(proposed.await) }).await
+}
+
+fn put_request(key: &str, value: &[u8], version: Version) -> Request<String, Digest> {
+    Request::Put { key: key.to_owned(), value: Digest::of(value), version: version.0 }
 }
 
 /// What a client knows after a read. It has changed nothing, whatever went wrong.
@@ -198,5 +209,64 @@ fn carried_out(response: Result<Response, ClientError>) -> Outcome {
         }
         Ok(Response::NoKey) => Ended::Answered(Reply::NoKey),
         Err(error) => command_failed(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_sim::{Failure, Simulation};
+
+    use super::*;
+
+    /// Clients that take a maybe for a no.
+    struct Overconfident;
+
+    #[async_trait]
+    impl Workload for Overconfident {
+        type Machine = Store;
+        type Model = Model;
+
+        fn model(&self, _: &Factory<Store>) -> Model {
+            VersionedStore::new()
+        }
+
+        async fn operation(&self, session: &mut Session<Overconfident>) {
+            let found = get(session, "k").await;
+            let Some(version) = version_of(&found) else { return };
+            let value = Bytes::from(format!("{}/{}", session.number(), session.begun()));
+            let (clerk, request) =
+                (Clerk::new(session.client()), put_request("k", &value, version));
+            let call = async {
+                match written(clerk.put("k", value, version).await) {
+                    Ended::Maybe => Ended::Failed,
+                    told => told,
+                }
+            };
+            session.record(request, call).await;
+        }
+    }
+
+    #[test]
+    fn clusters_of_the_store_survive_whatever_the_seeds_say() {
+        for seed in 0..20 {
+            let run = Simulation::new(seed).machine(Store::default).workload(Clerks::default());
+            let report = run.run().unwrap_or_else(|failure| panic!("{failure}"));
+            assert!(report.counts.calls_answered > 0);
+        }
+    }
+
+    #[test]
+    fn clients_that_take_a_maybe_for_a_no_are_found_out() {
+        let is_found_out = |seed| {
+            let run = Simulation::new(seed).machine(Store::default).workload(Overconfident);
+            match run.run() {
+                Err(Failure::Violated(violated)) => {
+                    assert_eq!(violated.violation.checker, "linearizability");
+                    true
+                }
+                Ok(_) | Err(_) => false,
+            }
+        };
+        assert!((0..20).any(is_found_out));
     }
 }

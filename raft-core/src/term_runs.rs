@@ -170,7 +170,7 @@ mod tests {
         }
     }
 
-    const TERMS: [u64; 7] = [2, 2, 3, 5, 5, 5, 8];
+    const TERMS: [u64; 8] = [2, 2, 3, 5, 5, 5, 8, 8];
 
     #[test]
     fn every_index_since_the_compaction_point_has_its_term() {
@@ -244,7 +244,7 @@ mod tests {
             (id.index.0, id.term.0)
         };
         assert_eq!(hint(17, 8), (17, 8));
-        assert_eq!(hint(99, 9), (17, 8));
+        assert_eq!(hint(99, 9), (18, 8));
         assert_eq!(hint(17, 7), (16, 5));
         assert_eq!(hint(15, 5), (15, 5));
         assert_eq!(hint(16, 4), (13, 3));

@@ -6,6 +6,8 @@ pub mod register;
 use std::fmt::Debug;
 use std::hash::Hash;
 
+use crate::event::Digest;
+
 /// A sequential specification: which answers are right when operations come one after the other.
 ///
 /// Only the first three methods say what is right. The others are hints that make a check faster or its report
@@ -61,6 +63,14 @@ pub trait Model: Send + Sync + 'static {
     /// that nobody ever read, say. It then only matters how many of them did.
     fn stand_ins(&self, unknown: &[&Self::Input], _told: &[&Self::Output]) -> Vec<Self::Input> {
         unknown.iter().map(|input| (*input).clone()).collect()
+    }
+
+    /// A hint: the digest of the command that this puts into the log, as the machines apply it
+    /// ([`Digest::of_value`] of the command); `None` for a read. With it, the order in which the machines of a run
+    /// applied the commands is tried before any other. If that is not the order, or this not the digest, then no more
+    /// than time is lost.
+    fn command_digest(&self, _input: &Self::Input) -> Option<Digest> {
+        None
     }
 
     /// For the report: what was asked.

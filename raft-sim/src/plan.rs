@@ -141,8 +141,7 @@ impl Plan {
         };
         let mut faults = draw_faults(&mut random.fork("faults"), &ids, bounds);
         if let Some(keep) = &bounds.keep {
-            let mut number = 0..;
-            faults.retain(|_| number.next().is_some_and(|number| keep.contains(&number)));
+            faults.retain(|planned| keep.contains(&planned.number));
         }
         let duration = bounds.duration;
         Ok(Plan { seed, setups, clients, operations, duration, baseline, faults })
@@ -234,7 +233,8 @@ fn draw_faults(random: &mut Random, ids: &[NodeId], bounds: &Bounds) -> Vec<Plan
     while at < bounds.duration {
         let kind = *random.choose(&shuffled);
         let lasts = random.duration(&(10 * MS..(gap * 2).max(500 * MS)));
-        planned.push(Planned { at, lasts, fault: kind.draw(random, ids) });
+        let (number, fault) = (planned.len(), kind.draw(random, ids));
+        planned.push(Planned { number, at, lasts, fault });
         at += random.duration(&(MS..gap * 2));
     }
     planned
@@ -364,8 +364,8 @@ impl fmt::Display for Plan {
             writeln!(f, "node 1: {:?}", setup.options)?;
         }
         writeln!(f, "network: {baseline:?}")?;
-        for (number, planned) in faults.iter().enumerate() {
-            writeln!(f, "fault {number} {planned}")?;
+        for planned in faults {
+            writeln!(f, "{planned}")?;
         }
         Ok(())
     }

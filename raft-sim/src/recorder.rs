@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::checkers::linearizability::Applications;
 use crate::checkers::{Checker, View};
 use crate::event::{Digest, Event, Fnv, Listener};
 use crate::report::Counts;
@@ -34,6 +35,7 @@ struct Inner {
     checkers: Vec<Box<dyn Checker>>,
     /// What the checkers know of the cluster.
     view: View,
+    applications: Applications,
     trace: Option<TraceTo>,
     violation: Option<Violation>,
     is_closed: bool,
@@ -49,6 +51,7 @@ impl Recorder {
             counts: Counts::default(),
             checkers,
             view: View::default(),
+            applications: Applications::default(),
             trace,
             violation: None,
             is_closed: false,
@@ -108,6 +111,12 @@ impl Recorder {
         self.lock().counts.clone()
     }
 
+    /// The commands in the order in which they were applied.
+    #[must_use]
+    pub fn applications(&self) -> Applications {
+        self.lock().applications.clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,6 +154,7 @@ impl Listener for Recorder {
         }
         inner.checkers = checkers;
         inner.view.apply(&event);
+        inner.applications.observe(&event);
     }
 }
 

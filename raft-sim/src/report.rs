@@ -6,6 +6,7 @@ use std::time::Duration;
 use raft_rsm::raft_core::Role;
 use serde::Serialize;
 
+use crate::checkers::linearizability::Undecided;
 use crate::disk::DiskCounters;
 use crate::event::{CallOutcome, Crash, Event};
 use crate::network::NetworkCounters;
@@ -146,6 +147,9 @@ pub struct Report {
     pub events: u64,
     /// What happened.
     pub counts: Counts,
+    /// Whether the answers can be explained was not found out in reasonable time. That is no violation; but one may have
+    /// been missed.
+    pub undecided: Option<Undecided>,
 }
 
 impl Report {
@@ -159,6 +163,7 @@ impl Report {
             steps: 0,
             events: 0,
             counts: Counts::default(),
+            undecided: None,
         }
     }
 }

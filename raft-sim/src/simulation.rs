@@ -10,7 +10,7 @@ use futures::channel::oneshot;
 use futures::future::join_all;
 use raft_rsm::{ClientOptions, StateMachine};
 
-use crate::checkers::linearizability::{Verdict, check};
+use crate::checkers::linearizability::{STEPS_MAX, Undecided, Verdict, check_with};
 use crate::checkers::{self, Budgets, Checker, LINEARIZABILITY};
 use crate::cluster::{Cluster, NodeSetup};
 use crate::event::Listener;
@@ -220,18 +220,19 @@ impl<M: StateMachine, W: Workload<Machine = M>> Simulation<Factory<M>, W> {
             Arc::clone(&shared),
         );
         run.drive(story);
+        let mut undecided = None;
         if !run.recorder.is_violated() {
             run.recorder.finish(run.executor.now());
             if is_watching(LINEARIZABILITY) {
-                match check(&shared.model, &shared.history()) {
+                let applications = run.recorder.applications();
+                match check_with(&shared.model, &shared.history(), &applications, STEPS_MAX) {
                     Verdict::Linearizable => {}
-                    verdict @ (Verdict::Violation(_) | Verdict::Undecided(_)) => {
-                        run.violate(LINEARIZABILITY, verdict.to_string());
-                    }
+                    Verdict::Violation(found) => run.violate(LINEARIZABILITY, found.to_string()),
+                    Verdict::Undecided(found) => undecided = Some(found),
                 }
             }
         }
-        run.end(plan)
+        run.end(plan, undecided)
     }
 }
 
@@ -267,7 +268,7 @@ impl<M: StateMachine> Simulation<Factory<M>, ()> {
         if !run.recorder.is_violated() {
             run.recorder.finish(run.executor.now());
         }
-        run.end(&plan)
+        run.end(&plan, None)
     }
 }
 
@@ -403,7 +404,7 @@ impl<M: StateMachine> Run<M> {
         counts
     }
 
-    fn end(self, plan: &Plan) -> Result<Report, Failure> {
+    fn end(self, plan: &Plan, undecided: Option<Undecided>) -> Result<Report, Failure> {
         let report = Report {
             seed: plan.seed,
             nodes: plan.setups.len(),
@@ -412,6 +413,7 @@ impl<M: StateMachine> Run<M> {
             steps: self.executor.steps(),
             events: self.recorder.events(),
             counts: self.counts(),
+            undecided,
         };
         let violation = self.recorder.violation();
         self.end_all();

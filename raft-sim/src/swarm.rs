@@ -43,6 +43,8 @@ pub struct Summary {
     pub digest: String,
     /// What must not have happened.
     pub violations: Vec<SeedViolation>,
+    /// The seeds whose answers were neither explained nor found to be wrong: see [`Report::undecided`].
+    pub undecided: Vec<u64>,
 }
 
 /// What must not have happened, and with which seed it happens.
@@ -143,6 +145,9 @@ impl Collected {
             // Looked at before.
             Err(Failure::Plan(_)) => return,
         };
+        if report.undecided.is_some() {
+            self.summary.undecided.push(seed);
+        }
         self.summary.seeds += 1;
         self.virtual_time += report.virtual_time;
         self.summary.steps += report.steps;
@@ -157,6 +162,7 @@ impl Collected {
         self.digests.values().for_each(|one| digest.write(one.as_bytes()));
         let mut summary = self.summary;
         summary.violations.sort_by_key(|violation| violation.seed);
+        summary.undecided.sort_unstable();
         let virtual_seconds = self.virtual_time.as_secs_f64();
         Summary { digest: digest.digest().to_string(), virtual_seconds, ..summary }
     }
@@ -170,4 +176,25 @@ fn panicked(plan: &Plan, panic: &(dyn std::any::Any + Send)) -> Violated {
     };
     let report = Report::empty(plan.seed, plan.setups.len());
     Violated { violation, report: Box::new(report) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkers::linearizability::Undecided;
+
+    #[test]
+    fn a_seed_that_is_undecided_is_counted_and_is_no_violation() {
+        let undecided =
+            Undecided { key: None, operations: 9, explained: 3, steps: 1, is_order_refuted: true };
+        let mut collected = Collected::default();
+        for seed in [9, 7] {
+            let report = Report { undecided: Some(undecided.clone()), ..Report::empty(seed, 3) };
+            collected.add(seed, Ok(report));
+        }
+        collected.add(8, Ok(Report::empty(8, 3)));
+        let summary = collected.summary();
+        assert_eq!((summary.seeds, summary.undecided), (3, vec![7, 9]));
+        assert!(summary.violations.is_empty());
+    }
 }

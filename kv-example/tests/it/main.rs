@@ -9,4 +9,5 @@ mod demo;
 mod lost_answers;
 mod process;
 mod scenarios;
+mod swarm;
 mod system_calls;

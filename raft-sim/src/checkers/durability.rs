@@ -106,8 +106,10 @@ mod tests {
             runs: vec![entry(1, 2), entry(3, 3)],
         };
         let story = |acknowledged: &[Event], found: &Event| {
-            let began = std::slice::from_ref(&writes);
-            check(&[began, acknowledged, &[crashed(1), found.clone()]].concat())
+            check(
+                &[std::slice::from_ref(&writes), acknowledged, &[crashed(1), found.clone()]]
+                    .concat(),
+            )
         };
         assert_eq!(story(&[], &without[1]), Ok(()));
         assert_eq!(story(&[], &with), Ok(()));

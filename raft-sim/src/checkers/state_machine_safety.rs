@@ -53,10 +53,13 @@ impl StateMachineSafety {
             ));
         }
         if first.response != new.response {
+            let where_else = match first.node {
+                other if other == node => "in an earlier life".to_owned(),
+                other => format!("at node {other}"),
+            };
             return Err(format!(
-                "the machines of node {} and node {node} answered differently to the same command \
-                 at {index}: the machine is not deterministic, or a restored state differs",
-                first.node
+                "the machine of node {node} answers the command at {index} otherwise than \
+                 {where_else}: the machine is not deterministic, or a restored state differs"
             ));
         }
         Ok(())
@@ -140,7 +143,7 @@ mod tests {
     #[test]
     fn another_response_is_caught() {
         let story = [answers(1, 1, 5), answers(2, 1, 6)];
-        assert_caught(check(&story), "answered differently");
+        assert_caught(check(&story), "otherwise than");
     }
 
     #[test]

@@ -11,6 +11,10 @@ use crate::shrink::Shrunk;
 use crate::simulation::Violated;
 use crate::swarm::Summary;
 
+/// For whom a search took too long.
+const ADVICE: &str = "  advice: part the operations by a key (MachineModel::by_key), or say which commands change nothing \
+                      (changes_nothing_if); fewer operations also help";
+
 /// A line on stdout. Whoever has closed it does not want to hear more.
 pub(super) fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
@@ -30,7 +34,9 @@ pub(super) fn report(report: &Report, json: bool) {
         report.digest
     ));
     counts(&report.counts);
-    line("no violation");
+    let Some(undecided) = &report.undecided else { return line("no violation") };
+    line(&format!("no violation found, but {undecided}"));
+    line(ADVICE);
 }
 
 pub(super) fn violated(violated: &Violated, bounds: &Bounds, command: &str, json: bool) {
@@ -81,6 +87,14 @@ pub(super) fn summary(
     line(&format!("  clusters        {}", sizes.join(", ")));
     counts(&summary.counts);
     line(&format!("  digest          {}", summary.digest));
+    if !summary.undecided.is_empty() {
+        let seeds: Vec<String> = summary.undecided.iter().map(u64::to_string).collect();
+        line(&format!("{} seeds undecided: {}", seeds.len(), seeds.join(", ")));
+        line(
+            "  whether one copy of the machine could have given these answers took too long to find out",
+        );
+        line(ADVICE);
+    }
     if summary.violations.is_empty() {
         return line("no violation");
     }

@@ -205,6 +205,13 @@ impl<M: StateMachine> Model for MachineModel<M> {
         }
     }
 
+    fn command_digest(&self, input: &Request) -> Option<Digest> {
+        match input {
+            Request::Command(command) => Some(Digest::of(command)),
+            Request::Query(_) => None,
+        }
+    }
+
     fn describe_input(&self, input: &Request) -> String {
         match (&self.describe, input.decode::<M>()) {
             (Some(describe), Ok(decoded)) => (describe.input)(&decoded),

@@ -86,10 +86,6 @@ impl Scenario {
     /// What was to happen has happened.
     fn check_report(self, report: &Report) {
         let counts = &report.counts;
-        println!(
-            "{:?} {:?} events {} steps {} ops {}",
-            report.seed, report.virtual_time, report.events, report.steps, counts.calls_answered
-        );
         assert_eq!(self.crashes, counts.kills + counts.power_losses > 0);
         assert_eq!(self.threshold.is_some(), counts.snapshots_stored > 0);
         assert!(!self.partitions || counts.elections_won > 1, "the leader was cut off at times");
@@ -113,7 +109,6 @@ impl Scenario {
         }
         let found = world.client(u64::MAX).get("k").await;
         let Version(version) = found.map_or(Version::ABSENT, |versioned| versioned.version);
-        println!("{puts:?}, version {version}");
         let is_all_well = !self.is_unreliable && !self.crashes && !self.partitions;
         if is_all_well {
             assert_eq!(puts.maybe, 0, "nothing failed");
@@ -297,7 +292,7 @@ fn kv_single_server_random_clients() {
 }
 
 #[test]
-#[should_panic(expected = "no order explains")]
+#[should_panic(expected = "no order of the operations explains")]
 fn a_network_that_mixes_up_answers_is_found_out() {
     play_seed(
         0,

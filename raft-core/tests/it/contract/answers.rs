@@ -47,8 +47,19 @@ fn an_answer_that_says_nothing_new_ends_no_probing() {
     assert_eq!(leader.peer(2).replication, Replication::Probe);
     leader.receive(2, accepted(0));
     assert_eq!(leader.peer(2).replication, Replication::Probe);
-    leader.receive(2, accepted(6));
+    // Some of what was sent is durable there: the logs do not part before.
+    leader.receive(2, accepted(3));
     assert_eq!(leader.peer(2).replication, Replication::Replicate);
+}
+
+#[test]
+fn the_end_of_a_transfer_that_nobody_waits_for_changes_nothing() {
+    let mut leader = Replica::leader_of(3);
+    for outcome in [SnapshotOutcome::Failed, SnapshotOutcome::Delivered(id(1, 1))] {
+        leader.step(Input::SnapshotSent { to: NodeId(2), outcome });
+        assert_eq!(leader.peer(2).replication, Replication::Replicate);
+        assert_eq!(leader.sent, []);
+    }
 }
 
 /// A message between two others was lost: its successor is refused, and the peer is asked where the logs part.
@@ -65,6 +76,10 @@ fn a_rejection_of_what_is_on_its_way_makes_the_leader_probe_at_once() {
     leader.sent.clear();
     leader.receive(2, rejected(2, id(1, 1)));
     assert_eq!(leader.sent_to(2), []);
+    // Nor does a late one of what has been acknowledged since.
+    leader.receive(2, accepted(3));
+    leader.receive(2, rejected(3, id(1, 1)));
+    assert_eq!(leader.peer(2).replication, Replication::Replicate);
 }
 
 #[test]

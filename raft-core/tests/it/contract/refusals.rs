@@ -1,6 +1,6 @@
 //! What makes no sense is refused, and counted: an operator can see it.
 
-use raft_core::{Input, LogIndex, Message, NodeId, Role, Term};
+use raft_core::{Envelope, Input, LogIndex, Message, NodeId, Options, Role, Term};
 
 use crate::harness::*;
 
@@ -13,6 +13,17 @@ fn answers_of_strangers_are_counted() {
 }
 
 #[test]
+fn messages_for_another_node_and_from_the_own_self_are_counted() {
+    let mut follower = Replica::first_of(3);
+    for (from, to) in [(2, 3), (1, 1)] {
+        let (from, to, message) = (NodeId(from), NodeId(to), heartbeat(0, 1));
+        follower.step(Input::Receive(Envelope { from, to, term: Term(9), message }));
+    }
+    assert_eq!(follower.node.counters().misaddressed, 2);
+    assert_eq!((follower.node.term(), follower.sent.len()), (Term(0), 0));
+}
+
+#[test]
 fn messages_that_contradict_themselves_are_counted() {
     let mut leader = Replica::leader_of(3);
     leader.receive(2, rejected(3, id(1, 3)));
@@ -22,6 +33,28 @@ fn messages_that_contradict_themselves_are_counted() {
     follower.receive_in(1, 2, append(id(1, 1), entries(1, &[2]), 0));
     assert_eq!(follower.node.counters().malformed, 2);
     assert_eq!(follower.node.last(), id(0, 0));
+}
+
+/// Nor are such answers a sign that the follower is heard: a leader that gets no others steps down.
+#[test]
+fn answers_to_what_was_never_sent_are_counted_and_keep_no_leader_in_office() {
+    let mut leader = Replica::leader_of(3);
+    let mut counted = 0;
+    for _ in 0..10 {
+        leader.tick(100);
+        let round = leader.last_round(2).unwrap_or(0);
+        let (ahead, received) = (round + 1, LogIndex(9));
+        for answer in [
+            Message::HeartbeatResponse { round: ahead, received: LogIndex(1) },
+            Message::HeartbeatResponse { round, received },
+            accepted(9),
+        ] {
+            counted += u64::from(leader.node.role() == Role::Leader);
+            leader.receive(2, answer);
+        }
+    }
+    assert_eq!(leader.node.role(), Role::Follower);
+    assert_eq!(leader.node.counters().acknowledged_unsent, counted);
 }
 
 /// §5.2: at most one leader a term. Where that is broken, whoever comes second is not followed.
@@ -37,6 +70,20 @@ fn a_second_leader_of_a_term_is_not_followed() {
     leader.receive(2, heartbeat(0, 1));
     assert_eq!(leader.node.counters().second_leader, 1);
     assert_eq!(leader.node.role(), Role::Leader);
+}
+
+#[test]
+fn an_append_that_contradicts_the_compaction_point_is_refused() {
+    let mut options = Options::new(NodeId(1));
+    options.limits.kept_entries_max = 0;
+    let disk = Disk::with_log(voters(3), &[1; 5], 1, 5);
+    let mut follower = Replica::start(options, disk);
+    follower.read_all();
+    follower.take_snapshot(5);
+    follower.persist_all();
+    follower.receive_in(2, 2, append(id(1, 4), entries(4, &[2, 2]), 0));
+    assert_eq!(follower.node.counters().conflicts_with_committed, 1);
+    assert_eq!(follower.node.last(), id(1, 5));
 }
 
 #[test]

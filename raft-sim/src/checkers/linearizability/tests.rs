@@ -1,5 +1,6 @@
 mod brute_force;
 mod planted;
+mod witness;
 
 use std::time::Duration;
 

@@ -147,3 +147,12 @@ fn a_machine_that_cannot_read_its_own_snapshot_is_told_as_the_reason() {
     let expected = violation.states[0].expected.as_deref().unwrap();
     assert!(expected.contains("cannot read it again"), "{expected}");
 }
+
+#[test]
+fn a_command_is_known_by_the_digest_of_what_the_machines_apply_and_a_query_is_none() {
+    let add = Add("a".to_owned(), 3);
+    let request = Request::command::<Counters>(&add).unwrap();
+    assert_eq!(model().command_digest(&request), Some(Digest::of_value(&add)));
+    let query = Request::query::<Counters>(&Get("a".to_owned())).unwrap();
+    assert_eq!(model().command_digest(&query), None);
+}

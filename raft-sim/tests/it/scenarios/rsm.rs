@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use raft_rsm::raft_core::NodeId;
+use raft_sim::disk::Speed;
 
 use super::counter::Command::{Dec, Inc, Null};
 use super::counter::{Counter, Submitted, rsm, rsm_with};
@@ -93,12 +94,18 @@ async fn stop_and_start_all(stand: &Stand<Counter>) {
     stand.cluster.start_all();
 }
 
-/// Submits a hundred times at the leader, stops all nodes 20 ms later, and waits for the answers.
+/// Submits a hundred times at the leader, on disks that are slow enough that some are not decided by then, stops all nodes 20 ms later, and waits for the answers.
 async fn submit_and_stop(stand: &Stand<Counter>) -> Submitted {
     let leader: NodeId = stand.one_leader().await;
-    let submitted = stand.submit_many(leader, Inc, 100);
-    stand.sleep(MS * 20).await;
+    let slow = Speed { latency: MS * 5..MS * 25, factor: 1 };
+    stand.ids().into_iter().for_each(|id| stand.cluster.disk(id).set_speed(slow.clone()));
+    let mut submitted = Submitted(Vec::new());
+    for _ in 0..10 {
+        submitted.0.extend(stand.submit_many(leader, Inc, 10).0);
+        stand.sleep(MS * 2).await;
+    }
     stop_all(stand).await;
+    stand.ids().into_iter().for_each(|id| stand.cluster.disk(id).set_speed(Speed::default()));
     let until = stand.now() + ANSWER_WITHIN;
     while submitted.answered() < 100 {
         assert!(stand.now() < until, "only {} of 100 are answered", submitted.answered());
