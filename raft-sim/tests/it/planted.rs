@@ -64,6 +64,7 @@ impl<M: StateMachine, W: Workload<Machine = M>> Planted<M, W> {
     pub(crate) fn is_seen_first_by(&self, checkers: &[&str]) -> &Planted<M, W> {
         let violated = (0..SEEDS).find_map(|seed| self.run(seed, None).err());
         let violated = violated.expect("nobody has noticed anything");
+        println!("{violated}");
         assert!(checkers.contains(&&*violated.violation.checker), "{violated}");
         self
     }
@@ -73,7 +74,8 @@ impl<M: StateMachine, W: Workload<Machine = M>> Planted<M, W> {
         for checker in checkers {
             let violated = (0..SEEDS).find_map(|seed| self.run(seed, Some(checker)).err());
             let violated = violated.unwrap_or_else(|| panic!("{checker} has noticed nothing"));
-            assert_eq!(violated.violation.checker, *checker, "{violated}");
+            println!("{violated}");
+            assert_eq!(violated.violation.checker, *checker);
         }
     }
 
