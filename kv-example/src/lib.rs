@@ -9,11 +9,12 @@
 //! | [`connect`] | how a client reaches the cluster |
 //! | [`text`] | a text into the store, a key a line, and out again, byte for byte |
 //! | [`demo`] | three nodes in one process, of which one dies |
+//! | [`swarm`] | what clients do to the store in the simulator |
 //! | [`cli`] | the command line: what can be said, and what is done about it |
 //! | [`output`] | how keys, values and tables are shown |
 //! | [`failure`] | one line on stderr, and an exit code |
 //!
-//! `main.rs` only calls [`cli::run`].
+//! `main.rs` only calls [`cli::run`]; `bin/kv-swarm.rs` only calls [`raft_sim::cli::run`], with the store and [`swarm`].
 
 pub mod clerk;
 pub mod cli;
@@ -24,4 +25,5 @@ pub mod limits;
 pub mod node;
 pub mod output;
 pub mod store;
+pub mod swarm;
 pub mod text;

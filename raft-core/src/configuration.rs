@@ -107,3 +107,20 @@ fn sorted(ids: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
     ids.dedup();
     ids
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_the_voters_of_both_sets_and_the_learners_and_nobody_else() {
+        let joint = Configuration::joint([1, 2].map(NodeId), [2, 3].map(NodeId), [NodeId(4)]);
+        assert_eq!(joint.voters(), [1, 2].map(NodeId));
+        assert_eq!(joint.outgoing(), [2, 3].map(NodeId));
+        assert_eq!(joint.learners(), [NodeId(4)]);
+        assert_eq!(joint.members(), [1, 2, 3, 4].map(NodeId));
+        for id in (0..6).map(NodeId) {
+            assert_eq!(joint.contains(id), joint.members().contains(&id), "{id}");
+        }
+    }
+}

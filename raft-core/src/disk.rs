@@ -3,6 +3,8 @@
 //! Nothing that promises durability is queued: whoever wants to say something that the disk must back asks here,
 //! at the moment of saying it. So a message that waits has not left the core.
 
+use core::time::Duration;
+
 use crate::{HardState, LogIndex, NodeId, SnapshotMeta, Term, WriteId};
 
 /// What the disk is known to hold.
@@ -28,6 +30,8 @@ pub(crate) struct Disk {
 #[derive(Debug)]
 struct Out {
     id: WriteId,
+    /// When it left.
+    since: Duration,
     vote: (Term, Option<NodeId>),
     /// When it is durable, so are the entries of the present log up to here. A truncation lowers it, so
     /// that what was overwritten meanwhile never counts.
@@ -76,6 +80,11 @@ impl Disk {
         self.out.is_some()
     }
 
+    /// When the write that is out left.
+    pub(crate) fn busy_since(&self) -> Option<Duration> {
+        self.out.as_ref().map(|out| out.since)
+    }
+
     /// Whether there is a reason to write. A commit index alone is none.
     pub(crate) fn wants_write(&self, state: HardState, last: LogIndex) -> bool {
         self.reset.is_some()
@@ -84,10 +93,11 @@ impl Disk {
             || (self.written_state.term, self.written_state.vote) != (state.term, state.vote)
     }
 
-    /// A write has left: it holds `state` and the entries up to `last`. Returns its id, and the hard state
+    /// A write leaves `now`: it holds `state` and the entries up to `last`. Returns its id, and the hard state
     /// if that is new.
     pub(crate) fn write_left(
         &mut self,
+        now: Duration,
         state: HardState,
         last: LogIndex,
         reset: Option<SnapshotMeta>,
@@ -97,7 +107,8 @@ impl Disk {
         self.written = last;
         let changed = (self.written_state != state).then_some(state);
         self.written_state = state;
-        self.out = Some(Out { id, vote: (state.term, state.vote), covers: last, reset });
+        self.out =
+            Some(Out { id, since: now, vote: (state.term, state.vote), covers: last, reset });
         (id, changed)
     }
 

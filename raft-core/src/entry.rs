@@ -148,3 +148,19 @@ impl fmt::Display for EntryId {
         write!(f, "{}.{}", self.index, self.term)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_costs_its_payload_and_a_constant_even_when_that_is_empty() {
+        let id = EntryId::new(Term(1), LogIndex(1));
+        for len in [0, 1, 1000] {
+            let entry = Entry::command(id, alloc::vec![0; len]);
+            assert_eq!((entry.payload.len(), entry.payload.is_empty()), (len, len == 0));
+            assert_eq!(entry.cost_bytes(), Entry::OVERHEAD_BYTES + len);
+        }
+        assert!(Payload::Empty.is_empty());
+    }
+}

@@ -111,7 +111,17 @@ impl Node {
         if self.options.check_quorum && self.quorum_heard_at().saturating_add(timeout) <= now {
             // Others may have elected a new leader by now (diss. §6.2).
             self.stop_leading();
+        } else if self.is_stalled() {
+            // Its heartbeats keep others from leading, and it can answer nobody.
+            self.stop_leading();
         }
+    }
+
+    /// Whether the own disk has not taken a write in for so long that another voter had better lead.
+    fn is_stalled(&self) -> bool {
+        let waited = self.disk.busy_since().map(|since| self.now().saturating_sub(since));
+        waited.is_some_and(|waited| waited >= self.options.write_stall_max)
+            && !self.configuration.is_sole_voter(self.options.id)
     }
 
     /// The latest moment by which a quorum had been heard in this term.

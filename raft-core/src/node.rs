@@ -232,6 +232,13 @@ impl Node {
         self.disk.durable()
     }
 
+    /// What of the log is in memory, in bytes as [`crate::Entry::cost_bytes`] counts them: at most
+    /// [`crate::Limits::tail_bytes_max`], or a single longer entry, and the empty entry of a new leader.
+    #[must_use]
+    pub fn tail_bytes(&self) -> usize {
+        self.log.tail_bytes()
+    }
+
     /// The time at which this node next wants an [`Input::Tick`], on the clock of the last one; an earlier tick does
     /// no harm. [`Duration::MAX`]: it waits for nothing.
     #[must_use]
@@ -414,7 +421,7 @@ impl Node {
         state.commit = state.commit.min(written);
         let reset = self.disk.reset.take();
         let compact = self.disk.compact.take();
-        let (id, hard_state) = self.disk.write_left(state, written, reset.clone());
+        let (id, hard_state) = self.disk.write_left(self.now(), state, written, reset.clone());
         effects.write = Some(crate::Write { id, reset, compact, entries, hard_state });
     }
 
@@ -459,6 +466,10 @@ fn check_options(options: &Options) -> Result<(), RestoreError> {
     }
     if options.election_timeout < options.heartbeat_interval.saturating_mul(2) {
         let problem = "the election timeout is shorter than two heartbeat intervals";
+        return Err(RestoreError::Options(problem));
+    }
+    if options.write_stall_max < options.election_timeout {
+        let problem = "write_stall_max is shorter than the election timeout";
         return Err(RestoreError::Options(problem));
     }
     let limits = &options.limits;

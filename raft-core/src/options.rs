@@ -19,6 +19,10 @@ pub struct Options {
     /// A leader that hears no quorum steps down, and a node that hears a leader grants no vote
     /// (diss. §6.2, §4.2.3).
     pub check_quorum: bool,
+    /// A leader that waits this long for one write to become durable steps down, unless it is the only voter: its
+    /// heartbeats would keep others from leading while it can apply nothing. Well above what a sound disk takes for
+    /// [`Limits::write_bytes_max`].
+    pub write_stall_max: Duration,
     /// Seeds the only randomness of the node, its election timeouts. Nodes need different ones.
     pub seed: u64,
     /// The limits of every queue and buffer.
@@ -60,7 +64,7 @@ pub struct Limits {
 
 impl Options {
     /// The defaults for a node on a local network: election timeout 500 ms, heartbeats each 100 ms,
-    /// PreVote and CheckQuorum on.
+    /// PreVote and CheckQuorum on, five seconds of patience with the own disk.
     #[must_use]
     pub fn new(id: NodeId) -> Options {
         Options {
@@ -69,6 +73,7 @@ impl Options {
             heartbeat_interval: Duration::from_millis(100),
             pre_vote: true,
             check_quorum: true,
+            write_stall_max: Duration::from_secs(5),
             seed: id.0,
             limits: Limits::default(),
         }

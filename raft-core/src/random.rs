@@ -27,3 +27,26 @@ impl Random {
         base.saturating_add(Duration::from_nanos(self.next() % nanos))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    /// A run that is to be repeated must be the same in every version.
+    #[test]
+    fn the_numbers_are_those_of_split_mix_64() {
+        let mut random = Random::new(0);
+        let first = [random.next(), random.next(), random.next()];
+        assert_eq!(first, [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]);
+    }
+
+    #[test]
+    fn a_timeout_lies_between_once_and_twice_the_base() {
+        let (mut random, base) = (Random::new(1), Duration::from_nanos(3));
+        let drawn: Vec<u128> = (0..100).map(|_| random.timeout(base).as_nanos()).collect();
+        assert!((3..6).all(|nanos| drawn.contains(&nanos)));
+        assert!(drawn.iter().all(|nanos| (3..6).contains(nanos)));
+    }
+}

@@ -170,7 +170,7 @@ mod tests {
         }
     }
 
-    const TERMS: [u64; 7] = [2, 2, 3, 5, 5, 5, 8];
+    const TERMS: [u64; 8] = [2, 2, 3, 5, 5, 5, 8, 8];
 
     #[test]
     fn every_index_since_the_compaction_point_has_its_term() {
@@ -197,6 +197,7 @@ mod tests {
             let start = (TERMS[gone - 1], 10 + gone as u64);
             log.compact(LogIndex(start.1));
             agrees(&log, &model(start, &TERMS[gone..]));
+            assert_eq!(log, runs(start, &TERMS[gone..]), "the same runs, too");
             assert!(log.push(Term(8)));
             agrees(&log, &model(start, &[&TERMS[gone..], &[8]].concat()));
         }
@@ -243,7 +244,7 @@ mod tests {
             (id.index.0, id.term.0)
         };
         assert_eq!(hint(17, 8), (17, 8));
-        assert_eq!(hint(99, 9), (17, 8));
+        assert_eq!(hint(99, 9), (18, 8));
         assert_eq!(hint(17, 7), (16, 5));
         assert_eq!(hint(15, 5), (15, 5));
         assert_eq!(hint(16, 4), (13, 3));

@@ -472,6 +472,7 @@ mod tests {
         }
     }
 
+    /// TiDB 2.1.7: "failed" for what may have taken effect before.
     #[test]
     fn a_refusal_after_a_lost_answer_is_still_maybe() {
         let runtime = Arc::new(ThreadRuntime::new());

@@ -283,6 +283,7 @@ impl<M: StateMachine> Driver<M> {
             status.last = node.last();
             status.durable = node.durable();
             status.log_bytes = log_bytes;
+            status.tail_bytes = node.tail_bytes() as u64;
             status.snapshot = self.snapshot.as_ref().map(|meta| meta.last);
             status.snapshot_bytes = self.snapshot_bytes;
             status.refused = self.refused;

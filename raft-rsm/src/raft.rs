@@ -174,6 +174,7 @@ fn first_status(node: &Node, snapshot: Option<&SnapshotMeta>, storage: &dyn Stor
         last: node.last(),
         durable: node.durable(),
         log_bytes: storage.log_bytes(),
+        tail_bytes: node.tail_bytes() as u64,
         snapshot: snapshot.map(|meta| meta.last),
         snapshot_bytes: 0,
         configuration: node.configuration().clone(),

@@ -34,6 +34,8 @@ pub struct Status {
     pub durable: LogIndex,
     /// The size of its log in bytes, on disk.
     pub log_bytes: u64,
+    /// What of its log is in memory, in bytes: see [`raft_core::Limits::tail_bytes_max`].
+    pub tail_bytes: u64,
     /// The last entry of its newest own or received snapshot.
     pub snapshot: Option<EntryId>,
     /// The size of that snapshot's image in bytes, where it is known.

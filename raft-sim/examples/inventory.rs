@@ -102,9 +102,12 @@ fn main() -> ExitCode {
         Ok("chance") => Some(Bug::Chance),
         Ok(_) | Err(_) => None,
     };
-    let command = "cargo run --release -p raft-sim --example inventory --";
+    let mut command = "cargo run --release -p raft-sim --example inventory --".to_owned();
+    if let Some(bug) = bug {
+        command = format!("INVENTORY_BUG={} {command}", format!("{bug:?}").to_lowercase());
+    }
     let machine = move || Inventory { bug, ..Inventory::default() };
-    raft_sim::cli::run(command, machine, || {
+    raft_sim::cli::run(&command, machine, || {
         Requests::new(|random| {
             let item = format!("item {}", random.within(0..10));
             match random.index(4) {

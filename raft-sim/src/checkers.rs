@@ -12,6 +12,8 @@ mod liveness;
 mod log_matching;
 mod state_machine_safety;
 mod stored;
+#[cfg(test)]
+mod told;
 mod view;
 
 use std::time::Duration;
@@ -28,6 +30,23 @@ pub use self::state_machine_safety::StateMachineSafety;
 pub use self::stored::{Log, State, Stored, Writing};
 pub use self::view::{Committed, NodeView, View};
 use crate::event::Event;
+
+/// The name of the checker that looks at what the clients saw, once a run is over.
+pub const LINEARIZABILITY: &str = "linearizability";
+
+/// The names of all checkers.
+pub const NAMES: [&str; 10] = [
+    "election safety",
+    "leader append-only",
+    "log matching",
+    "leader completeness",
+    "state machine safety",
+    "durability",
+    "exactly once",
+    "budgets",
+    "liveness",
+    LINEARIZABILITY,
+];
 
 /// Watches a run for one kind of violation.
 pub trait Checker: Send + 'static {
@@ -63,4 +82,17 @@ pub fn all(budgets: Budgets, operation_max: Duration) -> Vec<Box<dyn Checker>> {
         Box::new(BudgetsChecker::new(budgets)),
         Box::new(Liveness::new(operation_max)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_checker_goes_by_its_name() {
+        let mut names: Vec<&str> =
+            all(Budgets::none(), Duration::MAX).iter().map(|checker| checker.name()).collect();
+        names.push(LINEARIZABILITY);
+        assert_eq!(names, NAMES);
+    }
 }

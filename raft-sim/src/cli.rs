@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use raft_rsm::StateMachine;
 
 use self::arguments::{Arguments, What};
+pub use self::show::replay;
 use crate::plan::{Bounds, Plan};
 use crate::recorder::TraceTo;
 use crate::shrink::shrink;

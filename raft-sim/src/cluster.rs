@@ -1,5 +1,7 @@
 //! The nodes of a run: real ones, on simulated disks, clocks and network, which can be started, crashed, paused.
 
+mod own_process;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -84,12 +86,18 @@ struct Node<M: StateMachine> {
 /// One life of a node, from its start to its end.
 struct Life<M: StateMachine> {
     process: ProcessId,
-    replica: Option<Replica<M>>,
+    ready: Option<Ready<M>>,
     seen: Seen,
     /// It crashes after so many further steps of its own.
     dies_after: Option<(u32, Crash)>,
     /// It could not be started.
     failed: Option<String>,
+}
+
+/// A node that has started.
+struct Ready<M: StateMachine> {
+    replica: Replica<M>,
+    machine: Arc<Mutex<M>>,
 }
 
 /// The status as it was told last.
@@ -177,7 +185,9 @@ impl<M: StateMachine> Cluster<M> {
     /// The handle of a node that runs and is ready.
     #[must_use]
     pub fn replica(&self, id: NodeId) -> Option<Replica<M>> {
-        self.nodes().get(&id)?.life.as_ref()?.replica.clone()
+        let nodes = self.nodes();
+        let ready = nodes.get(&id)?.life.as_ref()?.ready.as_ref()?;
+        Some(ready.replica.clone())
     }
 
     /// How a running node sees itself.
@@ -247,7 +257,7 @@ impl<M: StateMachine> Cluster<M> {
         ));
         node.life = Some(Life {
             process,
-            replica: None,
+            ready: None,
             seen: Seen::default(),
             dies_after: None,
             failed: None,
@@ -270,12 +280,12 @@ impl<M: StateMachine> Cluster<M> {
         shared.executor.spawn(process, "start", task.boxed());
     }
 
-    fn started(&self, id: NodeId, process: ProcessId, started: Result<Replica<M>, String>) {
+    fn started(&self, id: NodeId, process: ProcessId, started: Result<Ready<M>, String>) {
         let mut nodes = self.nodes();
         let life = nodes.get_mut(&id).and_then(|node| node.life.as_mut());
         let Some(life) = life.filter(|life| life.process == process) else { return };
         match started {
-            Ok(replica) => life.replica = Some(replica),
+            Ok(ready) => life.ready = Some(ready),
             Err(reason) => life.failed = Some(reason),
         }
     }
@@ -364,7 +374,7 @@ impl<M: StateMachine> Cluster<M> {
     fn look(&self, id: NodeId, process: ProcessId) -> Option<Replica<M>> {
         let mut nodes = self.nodes();
         let life = nodes.get_mut(&id)?.life.as_mut().filter(|life| life.process == process)?;
-        let replica = life.replica.clone()?;
+        let replica = life.ready.as_ref()?.replica.clone();
         let status = replica.status();
         let now = Seen::of(&status);
         let before = std::mem::replace(&mut life.seen, now);
@@ -402,6 +412,7 @@ impl<M: StateMachine> Cluster<M> {
                 applied: now.applied,
                 last: now.last,
                 log_bytes: status.log_bytes,
+                tail_bytes: status.tail_bytes,
             });
         }
     }
@@ -454,7 +465,7 @@ struct Start {
 }
 
 impl Start {
-    async fn run<M: StateMachine>(self, cluster: &Cluster<M>) -> Result<Replica<M>, String> {
+    async fn run<M: StateMachine>(self, cluster: &Cluster<M>) -> Result<Ready<M>, String> {
         let shared = &cluster.shared;
         let id = self.id;
         let storage = self.storage().await.map_err(|error| error.to_string())?;
@@ -469,10 +480,12 @@ impl Start {
         let observer = Observer::new(id, shared.executor.clone(), listener, look);
         let storage: Arc<dyn Storage> =
             Arc::new(ObservedStorage::new(Arc::new(storage), observer.clone()));
-        let machine = ObservedMachine::new((shared.machine)(), observer);
+        let machine = Arc::new(Mutex::new((shared.machine)()));
+        let observed = ObservedMachine::new(Arc::clone(&machine), observer);
         let transport = shared.network.transport(id, self.process);
-        let started = Raft::start(self.setup.options, machine, storage, transport, self.runtime);
-        started.await.map_err(|error| error.to_string())
+        let started = Raft::start(self.setup.options, observed, storage, transport, self.runtime);
+        let replica = started.await.map_err(|error| error.to_string())?;
+        Ok(Ready { replica, machine })
     }
 
     /// An interrupted first start is begun anew, as an operator would.

@@ -28,6 +28,9 @@ pub struct ParcelId(pub u64);
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
+/// Who asks where a node's own process does: no client has this number.
+pub const OWN_PROCESS: u64 = u64::MAX;
+
 /// The digest of a command, a payload or a response: the same for the same bytes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub u64);
@@ -149,6 +152,8 @@ pub enum Event {
         last: EntryId,
         /// The size of its log on disk, in bytes.
         log_bytes: u64,
+        /// What of its log is in memory, in bytes.
+        tail_bytes: u64,
     },
     /// A node began a write to its disk.
     WriteBegan {
@@ -228,7 +233,7 @@ pub enum Event {
     Asked {
         /// The transmission.
         call: CallId,
-        /// Who asks.
+        /// Who asks: a client, or [`OWN_PROCESS`].
         client: u64,
         /// Which node.
         to: NodeId,
@@ -260,6 +265,8 @@ pub enum Event {
     OperationEnded {
         /// Who.
         client: u64,
+        /// Whether it was answered, and not left unknown or refused.
+        answered: bool,
         /// With what.
         outcome: String,
     },

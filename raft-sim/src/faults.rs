@@ -268,7 +268,7 @@ pub enum Fault {
     /// The network is bad.
     Network {
         /// How bad.
-        conditions: Conditions,
+        conditions: Box<Conditions>,
     },
     /// A disk is slow.
     SlowDisk {
@@ -299,6 +299,8 @@ pub enum Fault {
 /// A fault with its time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planned {
+    /// Its number among all that the seed draws.
+    pub number: usize,
     /// When it begins.
     pub at: Duration,
     /// How long it lasts.
@@ -354,9 +356,9 @@ impl fmt::Display for Moment {
 
 impl fmt::Display for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Planned { at, lasts, fault } = self;
+        let Planned { number, at, lasts, fault } = self;
         let (at, lasts) = (at.as_secs_f64(), lasts.as_secs_f64());
-        write!(f, "at {at:.3} s for {lasts:.3} s: {}: ", fault.kind())?;
+        write!(f, "fault {number} at {at:.3} s for {lasts:.3} s: {}: ", fault.kind())?;
         fault.fmt(f)
     }
 }

@@ -132,7 +132,7 @@ impl<M: StateMachine> Nemesis<M> {
                 cluster.network().close_connection(one, other);
             }
             Fault::Network { conditions } => {
-                cluster.network().set_conditions(conditions.clone());
+                cluster.network().set_conditions((**conditions).clone());
                 cluster.sleep(lasts).await;
                 cluster.network().set_conditions(self.baseline.clone());
             }

@@ -37,7 +37,7 @@ pub use self::describe::describe;
 pub use self::lies::Lie;
 use self::packets::NodeTransport;
 use self::topology::Topology;
-use crate::event::{Crash, Event, Listener, Site};
+use crate::event::{CallId, Crash, Event, Listener, Site};
 use crate::executor::{Executor, ProcessId};
 use crate::random::Random;
 
@@ -349,6 +349,11 @@ impl Network {
         // They may hold the last of what is to be answered.
         drop(nodes);
         drop(calls);
+    }
+
+    /// A number for a request that reaches its node without the network.
+    pub(crate) fn local_call(&self) -> CallId {
+        CallId(self.lock().next_id())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -18,6 +18,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// No more nodes than this.
 pub const NODES_MAX: usize = 9;
 
+/// Faults go on no longer than this: their list is drawn before the run.
+pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What is drawn, and within which bounds; `None` leaves it to the seed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bounds {
@@ -66,6 +69,15 @@ pub enum PlanError {
     /// Nothing is done.
     #[error("a workload with no operations: there must be at least one, or nothing is tested")]
     NoOperations,
+    /// Too short or too long a run.
+    #[error("faults for {0:?}: it must be more than nothing, and a day at most")]
+    Duration(Duration),
+    /// Nobody watches by this name.
+    #[error("no checker is named {name:?}; there are: {}", crate::checkers::NAMES.join(", "))]
+    Checker {
+        /// What was said.
+        name: String,
+    },
     /// Nobody could survive the faults.
     #[error(transparent)]
     Faults(#[from] FaultsError),
@@ -97,6 +109,9 @@ impl Plan {
     /// Nobody could run it.
     pub fn draw(seed: u64, bounds: &Bounds) -> Result<Plan, PlanError> {
         bounds.faults.check()?;
+        if bounds.duration.is_zero() || bounds.duration > DURATION_MAX {
+            return Err(PlanError::Duration(bounds.duration));
+        }
         let random = Random::new(seed);
         let mut shape = random.fork("shape");
         let drawn = *shape.choose(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 5, 5, 5, 6, 7, 7]);
@@ -126,8 +141,7 @@ impl Plan {
         };
         let mut faults = draw_faults(&mut random.fork("faults"), &ids, bounds);
         if let Some(keep) = &bounds.keep {
-            let mut number = 0..;
-            faults.retain(|_| number.next().is_some_and(|number| keep.contains(&number)));
+            faults.retain(|planned| keep.contains(&planned.number));
         }
         let duration = bounds.duration;
         Ok(Plan { seed, setups, clients, operations, duration, baseline, faults })
@@ -219,7 +233,8 @@ fn draw_faults(random: &mut Random, ids: &[NodeId], bounds: &Bounds) -> Vec<Plan
     while at < bounds.duration {
         let kind = *random.choose(&shuffled);
         let lasts = random.duration(&(10 * MS..(gap * 2).max(500 * MS)));
-        planned.push(Planned { at, lasts, fault: kind.draw(random, ids) });
+        let (number, fault) = (planned.len(), kind.draw(random, ids));
+        planned.push(Planned { number, at, lasts, fault });
         at += random.duration(&(MS..gap * 2));
     }
     planned
@@ -301,7 +316,7 @@ impl Kind {
                 Fault::Flap { one: node, other, each: MS * *random.choose(&[20, 200, 700]) }
             }
             Kind::Close => Fault::Close { one: node, other },
-            Kind::Network => Fault::Network { conditions: draw_conditions(random) },
+            Kind::Network => Fault::Network { conditions: Box::new(draw_conditions(random)) },
             Kind::SlowDisk => Fault::SlowDisk { node, factor: *random.choose(&[5, 50, 300]) },
             Kind::StuckDisk => Fault::StuckDisk { node },
             Kind::FailingDisk => {
@@ -349,8 +364,8 @@ impl fmt::Display for Plan {
             writeln!(f, "node 1: {:?}", setup.options)?;
         }
         writeln!(f, "network: {baseline:?}")?;
-        for (number, planned) in faults.iter().enumerate() {
-            writeln!(f, "fault {number} {planned}")?;
+        for planned in faults {
+            writeln!(f, "{planned}")?;
         }
         Ok(())
     }

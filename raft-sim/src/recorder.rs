@@ -38,6 +38,7 @@ struct Inner {
     applications: Applications,
     trace: Option<TraceTo>,
     violation: Option<Violation>,
+    is_closed: bool,
 }
 
 impl Recorder {
@@ -53,6 +54,7 @@ impl Recorder {
             applications: Applications::default(),
             trace,
             violation: None,
+            is_closed: false,
         };
         Recorder { inner: Mutex::new(inner) }
     }
@@ -84,6 +86,11 @@ impl Recorder {
             }
         }
         inner.checkers = checkers;
+    }
+
+    /// Hears nothing more: what is left of the run is being put away.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
     }
 
     /// The digest of all events so far: the same for the same run.
@@ -129,7 +136,7 @@ impl Inner {
 impl Listener for Recorder {
     fn event(&self, now: Duration, event: Event) {
         let mut inner = self.lock();
-        if inner.violation.is_some() {
+        if inner.is_closed || inner.violation.is_some() {
             return;
         }
         inner.events += 1;

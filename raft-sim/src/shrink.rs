@@ -137,11 +137,24 @@ impl<W: Workload> Search<'_, W> {
     }
 
     fn fewer_clients(&mut self) {
-        while self.attempt(|bounds| bounds.clients = bounds.clients.map(|n| (n / 2).max(1))) {}
+        self.fewer(|bounds| &mut bounds.clients);
     }
 
     fn fewer_operations(&mut self) {
-        while self.attempt(|bounds| bounds.operations = bounds.operations.map(|n| (n / 2).max(1))) {
+        self.fewer(|bounds| &mut bounds.operations);
+    }
+
+    /// Takes away a half, a quarter, and so on, down to one.
+    fn fewer(&mut self, number: fn(&mut Bounds) -> &mut Option<usize>) {
+        let mut less = number(&mut self.best.0).unwrap_or(0) / 2;
+        while less > 0 {
+            let is_smaller = self.attempt(|bounds| {
+                let number = number(bounds);
+                *number = number.map(|number| number.saturating_sub(less).max(1));
+            });
+            if !is_smaller {
+                less /= 2;
+            }
         }
     }
 }

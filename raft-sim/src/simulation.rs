@@ -11,7 +11,7 @@ use futures::future::join_all;
 use raft_rsm::{ClientOptions, StateMachine};
 
 use crate::checkers::linearizability::{STEPS_MAX, Undecided, Verdict, check_with};
-use crate::checkers::{self, Budgets, Checker};
+use crate::checkers::{self, Budgets, Checker, LINEARIZABILITY};
 use crate::cluster::{Cluster, NodeSetup};
 use crate::event::Listener;
 use crate::executor::{Executor, Step, WORLD};
@@ -34,30 +34,15 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// Operations of each client once all faults have ended. Each of them must be answered.
 const LAST_OPERATIONS: usize = 2;
 
-/// A simulation of a cluster, to be set up and run.
-///
-/// ```
-/// # use raft_sim::doc_machine::Counter;
-/// use raft_sim::{Faults, Operation, Requests, Simulation};
-///
-/// let report = Simulation::new(42)
-///     .nodes(3)
-///     .machine(Counter::default)
-///     .faults(Faults::all())
-///     .workload(Requests::new(|random| match random.chance(0.5) {
-///         true => Operation::Command(random.within(1..100)),
-///         false => Operation::Query(()),
-///     }))
-///     .run()?;
-/// assert!(report.counts.calls_answered > 0);
-/// # Ok::<(), raft_sim::Failure>(())
-/// ```
+/// A simulation of a cluster, to be set up and run: see the [example](crate).
 pub struct Simulation<M = (), W = ()> {
     seed: u64,
     bounds: Bounds,
     machine: M,
     workload: W,
     trace: Option<TraceTo>,
+    /// `None`: all of them.
+    watched_by: Option<Vec<String>>,
 }
 
 /// Why a run is not a good one.
@@ -99,7 +84,14 @@ impl Simulation {
     /// A simulation of whatever `seed` stands for.
     #[must_use]
     pub fn new(seed: u64) -> Simulation {
-        Simulation { seed, bounds: Bounds::default(), machine: (), workload: (), trace: None }
+        Simulation {
+            seed,
+            bounds: Bounds::default(),
+            machine: (),
+            workload: (),
+            trace: None,
+            watched_by: None,
+        }
     }
 }
 
@@ -153,21 +145,29 @@ impl<M, W> Simulation<M, W> {
         self
     }
 
+    /// Lets only these checkers of [`checkers::NAMES`] watch, instead of all: what another one would have seen first does
+    /// not end the run. A node that panics, and a run that stands still, end it all the same.
+    #[must_use]
+    pub fn watched_by(mut self, checkers: &[&str]) -> Self {
+        self.watched_by = Some(checkers.iter().map(ToString::to_string).collect());
+        self
+    }
+
     /// The machine that is replicated: each replica begins with what `machine` makes.
     #[must_use]
     pub fn machine<N: StateMachine>(
         self,
         machine: impl Fn() -> N + Send + Sync + 'static,
     ) -> Simulation<Factory<N>, W> {
-        let Simulation { seed, bounds, machine: _, workload, trace } = self;
-        Simulation { seed, bounds, machine: Arc::new(machine), workload, trace }
+        let Simulation { seed, bounds, machine: _, workload, trace, watched_by } = self;
+        Simulation { seed, bounds, machine: Arc::new(machine), workload, trace, watched_by }
     }
 
     /// What the clients do.
     #[must_use]
     pub fn workload<V: Workload>(self, workload: V) -> Simulation<M, V> {
-        let Simulation { seed, bounds, machine, workload: _, trace } = self;
-        Simulation { seed, bounds, machine, workload, trace }
+        let Simulation { seed, bounds, machine, workload: _, trace, watched_by } = self;
+        Simulation { seed, bounds, machine, workload, trace, watched_by }
     }
 }
 
@@ -177,8 +177,17 @@ impl<M: StateMachine, W: Workload<Machine = M>> Simulation<Factory<M>, W> {
     /// # Errors
     /// It cannot be run, or something happened that must not happen.
     pub fn run(self) -> Result<Report, Failure> {
+        self.run_with(|_| ())
+    }
+
+    /// As [`Simulation::run`], with a fault planted that no plan has: `plant` is given the cluster before any of its
+    /// nodes is started. It may let disks and the network lie, or spawn a task that does something later.
+    ///
+    /// # Errors
+    /// As for [`Simulation::run`].
+    pub fn run_with(self, plant: impl FnOnce(&Cluster<M>)) -> Result<Report, Failure> {
         let plan = Plan::draw(self.seed, &self.bounds)?;
-        self.run_plan(&plan)
+        self.carry_out(&plan, plant)
     }
 
     /// Carries out a plan and judges it.
@@ -186,9 +195,15 @@ impl<M: StateMachine, W: Workload<Machine = M>> Simulation<Factory<M>, W> {
     /// # Errors
     /// Something happened that must not happen.
     pub fn run_plan(self, plan: &Plan) -> Result<Report, Failure> {
-        let budgets = budgets(&plan.setups);
-        let checkers = checkers::all(budgets, OPERATION_MAX);
+        self.carry_out(plan, |_| ())
+    }
+
+    fn carry_out(self, plan: &Plan, plant: impl FnOnce(&Cluster<M>)) -> Result<Report, Failure> {
+        let is_watching = is_watching(self.watched_by)?;
+        let mut checkers = checkers::all(budgets(&plan.setups), OPERATION_MAX);
+        checkers.retain(|checker| is_watching(checker.name()));
         let run = Run::new(plan, checkers, Arc::clone(&self.machine), self.trace);
+        plant(&run.cluster);
         let workload = Arc::new(self.workload);
         let model = workload.model(&self.machine);
         let shared = Arc::new(Shared {
@@ -208,11 +223,13 @@ impl<M: StateMachine, W: Workload<Machine = M>> Simulation<Factory<M>, W> {
         let mut undecided = None;
         if !run.recorder.is_violated() {
             run.recorder.finish(run.executor.now());
-            let applications = run.recorder.applications();
-            match check_with(&shared.model, &shared.history(), &applications, STEPS_MAX) {
-                Verdict::Linearizable => {}
-                Verdict::Violation(found) => run.violate("linearizability", found.to_string()),
-                Verdict::Undecided(found) => undecided = Some(found),
+            if is_watching(LINEARIZABILITY) {
+                let applications = run.recorder.applications();
+                match check_with(&shared.model, &shared.history(), &applications, STEPS_MAX) {
+                    Verdict::Linearizable => {}
+                    Verdict::Violation(found) => run.violate(LINEARIZABILITY, found.to_string()),
+                    Verdict::Undecided(found) => undecided = Some(found),
+                }
             }
         }
         run.end(plan, undecided)
@@ -242,7 +259,9 @@ impl<M: StateMachine> Simulation<Factory<M>, ()> {
         let mut plan = Plan::draw(self.seed, &bounds)?;
         plan.setups.iter_mut().for_each(set_up);
         plan.baseline = crate::network::Conditions::reliable();
-        let checkers = checkers::all(budgets(&plan.setups), Duration::MAX);
+        let is_watching = is_watching(self.watched_by)?;
+        let mut checkers = checkers::all(budgets(&plan.setups), Duration::MAX);
+        checkers.retain(|checker| is_watching(checker.name()));
         let run = Run::new(&plan, checkers, self.machine, self.trace);
         run.cluster.start_all();
         run.drive(scenario(run.cluster.clone()));
@@ -253,21 +272,35 @@ impl<M: StateMachine> Simulation<Factory<M>, ()> {
     }
 }
 
+/// Whether a checker was chosen.
+fn is_watching(chosen: Option<Vec<String>>) -> Result<impl Fn(&str) -> bool, PlanError> {
+    let unknown = chosen.iter().flatten().find(|name| !checkers::NAMES.contains(&name.as_str()));
+    match unknown {
+        Some(name) => Err(PlanError::Checker { name: name.clone() }),
+        None => Ok(move |name: &str| {
+            chosen.as_ref().is_none_or(|chosen| chosen.iter().any(|one| one == name))
+        }),
+    }
+}
+
 /// What the settings allow.
 fn budgets(setups: &[NodeSetup]) -> Budgets {
+    /// A longer command than workloads send, with all that comes with it, in bytes.
+    const COMMAND_BYTES: usize = 16 * 1024;
     /// What a packet has beside entries or a part of a snapshot, in bytes.
     const PACKET_OVERHEAD_BYTES: usize = 1024;
-    /// A heartbeat at each interval, and one more within any second; clocks may be a little fast, and a new leader sends
-    /// one at once.
+    /// One more than the interval says within any second; clocks may be a little fast, and a new leader sends one at once.
     const HEARTBEATS_MORE: u128 = 3;
-    let mut budgets = Budgets { packet_bytes_max: 0, ..Budgets::none() };
+    let mut budgets = Budgets { packet_bytes_max: 0, tail_bytes_max: 0, ..Budgets::none() };
     let mut heartbeats = 0;
     for setup in setups {
         let core = &setup.options.core;
-        let entries =
-            core.limits.message_bytes_max.max(core.limits.command_bytes_max.min(64 * 1024));
-        let bytes = entries.max(setup.options.snapshot_chunk_bytes);
-        budgets.packet_bytes_max = budgets.packet_bytes_max.max(bytes + PACKET_OVERHEAD_BYTES);
+        // A single entry may be longer than the limit of a message, or of the memory.
+        let bytes = core.limits.message_bytes_max.max(setup.options.snapshot_chunk_bytes);
+        let packet_bytes = bytes.max(COMMAND_BYTES) + PACKET_OVERHEAD_BYTES;
+        budgets.packet_bytes_max = budgets.packet_bytes_max.max(packet_bytes);
+        let tail_bytes = core.limits.tail_bytes_max.saturating_add(COMMAND_BYTES) as u64;
+        budgets.tail_bytes_max = budgets.tail_bytes_max.max(tail_bytes);
         let interval = core.heartbeat_interval.as_millis().max(1);
         heartbeats = heartbeats.max(1000 / interval + HEARTBEATS_MORE);
     }
@@ -354,6 +387,7 @@ impl<M: StateMachine> Run<M> {
 
     /// Nothing of the run is left in memory.
     fn end_all(&self) {
+        self.recorder.close();
         for id in self.cluster.ids() {
             self.cluster.crash(id, crate::event::Crash::Killed);
         }

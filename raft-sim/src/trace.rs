@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use raft_rsm::raft_core::{EntryId, Role};
 
-use crate::event::{CallOutcome, Crash, Event, RequestKind};
+use crate::event::{CallOutcome, Crash, Event, OWN_PROCESS, RequestKind};
 use crate::network::describe;
 
 /// A time, in seconds of true virtual time.
@@ -85,7 +85,10 @@ pub fn line(event: &Event) -> String {
                 RequestKind::Query => "a query".to_owned(),
                 RequestKind::Status => "status".to_owned(),
             };
-            format!("client {client} -> node {to} call {}: {what}", call.0)
+            match *client {
+                OWN_PROCESS => format!("node {to}: its own process asks, call {}: {what}", call.0),
+                client => format!("client {client} -> node {to} call {}: {what}", call.0),
+            }
         }
         Event::RequestArrived { call, at } => format!("node {at} <- call {}", call.0),
         Event::CallEnded { call, outcome } => {
@@ -97,7 +100,7 @@ pub fn line(event: &Event) -> String {
             format!("call {}: {outcome}", call.0)
         }
         Event::OperationBegan { client, operation } => format!("client {client}: {operation} ..."),
-        Event::OperationEnded { client, outcome } => format!("client {client}: ... {outcome}"),
+        Event::OperationEnded { client, outcome, .. } => format!("client {client}: ... {outcome}"),
         Event::Fault { kind, what } => format!("FAULT {kind}: {what}"),
         Event::FaultEnded { kind } => format!("end of fault {kind}"),
         Event::Healed => "all faults have ended".to_owned(),

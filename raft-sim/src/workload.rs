@@ -102,7 +102,8 @@ impl<W: Workload> Session<W> {
             Ended::Maybe => "maybe".to_owned(),
             Ended::Failed => "definitely not".to_owned(),
         };
-        shared.tell(Event::OperationEnded { client: self.number, outcome });
+        let answered = matches!(ended, Ended::Answered(_));
+        shared.tell(Event::OperationEnded { client: self.number, answered, outcome });
         ended
     }
 }
@@ -135,10 +136,12 @@ pub enum Operation<C, Q> {
 /// What [`Requests`] draws for a machine.
 pub type OperationOf<M> = Operation<<M as StateMachine>::Command, <M as StateMachine>::Query>;
 
+type Draw<M> = dyn Fn(&mut Random) -> OperationOf<M> + Send + Sync;
+
 /// The workload for whoever has a machine and no more: commands and queries that a function draws, checked against the
 /// machine itself, alone ([`MachineModel`] says which machines can be checked so).
 pub struct Requests<M: StateMachine> {
-    draw: Box<dyn Fn(&mut Random) -> OperationOf<M> + Send + Sync>,
+    draw: Box<Draw<M>>,
     readable: Box<dyn Fn(MachineModel<M>) -> MachineModel<M> + Send + Sync>,
 }
 

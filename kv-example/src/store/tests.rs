@@ -157,6 +157,7 @@ fn a_snapshot_restores_to_the_same_store() {
     }
 }
 
+/// jgroups-raft #301: a restore that merges brings deleted keys back.
 #[test]
 fn a_restore_replaces_so_that_deleted_keys_stay_deleted() {
     let image = image_of(&store_of(&["a", "b"]));

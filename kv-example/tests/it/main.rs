@@ -8,4 +8,6 @@ mod crashes;
 mod demo;
 mod lost_answers;
 mod process;
+mod scenarios;
+mod swarm;
 mod system_calls;

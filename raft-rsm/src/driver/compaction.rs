@@ -11,9 +11,13 @@ pub(crate) struct Compaction {
     /// ... or by the size of the last image, where that is greater: else a large state would be
     /// written again and again for a few new entries.
     image_bytes: u64,
-    /// The size of the log after the last compaction. Entries that are kept behind a snapshot stay on disk,
-    /// so this can be more than nothing.
+    /// What of the log the last snapshot contains and the compaction has left. Entries are kept behind a snapshot for
+    /// followers that lag, so this can be more than nothing.
     floor_bytes: u64,
+    /// The size of the log when the snapshot that is being built was begun, and how much has been appended by the
+    /// time at which the compaction left: all of that comes after the snapshot.
+    built_at_bytes: u64,
+    since_bytes: u64,
     state: State,
 }
 
@@ -30,7 +34,14 @@ enum State {
 
 impl Compaction {
     pub(crate) fn new(growth_bytes_max: u64) -> Compaction {
-        Compaction { growth_bytes_max, image_bytes: 0, floor_bytes: 0, state: State::Idle }
+        Compaction {
+            growth_bytes_max,
+            image_bytes: 0,
+            floor_bytes: 0,
+            built_at_bytes: 0,
+            since_bytes: 0,
+            state: State::Idle,
+        }
     }
 
     /// Whether a snapshot is to be taken now.
@@ -43,7 +54,8 @@ impl Compaction {
         self.state == State::Building
     }
 
-    pub(crate) fn building(&mut self) {
+    pub(crate) fn building(&mut self, log_bytes: u64) {
+        self.built_at_bytes = log_bytes;
         self.state = State::Building;
     }
 
@@ -70,6 +82,7 @@ impl Compaction {
     /// The node was drained: `new` is the write that came out, `busy` whether one is under way.
     pub(crate) fn drained(&mut self, new: Option<WriteId>, busy: bool, log_bytes: u64) {
         if self.state == State::BeforeWrite {
+            self.since_bytes = log_bytes.saturating_sub(self.built_at_bytes);
             match new {
                 Some(id) => self.state = State::Writing(id),
                 // Nothing was to be compacted.
@@ -86,7 +99,7 @@ impl Compaction {
     }
 
     fn settle(&mut self, log_bytes: u64) {
-        self.floor_bytes = log_bytes;
+        self.floor_bytes = log_bytes.saturating_sub(self.since_bytes);
         self.state = State::Idle;
     }
 }
@@ -100,7 +113,7 @@ mod tests {
         let mut compaction = Compaction::new(1000);
         assert!(!compaction.is_due(1000));
         assert!(compaction.is_due(1001));
-        compaction.building();
+        compaction.building(5000);
         assert!(!compaction.is_due(5000));
         compaction.taken(10);
         compaction.drained(None, true, 5000);
@@ -117,7 +130,7 @@ mod tests {
     #[test]
     fn a_large_image_is_not_written_again_for_few_entries() {
         let mut compaction = Compaction::new(1000);
-        compaction.building();
+        compaction.building(0);
         compaction.taken(10_000);
         compaction.drained(None, false, 0);
         assert!(!compaction.is_due(10_000));
@@ -134,10 +147,28 @@ mod tests {
     }
 
     #[test]
-    fn growth_while_a_snapshot_is_built_makes_the_next_one_due() {
+    fn growth_while_nothing_was_there_to_take_makes_the_next_one_due() {
         let mut compaction = Compaction::new(1000);
-        compaction.building();
+        compaction.building(0);
         compaction.skipped();
         assert!(compaction.is_due(1001));
+    }
+
+    /// openraft #1829: a trigger that is lost while a snapshot is being built.
+    #[test]
+    fn growth_while_a_snapshot_is_built_makes_the_next_one_due() {
+        let mut compaction = Compaction::new(1000);
+        compaction.building(1500);
+        compaction.taken(10);
+        // 4000 bytes were appended meanwhile, and 800 stay for followers that lag.
+        compaction.drained(Some(WriteId(7)), true, 5500);
+        compaction.persisted(WriteId(7), 4800);
+        assert!(compaction.is_due(4800));
+        compaction.building(4800);
+        compaction.taken(10);
+        compaction.drained(Some(WriteId(8)), true, 4800);
+        compaction.persisted(WriteId(8), 800);
+        assert!(!compaction.is_due(1800));
+        assert!(compaction.is_due(1801));
     }
 }

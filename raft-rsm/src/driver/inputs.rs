@@ -214,10 +214,11 @@ impl<M: StateMachine> Driver<M> {
         }
         let stored = Self::meta_ends(self.snapshot.as_ref()).index;
         let wanted = !self.snapshot_callers[1].is_empty();
-        let due = self.compaction.is_due(self.parts.storage.log_bytes());
+        let log_bytes = self.parts.storage.log_bytes();
+        let due = self.compaction.is_due(log_bytes);
         if wanted || (due && self.applied > stored) {
             self.snapshot_callers.swap(0, 1);
-            self.compaction.building();
+            self.compaction.building(log_bytes);
             self.work.push(Work::Snapshot);
         }
     }

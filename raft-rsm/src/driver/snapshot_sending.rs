@@ -238,3 +238,6 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -242,6 +242,7 @@ mod tests {
         assert_eq!(answer(&mut answers[2]), None);
     }
 
+    /// Callers who wait for ever: when the log is overwritten.
     #[test]
     fn another_entry_at_the_index_means_definitely_not() {
         let (mut waiters, mut answers) = waiting(&[(3, 1), (3, 3)]);

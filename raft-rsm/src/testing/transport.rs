@@ -121,7 +121,7 @@ pub fn packets_for_several_nodes_arrive_at_each(network: &dyn Network) {
     stand.shutdown();
 }
 
-/// `send`: returns at once; a queue that is full drops.
+/// `send`: returns at once; a queue that is full drops. (openraft #1810, #833: one hung peer stops the loop for all.)
 pub fn sending_never_waits_however_full_the_queue_is(network: &dyn Network) {
     let stand = Stand::new(network);
     block_on(stand.transport(TWO).shutdown());

@@ -70,6 +70,7 @@ fn lossy(cluster: &Cluster, lose: u64, deadline: Duration) -> (Client<Counter>, 
     (client, connector)
 }
 
+/// openraft #158, #1716: everyone writes leader discovery and retries anew.
 fn a_client_finds_the_leader_whoever_it_asks_first(runtime: On) {
     let cluster = Cluster::new(3, runtime);
     // Each round ends with another leader, and the client knows the old one.
@@ -124,6 +125,7 @@ fn a_client_without_a_leader_gives_up_at_its_deadline_and_nothing_was_done(runti
     assert_eq!(cluster.block_on(cluster.client().query(&())), Ok(0));
 }
 
+/// TiDB 2.1.7: a blind repetition of what may have taken effect.
 fn a_lost_answer_is_maybe_and_the_command_is_not_sent_again(runtime: On) {
     let cluster = Cluster::new(3, runtime);
     let (client, _) = lossy(&cluster, 1, Duration::from_secs(30));

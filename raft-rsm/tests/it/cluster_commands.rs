@@ -65,6 +65,7 @@ fn a_follower_refuses_and_names_the_leader(runtime: On) {
     assert_eq!(error, QueryError::NotLeader { leader: Some(leader) });
 }
 
+/// tikv #7971: reads that share a mark which is older than one of them.
 fn a_query_sees_every_command_that_was_answered_before_it(runtime: On) {
     let cluster = Cluster::new(3, runtime);
     let leader = cluster.raft(cluster.leader());
@@ -140,6 +141,7 @@ fn the_status_follows_the_commands(runtime: On) {
     assert_eq!(status.counters, Default::default());
 }
 
+/// openraft #1467: a status that shows a leader which is dead.
 fn status_changes_tell_of_the_leader_and_end_with_the_replica(runtime: On) {
     let cluster = Cluster::new(1, runtime);
     let leader = cluster.leader();

@@ -55,6 +55,7 @@ fn rsm_leader_failure_the_others_go_on_and_all_agree_after_healing(runtime: On) 
     cluster.all_show(2);
 }
 
+/// TiDB 2.1.7: "failed" for what may yet take effect. Here "definitely not" is said once it is true.
 fn rsm_leader_partition_commands_in_the_minority_never_succeed_and_all_are_answered(runtime: On) {
     let cluster = Cluster::new(3, runtime);
     let old = cluster.leader();
@@ -77,6 +78,7 @@ fn rsm_leader_partition_commands_in_the_minority_never_succeed_and_all_are_answe
     assert!(cluster.replicas.keys().all(|id| cluster.seen(*id).decs == 0));
 }
 
+/// openraft #1761: an installed snapshot that strands those who wait for what it replaces.
 fn a_caller_whose_place_in_the_log_a_snapshot_has_passed_is_told_maybe_at_once(runtime: On) {
     let cluster = Cluster::with(3, runtime, |options| {
         options.core.limits.kept_entries_max = 0;
@@ -114,6 +116,7 @@ fn rsm_restart_replay_a_restarted_cluster_goes_on_where_it_was(runtime: On) {
     cluster.all_show(101);
 }
 
+/// Callers who wait for ever: at shutdown.
 fn rsm_shutdown_every_pending_caller_is_answered(runtime: On) {
     let cluster = Cluster::new(3, runtime);
     let leader = cluster.leader();
@@ -138,6 +141,7 @@ fn rsm_shutdown_every_pending_caller_is_answered(runtime: On) {
     }
 }
 
+/// Callers who wait for ever: for what nobody decides. And TiDB 2.1.7: that is a maybe.
 fn a_caller_waits_no_longer_than_the_request_timeout(runtime: On) {
     let cluster = Cluster::with(2, runtime, |options| {
         options.request_timeout = Duration::from_millis(100);
@@ -196,6 +200,7 @@ fn a_slow_machine_delays_neither_commitment_nor_heartbeats(runtime: On) {
     cluster.all_show(5);
 }
 
+/// Rebello et al., ATC '20: one failure of a sync stops the node, and nothing more is acknowledged.
 fn a_failing_disk_stops_the_replica_and_answers_its_callers(runtime: On) {
     let cluster = Cluster::new(3, runtime);
     let old = cluster.leader();

@@ -122,6 +122,7 @@ fn a_replica_far_behind_gets_a_snapshot_in_many_chunks(runtime: On) {
     far_behind(runtime, Faults::none());
 }
 
+/// Known from many an implementation: a lost chunk of a snapshot makes the transfer begin anew for ever.
 fn a_replica_far_behind_gets_a_snapshot_through_a_bad_network(runtime: On) {
     far_behind(runtime, bad());
 }

@@ -21,3 +21,5 @@ mod transport_memory;
 mod transport_tcp;
 #[cfg(feature = "tokio")]
 mod transport_tokio;
+mod traps;
+mod traps_table;

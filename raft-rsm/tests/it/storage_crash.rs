@@ -243,6 +243,7 @@ fn run(seed: u64) {
     }
 }
 
+/// Pillai et al., OSDI '14: among others, new and renamed files whose directory was not synced.
 #[test]
 fn after_every_crash_the_storage_holds_what_was_acknowledged() {
     for seed in 0..400 {

@@ -61,6 +61,7 @@ fn reopen(disk: &TestDisk) -> Result<FileStorage, StorageError> {
     open(disk, &options())
 }
 
+/// Alagappan et al., FAST '18: a torn tail that is taken for corruption. etcd #22442: one that comes back to life.
 #[test]
 fn a_torn_tail_is_cut_wherever_it_was_torn_and_never_comes_back() {
     let (disk, storage) = log(&without_preallocation(), 3);
@@ -102,6 +103,7 @@ fn a_tail_of_which_only_the_end_reached_the_disk_is_cut() {
     }
 }
 
+/// Alagappan et al., FAST '18: corruption in the middle that is taken for a torn tail, and truncated.
 #[test]
 fn a_flipped_bit_before_the_last_record_is_damage_and_nothing_is_cut() {
     let mut options = options();
@@ -153,6 +155,7 @@ fn a_flipped_bit_before_the_last_record_of_the_last_segment_is_damage() {
     }
 }
 
+/// The same: one write is out at a time, so a crash tears one record.
 #[test]
 fn two_damaged_records_at_the_end_are_no_torn_tail() {
     let (disk, storage) = log(&without_preallocation(), 2);
@@ -221,6 +224,7 @@ fn damage_after_the_start_is_found_by_the_read() {
     }
 }
 
+/// Rebello et al., ATC '20: a sync that fails and is tried again succeeds, for the system has marked the pages clean.
 #[test]
 fn after_a_failed_sync_nothing_is_written_any_more() {
     let (disk, storage) = log(&options(), 3);
@@ -235,6 +239,7 @@ fn after_a_failed_sync_nothing_is_written_any_more() {
     assert_eq!(disk.journal(), []);
 }
 
+/// Rebello et al., ATC '20: the same across a restart.
 #[test]
 fn what_a_restart_finds_after_a_failed_sync_is_made_durable() {
     for seed in 0..50 {
@@ -268,6 +273,7 @@ fn a_full_disk_is_an_error_and_nothing_is_acknowledged() {
     append(&storage, entry(4, 10)).unwrap();
 }
 
+/// Pillai et al., OSDI '14: a new file is not there after a crash unless its directory was synced.
 #[test]
 fn a_new_segment_and_its_name_are_durable_before_it_is_used() {
     let mut options = options();
@@ -325,6 +331,7 @@ fn segments_before_the_compaction_point_are_removed_and_no_others() {
     assert_eq!(load(&reopen(&disk).unwrap()).start, meta(500));
 }
 
+/// tikv #19593: a log that never shrinks.
 #[test]
 fn the_disk_holds_what_the_log_needs_and_two_segments_more() {
     let mut options = options();

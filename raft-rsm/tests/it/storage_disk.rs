@@ -28,6 +28,8 @@ struct State {
     journal: Vec<(&'static str, String)>,
     /// The process dies in the course of this many further changes.
     dies_after: Option<usize>,
+    /// Syncs do nothing, and say that they did.
+    forgets_syncs: bool,
     /// This fails, once.
     fails: Option<(&'static str, io::ErrorKind)>,
 }
@@ -77,6 +79,7 @@ impl TestDisk {
             life: 0,
             journal: Vec::new(),
             dies_after: None,
+            forgets_syncs: false,
             fails: None,
         };
         TestDisk(Arc::new(Mutex::new(state)))
@@ -90,6 +93,11 @@ impl TestDisk {
     /// The next `what` fails.
     pub(crate) fn fail(&self, what: &'static str, kind: io::ErrorKind) {
         self.state().fails = Some((what, kind));
+    }
+
+    /// From now on no sync makes anything durable.
+    pub(crate) fn forget_syncs(&self) {
+        self.state().forgets_syncs = true;
     }
 
     /// The process ends; what it wrote stays in the memory of the system.
@@ -366,6 +374,9 @@ impl FileSystem for Life {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.disk.state();
         let died = state.begin(self.life, "sync_dir", path)?;
+        if state.forgets_syncs {
+            return end(died);
+        }
         if !(died && state.random(2) == 0) {
             let dir = state.dir(path)?;
             for change in std::mem::take(&mut dir.pending) {
@@ -445,6 +456,9 @@ impl File for TestFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
         let died = state.begin(self.life, "sync", &self.path)?;
+        if state.forgets_syncs {
+            return end(died);
+        }
         if !(died && state.random(2) == 0) {
             let inode = state.inodes.get_mut(&self.inode).unwrap();
             for change in std::mem::take(&mut inode.pending) {

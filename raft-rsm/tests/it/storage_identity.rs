@@ -40,6 +40,7 @@ fn refused(result: Result<FileStorage, StorageError>, place: &Path) -> String {
     sentence
 }
 
+/// TigerBeetle's recovery notes: a lost disk looks like a first start, and has forgotten its votes.
 #[test]
 fn an_absent_and_an_empty_directory_are_no_data_directory_and_stay_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
@@ -71,6 +72,7 @@ fn a_data_directory_is_created_once() {
     assert_eq!(open(options(dir.path())).unwrap().identity(), identity);
 }
 
+/// The same, where the disk was lost in part.
 #[test]
 fn a_data_directory_that_lost_its_identity_is_neither_opened_nor_created_anew() {
     let dir = tempfile::tempdir().unwrap();

@@ -62,3 +62,87 @@ impl Checker for Durability {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use raft_rsm::raft_core::{EntryId, HardState};
+
+    use super::super::told::{
+        assert_caught, commits, crashed, entry, follows, hard_state, node, started, started_with,
+        summary, tell, writes, writes_state, written,
+    };
+    use super::*;
+
+    /// Node 1 has written two entries of term 1, and its vote in term 3; then this happens.
+    fn check(then: &[Event]) -> Result<(), String> {
+        let durable = [
+            started(1),
+            writes(1, 1, &[summary(1, 1), summary(1, 2)]),
+            written(1, 1),
+            writes_state(1, 2, &[], Some(hard_state(3, Some(2), 1))),
+            written(1, 2),
+        ];
+        tell(Durability::default(), &[&durable, then].concat())
+    }
+
+    fn restarts(hard_state: HardState, last: EntryId) -> [Event; 2] {
+        [crashed(1), started_with(1, hard_state, last)]
+    }
+
+    #[test]
+    fn a_node_that_finds_what_it_wrote_is_fine() {
+        assert_eq!(check(&restarts(hard_state(3, Some(2), 1), entry(1, 2))), Ok(()));
+    }
+
+    #[test]
+    fn a_write_that_a_crash_has_interrupted_is_there_or_not() {
+        let writes = writes_state(1, 3, &[summary(3, 3)], Some(hard_state(4, None, 2)));
+        let without = restarts(hard_state(3, Some(2), 1), entry(1, 2));
+        let with = Event::Started {
+            node: node(1),
+            hard_state: hard_state(4, None, 2),
+            start: EntryId::ZERO,
+            last: entry(3, 3),
+            runs: vec![entry(1, 2), entry(3, 3)],
+        };
+        let story = |acknowledged: &[Event], found: &Event| {
+            check(
+                &[std::slice::from_ref(&writes), acknowledged, &[crashed(1), found.clone()]]
+                    .concat(),
+            )
+        };
+        assert_eq!(story(&[], &without[1]), Ok(()));
+        assert_eq!(story(&[], &with), Ok(()));
+        assert_eq!(story(&[written(1, 3)], &with), Ok(()));
+        assert_caught(story(&[written(1, 3)], &without[1]), "its term went back");
+    }
+
+    #[test]
+    fn what_was_acknowledged_and_is_gone_is_caught() {
+        let vote = hard_state(3, Some(2), 1);
+        assert_caught(check(&restarts(vote, entry(1, 1))), "durable up to 2 and ends at 1.1");
+        assert_caught(check(&restarts(vote, entry(2, 2))), "durable entry 1.1 is gone");
+        let older = hard_state(2, None, 1);
+        assert_caught(check(&restarts(older, entry(1, 2))), "its term went back from 3 to 2");
+        let forgotten = hard_state(3, None, 1);
+        let said = check(&restarts(forgotten, entry(1, 2)));
+        assert_caught(said, "its vote in term 3 was node 2, and is nobody");
+        let commit = hard_state(3, Some(2), 0);
+        assert_caught(check(&restarts(commit, entry(1, 2))), "commit index went back from 1 to 0");
+    }
+
+    #[test]
+    fn what_goes_back_within_a_life_is_caught() {
+        let last = entry(1, 2);
+        let terms = [follows(1, 4, last), follows(1, 3, last)];
+        assert_caught(check(&terms), "went back from 4 to 3");
+        let commits = [commits(1, 2, last), commits(1, 1, last)];
+        assert_caught(check(&commits), "commit index of node 1 went back from 2 to 1");
+    }
+
+    #[test]
+    fn two_writes_at_the_same_time_are_caught() {
+        let story = [writes(1, 3, &[summary(3, 3)]), writes(1, 4, &[summary(3, 4)])];
+        assert_caught(check(&story), "writes 4 beside 3");
+    }
+}

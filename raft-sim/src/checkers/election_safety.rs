@@ -62,3 +62,45 @@ impl Checker for ElectionSafety {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::{assert_caught, entry, follows, leads, sent, tell};
+    use super::*;
+
+    fn check(story: &[Event]) -> Result<(), String> {
+        tell(ElectionSafety::default(), story)
+    }
+
+    #[test]
+    fn a_second_leader_of_a_term_is_caught() {
+        let last = entry(1, 1);
+        let again = [leads(1, 2, last), follows(1, 2, last), leads(1, 2, last), leads(2, 3, last)];
+        assert_eq!(check(&again), Ok(()));
+        assert_caught(check(&[leads(1, 2, last), leads(2, 2, last)]), "both lead term 2");
+    }
+
+    #[test]
+    fn whoever_sends_as_a_leader_is_one() {
+        let heartbeat =
+            || Message::Heartbeat { commit: raft_rsm::raft_core::LogIndex(0), round: None };
+        let story = |term| [leads(1, 2, entry(1, 1)), sent(2, 3, term, heartbeat())];
+        assert_eq!(check(&story(3)), Ok(()));
+        assert_caught(check(&story(2)), "node 1 and node 2 both lead term 2");
+    }
+
+    #[test]
+    fn a_second_vote_in_a_term_is_caught() {
+        let vote = |granted| Message::VoteResponse { granted };
+        let grants = |to, term| sent(3, to, term, vote(true));
+        let refuses = sent(3, 2, 5, vote(false));
+        assert_eq!(check(&[grants(1, 5), grants(1, 5), refuses, grants(2, 6)]), Ok(()));
+        assert_caught(
+            check(&[grants(1, 5), grants(2, 5)]),
+            "node 3 votes for node 1 and for node 2",
+        );
+        // Who asks for votes votes for itself.
+        let asks = sent(3, 2, 5, Message::RequestVote { last: entry(1, 1) });
+        assert_caught(check(&[grants(1, 5), asks]), "for node 1 and for node 3");
+    }
+}

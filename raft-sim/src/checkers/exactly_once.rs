@@ -75,3 +75,59 @@ impl Checker for ExactlyOnce {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::{assert_caught, entry, node, tell};
+    use super::*;
+
+    const COMMAND: Digest = Digest(7);
+
+    fn check(story: &[Event]) -> Result<(), String> {
+        tell(ExactlyOnce::default(), story)
+    }
+
+    fn asked(call: u64) -> Event {
+        let kind = RequestKind::Propose(COMMAND);
+        Event::Asked { call: CallId(call), client: 1, to: node(1), kind }
+    }
+
+    fn ended(call: u64, outcome: CallOutcome) -> Event {
+        Event::CallEnded { call: CallId(call), outcome }
+    }
+
+    fn applied(id: u64, index: u64) -> Event {
+        let (id, response) = ((node(id), entry(1, index)), Digest(0));
+        Event::Applied { node: id.0, id: id.1, command: COMMAND, response }
+    }
+
+    #[test]
+    fn a_command_that_is_applied_on_each_node_and_answered_once_is_fine() {
+        let answered = ended(1, CallOutcome::Answered);
+        assert_eq!(check(&[asked(1), applied(1, 1), answered, applied(2, 1)]), Ok(()));
+    }
+
+    #[test]
+    fn a_command_that_is_applied_more_often_than_it_was_sent_is_caught() {
+        let twice = [applied(1, 1), applied(1, 2)];
+        assert_caught(check(&[&[asked(1)], &twice[..]].concat()), "sent 1 times and applied 2");
+        // A "maybe" may be sent again.
+        let again = [asked(1), ended(1, CallOutcome::Maybe), asked(2)];
+        assert_eq!(check(&[&again, &twice[..]].concat()), Ok(()));
+    }
+
+    #[test]
+    fn a_command_that_is_applied_although_it_was_refused_is_caught() {
+        let refused = ended(1, CallOutcome::Refused);
+        let words = "1 transmissions were said to be without effect";
+        assert_caught(check(&[asked(1), refused.clone(), applied(1, 1)]), words);
+        assert_caught(check(&[asked(1), applied(1, 1), refused.clone()]), words);
+        assert_eq!(check(&[asked(1), refused, asked(2), applied(1, 1)]), Ok(()));
+    }
+
+    #[test]
+    fn a_command_that_is_answered_and_not_applied_is_caught() {
+        let story = [asked(1), ended(1, CallOutcome::Answered)];
+        assert_caught(check(&story), "answered 1 times and applied 0 times");
+    }
+}

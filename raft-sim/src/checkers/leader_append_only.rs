@@ -97,3 +97,74 @@ impl Lead {
         Lead { term, elected_with, last, written: BTreeMap::new() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use raft_rsm::raft_core::WriteId;
+
+    use super::super::told::{
+        assert_caught, commits, crashed, entry, follows, leads, node, summary, tell, writes,
+        written,
+    };
+    use super::*;
+
+    fn check(story: &[Event]) -> Result<(), String> {
+        tell(LeaderAppendOnly::default(), story)
+    }
+
+    #[test]
+    fn a_leader_that_appends_is_fine() {
+        let story = [
+            leads(1, 2, entry(1, 3)),
+            writes(1, 1, &[summary(2, 4)]),
+            written(1, 1),
+            commits(1, 4, entry(2, 5)),
+            writes(1, 2, &[summary(2, 5)]),
+        ];
+        assert_eq!(check(&story), Ok(()));
+    }
+
+    #[test]
+    fn a_leader_that_puts_another_entry_in_the_place_of_its_own_is_caught() {
+        let mut other = summary(2, 4);
+        other.payload.0 += 1;
+        let [first, second] = [writes(1, 1, &[summary(2, 4)]), writes(1, 2, &[other])];
+        let story = [leads(1, 2, entry(1, 3)), first.clone(), second.clone()];
+        assert_caught(check(&story), "wrote 4.2 and then 4.2 while it led");
+        // In another term, or another life, it is another story.
+        let (leads_2, leads_3) = (leads(1, 2, entry(1, 3)), leads(1, 3, entry(1, 3)));
+        let follows = follows(1, 3, entry(1, 3));
+        assert_eq!(check(&[leads_2.clone(), first.clone(), follows, second.clone()]), Ok(()));
+        assert_eq!(check(&[leads_2.clone(), first.clone(), leads_3, second.clone()]), Ok(()));
+        assert_eq!(check(&[leads_2.clone(), first, crashed(1), leads_2, second]), Ok(()));
+    }
+
+    #[test]
+    fn a_leader_that_begins_below_the_end_of_its_log_is_caught() {
+        let story = [leads(1, 2, entry(1, 3)), writes(1, 1, &[summary(2, 3)])];
+        assert_caught(check(&story), "elected to term 2 with a log up to 3.1 and writes 3.2");
+    }
+
+    #[test]
+    fn a_leader_whose_log_gets_shorter_is_caught() {
+        let story = [leads(1, 2, entry(2, 4)), commits(1, 2, entry(1, 3))];
+        assert_caught(check(&story), "went back from 4.2 to 3.1");
+        let follower = [leads(1, 2, entry(2, 4)), follows(1, 3, entry(2, 4))];
+        assert_eq!(check(&[&follower[..], &[commits(1, 2, entry(1, 3))]].concat()), Ok(()));
+    }
+
+    #[test]
+    fn a_leader_that_takes_a_snapshot_of_another_is_caught() {
+        let resets = Event::WriteBegan {
+            node: node(1),
+            id: WriteId(1),
+            reset: Some(entry(2, 9)),
+            compact: None,
+            entries: Vec::new(),
+            hard_state: None,
+        };
+        let story = [leads(1, 2, entry(1, 3)), resets.clone()];
+        assert_caught(check(&story), "replaced its log while it led");
+        assert_eq!(check(&[follows(1, 2, entry(1, 3)), resets]), Ok(()));
+    }
+}

@@ -58,3 +58,52 @@ impl Checker for LogMatching {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::{assert_caught, started, summary, tell, writes};
+    use super::*;
+
+    fn check(story: &[Event]) -> Result<(), String> {
+        tell(LogMatching::default(), story)
+    }
+
+    #[test]
+    fn the_same_entries_in_the_same_order_are_fine_and_so_is_what_replaces_others() {
+        let story = [
+            started(1),
+            started(2),
+            writes(1, 1, &[summary(1, 1), summary(1, 2), summary(1, 3)]),
+            writes(2, 1, &[summary(1, 1)]),
+            writes(2, 2, &[summary(2, 2)]),
+            writes(1, 2, &[summary(2, 2)]),
+        ];
+        assert_eq!(check(&story), Ok(()));
+    }
+
+    #[test]
+    fn an_entry_that_says_something_else_in_another_log_is_caught() {
+        let mut other = summary(1, 1);
+        other.payload.0 += 1;
+        let logs = [writes(1, 1, &[summary(1, 1)]), writes(2, 1, &[other])];
+        let story = [&[started(1), started(2)], &logs[..]].concat();
+        assert_caught(check(&story), "1.1 does not say the same");
+    }
+
+    #[test]
+    fn an_entry_that_follows_another_one_in_another_log_is_caught() {
+        let story = [
+            started(1),
+            started(2),
+            writes(1, 1, &[summary(1, 1), summary(3, 2)]),
+            writes(2, 1, &[summary(2, 1), summary(3, 2)]),
+        ];
+        assert_caught(check(&story), "2.3 follows 1.1 in one log and 1.2 in another");
+    }
+
+    #[test]
+    fn a_log_with_a_gap_is_caught() {
+        let story = [started(1), writes(1, 1, &[summary(1, 2)])];
+        assert_caught(check(&story), "has no entry before it");
+    }
+}

@@ -53,10 +53,13 @@ impl StateMachineSafety {
             ));
         }
         if first.response != new.response {
+            let where_else = match first.node {
+                other if other == node => "in an earlier life".to_owned(),
+                other => format!("at node {other}"),
+            };
             return Err(format!(
-                "the machines of node {} and node {node} answered differently to the same command \
-                 at {index}: the machine is not deterministic, or a restored state differs",
-                first.node
+                "the machine of node {node} answers the command at {index} otherwise than \
+                 {where_else}: the machine is not deterministic, or a restored state differs"
             ));
         }
         Ok(())
@@ -88,5 +91,72 @@ impl Checker for StateMachineSafety {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::{assert_caught, entry, node, started, tell};
+    use super::*;
+
+    fn check(story: &[Event]) -> Result<(), String> {
+        tell(StateMachineSafety::default(), story)
+    }
+
+    fn applies(id: u64, index: u64) -> Event {
+        answers(id, index, index)
+    }
+
+    fn answers(id: u64, index: u64, response: u64) -> Event {
+        let (command, response) = (Digest(index), Digest(response));
+        Event::Applied { node: node(id), id: entry(1, index), command, response }
+    }
+
+    fn restored(id: u64, index: u64) -> Event {
+        Event::Restored { node: node(id), last: entry(1, index) }
+    }
+
+    #[test]
+    fn nodes_that_apply_the_same_in_order_are_fine_in_all_their_lives() {
+        let story = [
+            applies(1, 1),
+            // Not every entry is a command.
+            applies(1, 3),
+            applies(2, 1),
+            applies(2, 3),
+            started(2),
+            applies(2, 1),
+            restored(2, 3),
+            applies(1, 4),
+            applies(2, 4),
+        ];
+        assert_eq!(check(&story), Ok(()));
+    }
+
+    #[test]
+    fn another_entry_at_the_same_index_is_caught() {
+        let Event::Applied { node, id, response, .. } = applies(2, 1) else { unreachable!() };
+        let other = Event::Applied { node, id, command: Digest(9), response };
+        assert_caught(check(&[applies(1, 1), other]), "another command at 1");
+    }
+
+    #[test]
+    fn another_response_is_caught() {
+        let story = [answers(1, 1, 5), answers(2, 1, 6)];
+        assert_caught(check(&story), "otherwise than");
+    }
+
+    #[test]
+    fn what_is_left_out_or_done_twice_is_caught() {
+        assert_caught(check(&[applies(1, 1), applies(1, 2), applies(1, 2)]), "applied 2 after 2");
+        let story = [applies(1, 1), applies(1, 2), applies(1, 3), applies(2, 1), applies(2, 3)];
+        assert_caught(check(&story), "left out 2");
+        let story = [applies(1, 1), applies(1, 3), applies(2, 1), applies(2, 2)];
+        assert_caught(check(&story), "node 1 left out");
+    }
+
+    #[test]
+    fn a_restore_that_goes_back_is_caught() {
+        assert_caught(check(&[applies(1, 5), restored(1, 3)]), "went back from 5");
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     seed: Option<u64>,
 
     /// Run all seeds of a range, FROM..TO without TO, and sum up what happened
-    #[arg(long, value_name = "FROM..TO")]
+    #[arg(long, value_name = "FROM..TO", allow_hyphen_values = true)]
     seeds: Option<String>,
 
     /// Tell the run as a story, a line an event: time, who, what (with --seed)
@@ -52,7 +52,7 @@ pub(super) struct Arguments {
     operations: Option<usize>,
 
     /// How long things go wrong, in seconds of virtual time; the run is some seconds longer
-    #[arg(long, value_name = "SECONDS", default_value_t = 50.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 50.0, allow_negative_numbers = true)]
     seconds: f64,
 
     /// What may go wrong: kinds of faults, separated by commas, or all, or none
@@ -170,5 +170,26 @@ mod tests {
         assert_eq!((bounds.keep, bounds.nodes), (Some(vec![1, 4]), Some(3)));
         assert!(parse(&["--seed", "7", "--seconds", "0"]).unwrap().bounds().is_err());
         assert!(parse(&["--seed", "7", "--faults", "rain"]).unwrap().bounds().is_err());
+    }
+
+    #[test]
+    fn the_command_that_replays_a_seed_leads_to_the_same_bounds() {
+        let small = Bounds {
+            nodes: Some(3),
+            clients: Some(1),
+            operations: Some(7),
+            duration: Duration::from_millis(3217),
+            faults: Faults::parse("kills,clock-drift").unwrap(),
+            keep: Some(vec![2, 5]),
+            draws_settings: false,
+        };
+        let faultless = Bounds { keep: Some(Vec::new()), ..Bounds::default() };
+        for bounds in [Bounds::default(), small, faultless] {
+            let command = crate::cli::replay("sim", 42, &bounds);
+            let words = command.split(' ').map(|word| word.trim_matches('"'));
+            let arguments = Arguments::try_parse_from(words).unwrap();
+            assert_eq!(arguments.what(), Ok(What::One(42)), "{command}");
+            assert_eq!(arguments.bounds(), Ok(bounds), "{command}");
+        }
     }
 }

@@ -168,8 +168,9 @@ fn counts(counts: &Counts) {
     line(&format!("  faults          {}", faults.join(", ")));
 }
 
-/// The command that runs a seed again within the same bounds.
-fn replay(command: &str, seed: u64, bounds: &Bounds) -> String {
+/// The command that runs a seed again within the same bounds; `command` is what a user types before the options.
+#[must_use]
+pub fn replay(command: &str, seed: u64, bounds: &Bounds) -> String {
     let mut replay = format!("{command} --seed {seed}");
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {

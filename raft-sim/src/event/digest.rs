@@ -100,12 +100,13 @@ impl Event {
                 id(to, *last);
                 to.write_u64(u64::from(*changed));
             }
-            Event::Progress { node, commit, applied, last, log_bytes } => {
+            Event::Progress { node, commit, applied, last, log_bytes, tail_bytes } => {
                 head(to, 8, *node);
                 index(to, *commit);
                 index(to, *applied);
                 id(to, *last);
                 to.write_u64(*log_bytes);
+                to.write_u64(*tail_bytes);
             }
             Event::WriteBegan { node, id: write, reset, compact, entries, hard_state } => {
                 head(to, 9, *node);
@@ -182,9 +183,10 @@ impl Event {
                 to.write_u64(*client);
                 to.write(operation.as_bytes());
             }
-            Event::OperationEnded { client, outcome } => {
+            Event::OperationEnded { client, answered, outcome } => {
                 to.write_u64(21);
                 to.write_u64(*client);
+                to.write_u64(u64::from(*answered));
                 to.write(outcome.as_bytes());
             }
             Event::Fault { kind, what } => {

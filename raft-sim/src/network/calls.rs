@@ -82,7 +82,7 @@ impl Connector for ClientConnector {
         deadline: Duration,
     ) -> Result<Bytes, CallError> {
         let (end, ended) = oneshot::channel();
-        let id = self.network.ask(self.client, to, request, deadline, end);
+        let id = self.network.ask(self.client, to, request, end);
         let network = self.network.clone();
         let mut guard = CallGuard { network, id, outcome: CallOutcome::Maybe };
         let end = match select(ended, self.network.shared.executor.sleep(deadline)).await {
@@ -132,14 +132,7 @@ impl Drop for CallGuard {
 
 impl Network {
     /// Sends a request; `end` hears of it unless the deadline passes first.
-    fn ask(
-        &self,
-        client: u64,
-        to: NodeId,
-        request: Bytes,
-        deadline: Duration,
-        end: oneshot::Sender<End>,
-    ) -> u64 {
+    fn ask(&self, client: u64, to: NodeId, request: Bytes, end: oneshot::Sender<End>) -> u64 {
         let mut state = self.lock();
         let now = self.now();
         let id = state.next_id();
@@ -164,14 +157,14 @@ impl Network {
             let cause = if is_silent { Cause::Absent } else { Cause::Cut };
             self.lose_of_call(&mut state, id, to, cause);
             if let Some(after) = notices_after {
-                let at = now.saturating_add(after.min(deadline));
+                let at = now.saturating_add(after);
                 self.end_call_at(at, id, End::NotSent("it cannot be reached"));
             }
             return id;
         }
         let Some(life) = reached else {
             self.lose_of_call(&mut state, id, to, Cause::Absent);
-            let at = now.saturating_add(fate.after.min(deadline));
+            let at = now.saturating_add(fate.after);
             self.end_call_at(at, id, End::NotSent("the connection was refused"));
             return id;
         };

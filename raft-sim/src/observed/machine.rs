@@ -1,6 +1,7 @@
 //! A machine that tells what it applies.
 
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use raft_rsm::raft_core::EntryId;
 use raft_rsm::{Admission, Context, SnapshotView, StateMachine};
@@ -8,18 +9,24 @@ use raft_rsm::{Admission, Context, SnapshotView, StateMachine};
 use super::Observer;
 use crate::event::{Digest, Event};
 
-/// A user's machine, unchanged, that tells an [`Observer`] what it applies and restores.
+/// A user's machine, unchanged, that tells an [`Observer`] what it applies and restores. Whoever holds it, too, can look
+/// at it between two steps.
 #[derive(Debug)]
 pub struct ObservedMachine<M> {
-    machine: M,
+    machine: Arc<Mutex<M>>,
     observer: Observer,
 }
 
 impl<M> ObservedMachine<M> {
     /// `machine`, observed.
     #[must_use]
-    pub fn new(machine: M, observer: Observer) -> ObservedMachine<M> {
+    pub fn new(machine: Arc<Mutex<M>>, observer: Observer) -> ObservedMachine<M> {
         ObservedMachine { machine, observer }
+    }
+
+    fn machine(&self) -> MutexGuard<'_, M> {
+        // One that panicked ends its node, and the run.
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -31,7 +38,7 @@ impl<M: StateMachine> StateMachine for ObservedMachine<M> {
 
     fn apply(&mut self, context: &Context, command: M::Command) -> M::Response {
         let digest = Digest::of_value(&command);
-        let response = self.machine.apply(context, command);
+        let response = self.machine().apply(context, command);
         self.observer.tell(Event::Applied {
             node: self.observer.node,
             id: EntryId::new(context.term, context.index),
@@ -42,19 +49,19 @@ impl<M: StateMachine> StateMachine for ObservedMachine<M> {
     }
 
     fn admission(&self) -> Admission<M::Command> {
-        self.machine.admission()
+        self.machine().admission()
     }
 
     fn query(&self, query: M::Query) -> M::Answer {
-        self.machine.query(query)
+        self.machine().query(query)
     }
 
     fn snapshot(&self) -> Box<dyn SnapshotView> {
-        self.machine.snapshot()
+        self.machine().snapshot()
     }
 
     fn restore(&mut self, image: &mut dyn io::Read) -> io::Result<()> {
-        self.machine.restore(image)?;
+        self.machine().restore(image)?;
         let last = *self.observer.opened();
         self.observer.tell(Event::Restored { node: self.observer.node, last });
         Ok(())

@@ -471,6 +471,23 @@ fn an_answer_that_the_world_has_overtaken_is_ignored() {
 }
 
 #[test]
+fn entries_that_were_compacted_while_they_were_read_stop_nobody() {
+    let (mut leader, fetch) = leader_that_fetches();
+    let result = leader.disk.read(&fetch);
+    leader.receive(3, accepted(leader.node.last().index.0));
+    leader.persist_all();
+    leader.read_all();
+    // Both are there when the driver looks.
+    let meta = snapshot(id(1, 5), &voters(3));
+    leader.node.step(Input::SnapshotTaken(meta));
+    assert_eq!(leader.node.status().start, id(1, 5), "the fetch was for 3 to 7");
+    leader.node.step(Input::Fetched { id: fetch.id, result });
+    assert!(!leader.node.is_stopped());
+    leader.drain();
+    assert_eq!(leader.snapshots.len(), 1, "the peer needs what is gone");
+}
+
+#[test]
 fn an_answer_for_a_place_that_is_no_longer_the_next_is_ignored() {
     let (mut leader, fetch) = leader_that_fetches();
     let result = leader.disk.read(&fetch);

@@ -123,6 +123,17 @@ fn a_leader_refuses_proposals_when_entries_that_are_not_durable_fill_the_tail() 
 }
 
 #[test]
+fn a_long_proposal_costs_its_own_length_and_no_more() {
+    let long = || vec![7; 100].into();
+    let cost = Entry::OVERHEAD_BYTES + 100;
+    let mut leader = leader_with(|limits| limits.tail_bytes_max = 3 * cost);
+    for _ in 0..3 {
+        assert!(leader.node.propose(long()).is_ok());
+    }
+    assert_eq!(leader.node.propose(long()), Err(ProposeError::Busy));
+}
+
+#[test]
 fn a_follower_drops_appends_when_entries_that_are_not_durable_fill_the_tail() {
     let mut follower =
         Replica::start(options(|limits| limits.tail_bytes_max = 300), Disk::empty(voters(3)));
@@ -168,6 +179,64 @@ fn one_entry_always_fits_into_the_tail() {
 }
 
 #[test]
+fn one_entry_that_is_not_durable_leaves_no_room_for_a_second_in_a_tail_of_none() {
+    let mut follower =
+        Replica::start(options(|limits| limits.tail_bytes_max = 0), Disk::empty(voters(3)));
+    follower.receive_in(1, 2, append(id(0, 0), entries(0, &[1]), 0));
+    follower.receive(2, append(id(1, 1), entries(1, &[1]), 0));
+    assert_eq!(follower.node.last(), id(1, 1));
+    assert_eq!(follower.node.counters().appends_dropped, 1);
+    follower.persist_all();
+    follower.receive(2, append(id(1, 1), entries(1, &[1]), 0));
+    assert_eq!(follower.node.last(), id(1, 2));
+}
+
+#[test]
+fn what_fits_into_the_tail_exactly_is_taken() {
+    let cost = entry(1, 1).cost_bytes();
+    let limit = |limits: &mut Limits| limits.tail_bytes_max = 2 * cost;
+    let mut follower = Replica::start(options(limit), Disk::empty(voters(3)));
+    follower.receive_in(1, 2, append(id(0, 0), entries(0, &[1]), 0));
+    follower.receive(2, append(id(1, 1), entries(1, &[1, 1]), 0));
+    assert_eq!(follower.node.last(), id(1, 2));
+    assert_eq!(follower.node.counters().appends_dropped, 1, "the third");
+}
+
+#[test]
+fn what_was_truncated_no_longer_counts_for_the_tail() {
+    let limit = |limits: &mut Limits| limits.tail_bytes_max = 500;
+    let mut follower = Replica::start(options(limit), Disk::empty(voters(3)));
+    follower.receive_in(1, 3, append(id(0, 0), entries(0, &[1]), 0));
+    follower.receive_in(1, 3, append(id(1, 1), entries(1, &[1]), 0));
+    for term in 2..100 {
+        let leader = 2 + term % 2;
+        follower.receive_in(term, leader, append(id(1, 2), vec![entry(term, 3)], 0));
+        follower.receive(leader, append(id(term, 3), vec![entry(term, 4)], 0));
+        assert_eq!(follower.node.last(), id(term, 4));
+        follower.persist_all();
+    }
+    assert_eq!(follower.node.counters().appends_dropped, 0);
+    // All of it has to leave for this one.
+    let large = Entry::command(id(99, 5), vec![0; 450]);
+    follower.receive(3, append(id(99, 4), vec![large], 0));
+    assert_eq!(follower.node.last(), id(99, 5));
+}
+
+#[test]
+fn what_is_compacted_leaves_the_memory() {
+    let mut leader = leader_with(|limits| limits.kept_entries_max = 0);
+    leader.propose("only-here");
+    leader.persist_all();
+    leader.receive(2, accepted(2));
+    leader.applied.clear();
+    leader.sent.clear();
+    let shows = |leader: &Replica| format!("{:?}", leader.node).contains("only-here");
+    assert!(shows(&leader));
+    leader.take_snapshot(2);
+    assert!(!shows(&leader));
+}
+
+#[test]
 fn what_goes_to_the_state_machine_is_limited_in_entries() {
     let mut leader = leader_with(|limits| limits.applying_entries_max = 2);
     leader.applies_at_once = false;
@@ -194,6 +263,21 @@ fn what_goes_to_the_state_machine_is_limited_in_bytes() {
         assert_eq!(leader.node.handed_out().0, handed_out);
         leader.step(Input::Applied(LogIndex(handed_out)));
         assert!(leader.node.handed_out().0 > handed_out);
+    }
+}
+
+#[test]
+fn the_state_machine_gets_more_while_it_applies_as_long_as_there_is_room() {
+    for (room, handed_out) in [(3 * COST, 4), (2 * COST, 3)] {
+        let mut leader = leader_with(|limits| limits.applying_bytes_max = room);
+        leader.applies_at_once = false;
+        for index in 2..=6 {
+            leader.propose("x");
+            leader.persist_all();
+            leader.receive(2, accepted(index));
+        }
+        assert_eq!(leader.node.commit().0, 6);
+        assert_eq!(leader.node.handed_out().0, handed_out, "nothing of it is applied");
     }
 }
 
@@ -281,6 +365,12 @@ fn a_limit_of_nothing_where_nothing_could_move_is_refused() {
         let restored = Restored::first_start(voters(3));
         assert!(Node::new(options(limit), restored).is_err());
     }
+    let brief = |election_timeout| Options { election_timeout, ..Options::new(NodeId(1)) };
+    assert!(Node::new(brief(ms(199)), Restored::first_start(voters(3))).is_err());
+    assert!(Node::new(brief(ms(200)), Restored::first_start(voters(3))).is_ok());
+    let patience = |write_stall_max| Options { write_stall_max, ..Options::new(NodeId(1)) };
+    assert!(Node::new(patience(ms(499)), Restored::first_start(voters(3))).is_err());
+    assert!(Node::new(patience(ms(500)), Restored::first_start(voters(3))).is_ok());
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! The contract between the core and whoever drives it, a test a sentence.
 
+mod answers;
 mod driver;
+mod effects;
 mod limits;
 mod log;
+mod refusals;
 mod requests;
+#[cfg(feature = "serde")]
+mod serialized;

@@ -71,6 +71,7 @@ fn another_entry_that_is_committed_at_its_index_says_that_a_proposal_failed() {
     assert_ne!(a, id(2, 2));
 }
 
+/// TiDB 2.1.7: "failed" for what may yet take effect.
 #[test]
 fn truncation_decides_nothing() {
     let mut replica = Replica::leader_of(3);

@@ -34,6 +34,18 @@ fn a_pre_vote_is_granted_if_the_candidates_log_is_sufficiently_up_to_date() {
     }
 }
 
+/// A candidate that raised its term to one that has begun could win nothing in it.
+#[test]
+fn a_pre_vote_for_a_term_that_has_begun_is_denied() {
+    for (campaign, granted) in [(1, false), (2, false), (3, true), (9, true)] {
+        let mut replica = Replica::with_log(&[1], 2, 0);
+        let campaign = Term(campaign);
+        replica.receive_in(1, 2, Message::PreVote { campaign, last: id(1, 1) });
+        let answer = Message::PreVoteResponse { campaign, granted };
+        assert_eq!(replica.sent_to(2), [answer], "{campaign}");
+    }
+}
+
 /// "And the voters have not received heartbeats from a valid leader for at least a baseline election timeout."
 #[test]
 fn a_pre_vote_is_denied_while_a_leader_is_heard() {

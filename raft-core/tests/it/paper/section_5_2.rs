@@ -264,7 +264,9 @@ fn a_candidate_asks_again_those_who_have_not_answered() {
     let mut candidate = candidate_of(5);
     candidate.receive(2, DENIED);
     candidate.sent.clear();
-    candidate.tick(100);
+    candidate.tick(99);
+    assert_eq!(candidate.sent, [], "at the pace of heartbeats");
+    candidate.tick(1);
     let asked: Vec<u64> = candidate.sent.iter().map(|envelope| envelope.to.0).collect();
     assert_eq!(asked, [3, 4, 5]);
 }

@@ -210,6 +210,27 @@ fn a_leader_with_a_quorum_never_campaigns() {
     assert_eq!((cluster.leaders(), cluster.at(1).node.term()), (vec![1], term));
 }
 
+/// openraft #1467: a status that shows a leader which is dead.
+#[test]
+fn nobody_shows_a_leader_that_is_not_heard_any_more() {
+    let learner = Configuration::new([1, 2, 3].map(NodeId), [NodeId(4)]);
+    let start = |id| Replica::start(Options::new(NodeId(id)), Disk::empty(learner.clone()));
+    let mut cluster = Cluster::new((1..=4).map(start));
+    cluster.elect(1);
+    cluster.run(300);
+    let shown = |cluster: &mut Cluster, ids: &[u64]| -> Vec<Option<NodeId>> {
+        ids.iter().map(|id| cluster.at(*id).node.status().leader).collect()
+    };
+    assert_eq!(shown(&mut cluster, &[1, 2, 3, 4]), [Some(NodeId(1)); 4]);
+    // A follower and a learner that hear nobody, and a leader whom nobody answers.
+    cluster.partition(&[1]);
+    cluster.partition(&[3]);
+    cluster.partition(&[4]);
+    cluster.run(1500);
+    assert_eq!(shown(&mut cluster, &[1, 2, 3, 4]), [None; 4]);
+    assert_eq!(cluster.leaders(), Vec::<u64>::new());
+}
+
 /// openraft #898: a wiped follower makes `commit out of range` panic, on either side.
 #[test]
 fn a_wiped_follower_panics_nobody_and_is_told_no_commit_index_that_it_does_not_hold() {

@@ -2,6 +2,7 @@
 
 use raft_core::{
     Input, LogIndex, Message, Node, NodeId, Options, Replication, RestoreError, SnapshotOutcome,
+    Term,
 };
 
 use crate::harness::*;
@@ -196,4 +197,43 @@ fn a_snapshot_that_was_delivered_beyond_the_log_leaves_no_follower_behind() {
     let (to, outcome) = (NodeId(3), SnapshotOutcome::Delivered(id(1, 99)));
     leader.step(Input::SnapshotSent { to, outcome });
     assert_eq!(leader.sent_to(3), [append(id(1, 2), vec![], 2)], "it is asked what it has");
+}
+
+/// Known from many an implementation: to send a large snapshot takes longer than an election timeout, and causes elections.
+#[test]
+fn a_snapshot_that_takes_a_minute_to_send_causes_no_election() {
+    let options = |id| {
+        let mut options = Options::new(NodeId(id));
+        options.limits.kept_entries_max = 0;
+        options
+    };
+    let start = |id| Replica::start(options(id), Disk::empty(voters(3)));
+    let mut cluster = Cluster::new((1..=3).map(start));
+    cluster.elect(1);
+    cluster.kill(3);
+    cluster.at(1).propose("a");
+    cluster.run(300);
+    cluster.at(1).take_snapshot(2);
+    cluster.run(300);
+    cluster.restart(3);
+    let mut wanted = 0;
+    for _ in 0..60_000 / 50 {
+        for node in 1..=3 {
+            cluster.at(node).tick(50);
+        }
+        for _ in 0..4 {
+            cluster.deliver();
+            (1..=3).for_each(|node| cluster.at(node).persist_all());
+        }
+        // It is on its way, and nobody says yet that it has arrived.
+        wanted += cluster.at(1).snapshots.drain(..).count();
+    }
+    assert_eq!(wanted, 1, "nor is it sent again meanwhile");
+    assert_eq!((cluster.leaders(), cluster.at(1).node.term()), (vec![1], Term(1)));
+    assert_eq!(cluster.at(3).node.leader(), Some(NodeId(1)));
+    cluster.at(3).receive_snapshot(id(1, 2));
+    let (to, outcome) = (NodeId(3), SnapshotOutcome::Delivered(id(1, 2)));
+    cluster.at(1).step(Input::SnapshotSent { to, outcome });
+    cluster.run(300);
+    assert_eq!(cluster.at(3).node.commit(), LogIndex(2));
 }

@@ -5,8 +5,16 @@ use std::collections::VecDeque;
 use raft_core::LogIndex;
 
 /// Reading one entry reads at most this much, or one longer entry. It bounds the memory that positions take,
-/// too: two neighbours cover more than this together, unless a truncation or the end of a segment is between.
+/// too: two neighbours cover more than this together, unless a truncation or the end of a segment is between, or
+/// the log was short.
 const EXTENT_BYTES: u64 = 64 * 1024;
+
+/// An extent counts until all of it is compacted. So that this does not matter, it begins a new one when it has this
+/// share of the log, however short the log is. Of a long log, a hundred or two are short.
+const EXTENT_SHARE: u64 = 16;
+
+/// No extent need be shorter than this.
+const EXTENT_BYTES_MIN: u64 = 256;
 
 /// A stretch of a segment with entries in a row.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -71,11 +79,12 @@ impl Positions {
         first: Option<LogIndex>,
         entry_offsets: &[u32],
     ) {
+        let extent_bytes = (self.bytes / EXTENT_SHARE).clamp(EXTENT_BYTES_MIN, EXTENT_BYTES);
         if let (true, Some(last)) = (self.open, self.extents.back_mut())
             && last.whole_records
             && last.segment == segment
             && last.offset + last.bytes == offset
-            && last.bytes + bytes <= EXTENT_BYTES
+            && last.bytes + bytes <= extent_bytes
         {
             last.bytes += bytes;
             self.bytes += bytes;
@@ -161,10 +170,10 @@ mod tests {
         positions.extents.iter().map(|extent| extent.first.0).collect()
     }
 
-    /// 100 records of one entry and 1 KiB each.
-    fn small_records() -> Positions {
+    /// Records of one entry and 1 KiB each.
+    fn small_records(records: u64) -> Positions {
         let mut positions = Positions::new();
-        for i in 0..100 {
+        for i in 0..records {
             positions.append(1, i * 1024, 1024, Some(LogIndex(i + 1)), &[40]);
         }
         positions
@@ -172,12 +181,20 @@ mod tests {
 
     #[test]
     fn small_records_share_an_extent() {
-        let positions = small_records();
-        assert_eq!(firsts(&positions), [1, 65]);
-        assert_eq!(positions.bytes(), 100 * 1024);
-        let found: Vec<_> =
-            positions.from(LogIndex(64)).map(|(extent, end)| (extent.first.0, end)).collect();
-        assert_eq!(found, [(1, Some(LogIndex(65))), (65, None)]);
+        let positions = small_records(10_000);
+        assert_eq!(positions.bytes(), 10_000 * 1024);
+        let longest = positions.extents.iter().map(|extent| extent.bytes).max();
+        assert_eq!(longest, Some(EXTENT_BYTES));
+        // Those of a log of that length, and those from the time when it was short.
+        let extents = usize::try_from(10_000 * 1024 / EXTENT_BYTES).unwrap();
+        assert!((extents..extents + 200).contains(&positions.extents.len()));
+        let last_two = &firsts(&positions)[positions.extents.len() - 2..];
+        let &[one, other] = last_two else { panic!("there are many") };
+        let found: Vec<_> = positions
+            .from(LogIndex(other - 1))
+            .map(|(extent, end)| (extent.first.0, end))
+            .collect();
+        assert_eq!(found, [(one, Some(LogIndex(other))), (other, None)]);
         assert_eq!(positions.from(LogIndex(0)).count(), 0);
     }
 
@@ -192,21 +209,40 @@ mod tests {
 
     #[test]
     fn what_was_truncated_and_what_replaces_it_share_no_extent() {
-        let mut positions = small_records();
-        positions.truncate(LogIndex(10));
-        assert_eq!(firsts(&positions), [1]);
-        positions.append(1, 100 * 1024, 1024, Some(LogIndex(10)), &[40]);
-        assert_eq!(firsts(&positions), [1, 10]);
+        let mut positions = small_records(10_000);
+        let &[.., before, _, _] = &firsts(&positions)[..] else { panic!("there are many") };
+        positions.truncate(LogIndex(before + 10));
+        assert_eq!(firsts(&positions).last(), Some(&before));
+        positions.append(1, 10_000 * 1024, 1024, Some(LogIndex(before + 10)), &[40]);
+        assert!(firsts(&positions).ends_with(&[before, before + 10]));
     }
 
     #[test]
     fn a_compaction_forgets_whole_extents() {
-        let mut positions = small_records();
-        positions.compact(LogIndex(63), LogIndex(100));
-        assert_eq!(firsts(&positions), [1, 65]);
-        positions.compact(LogIndex(64), LogIndex(100));
-        assert_eq!(firsts(&positions), [65]);
+        let mut positions = small_records(100);
+        let second = firsts(&positions)[50];
+        positions.compact(LogIndex(second - 2), LogIndex(100));
+        assert!(positions.first().is_some_and(|extent| extent.first < LogIndex(second)));
+        positions.compact(LogIndex(second - 1), LogIndex(100));
+        assert_eq!(positions.first().map(|extent| extent.first), Some(LogIndex(second)));
         positions.compact(LogIndex(100), LogIndex(100));
         assert_eq!((firsts(&positions), positions.bytes()), (vec![], 0));
+    }
+
+    #[test]
+    fn what_is_compacted_no_longer_counts_however_short_the_log_is() {
+        for (record_bytes, kept) in [(60, 20), (60, 500), (1000, 20), (1000, 500)] {
+            let mut positions = Positions::new();
+            for index in 1..=10 * kept {
+                let offset = index * record_bytes;
+                positions.append(1, offset, record_bytes, Some(LogIndex(index)), &[40]);
+                let Some(start) = index.checked_sub(kept) else { continue };
+                positions.compact(LogIndex(start), LogIndex(index));
+                let more = positions.bytes() - (index - start) * record_bytes;
+                let extent = (kept * record_bytes / 8).max(EXTENT_BYTES_MIN + record_bytes);
+                assert!(more <= extent, "{more} bytes more than {kept} times {record_bytes}");
+                assert!(positions.extents.len() < 200);
+            }
+        }
     }
 }

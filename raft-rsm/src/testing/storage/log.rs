@@ -23,7 +23,7 @@ pub fn a_first_start_has_an_empty_log_and_the_first_configuration(
     empty().check(under_test.crash().as_ref());
 }
 
-/// `write`: returns when it is durable.
+/// `write`: returns when it is durable. (openraft #418, robustmq PR 2039: users' stores did not sync.)
 pub fn what_was_written_is_there_after_a_crash(under_test: &mut dyn StorageUnderTest) {
     let mut storage = under_test.create(configuration());
     let mut expected = empty();

@@ -80,7 +80,11 @@ impl Run {
 
     fn end(&mut self, id: OperationId, ended: Ended<Tell>) {
         self.history.end(id, ended, Duration::ZERO);
-        self.events.push(Event::OperationEnded { client: 0, outcome: String::new() });
+        self.events.push(Event::OperationEnded {
+            client: 0,
+            outcome: String::new(),
+            answered: true,
+        });
     }
 
     fn answer(&mut self, id: OperationId, told: Tell) {

@@ -1,0 +1,11 @@
+//! The program `kv-swarm`: clusters of the store in the simulator, with everything that can go wrong.
+
+use std::process::ExitCode;
+
+use kv_example::store::Store;
+use kv_example::swarm::Clerks;
+
+fn main() -> ExitCode {
+    let command = "cargo run --release -p kv-example --bin kv-swarm --";
+    raft_sim::cli::run(command, Store::default, Clerks::default)
+}

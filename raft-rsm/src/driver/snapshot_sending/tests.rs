@@ -1,0 +1,144 @@
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use futures::executor::block_on;
+use raft_core::{Configuration, EntryId, LogIndex, Term};
+
+use super::*;
+use crate::storage::MemoryStorage;
+use crate::transport::{Inbox, Service};
+
+const IMAGE_BYTES: u64 = 100_000;
+const CHUNK_BYTES: u64 = 1000;
+
+/// Its time passes when somebody waits, and only then.
+#[derive(Debug, Default)]
+struct Clock {
+    nanos: Arc<AtomicU64>,
+}
+
+impl Runtime for Clock {
+    fn spawn(&self, name: &str, _task: BoxFuture<'static, ()>) {
+        unreachable!("a transfer spawns {name}");
+    }
+
+    fn spawn_blocking(&self, _name: &str, work: Box<dyn FnOnce() + Send>) {
+        work();
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let (nanos, passes) = (Arc::clone(&self.nanos), duration.as_nanos());
+        futures::future::lazy(move |_| {
+            nanos.fetch_add(u64::try_from(passes).unwrap(), Ordering::SeqCst);
+        })
+        .boxed()
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.nanos.load(Ordering::SeqCst))
+    }
+
+    fn random(&self) -> u64 {
+        0
+    }
+}
+
+/// Says what the receiver of a chunk answers, at once.
+type Answer = Box<dyn FnMut(&SnapshotChunk) -> Option<SnapshotStatus> + Send>;
+
+struct Receiver {
+    answers: Arc<Answers>,
+    answer: Mutex<Answer>,
+    chunks: AtomicU64,
+}
+
+#[async_trait]
+impl Transport for Receiver {
+    fn start(&self, _inbox: Arc<dyn Inbox>, _service: Arc<dyn Service>) {}
+
+    fn send(&self, packet: Packet) {
+        let Packet::SnapshotChunk(chunk) = packet else { panic!("{packet:?}") };
+        let sent = self.chunks.fetch_add(1, Ordering::SeqCst);
+        assert!(sent < 100_000, "it goes on for ever");
+        if let Some(status) = lock(&self.answer)(&chunk) {
+            self.answers.put(status);
+        }
+    }
+
+    async fn shutdown(&self) {}
+}
+
+/// Sends an image to a receiver that answers so. How it ended, how long it took, and how many chunks left.
+fn transfer(
+    answer: impl FnMut(&SnapshotChunk) -> Option<SnapshotStatus> + Send + 'static,
+) -> (SnapshotOutcome, Duration, u64) {
+    let configuration = Configuration::new([NodeId(1), NodeId(2)], []);
+    let storage = Arc::new(MemoryStorage::new(configuration.clone()));
+    let last = EntryId::new(Term(1), LogIndex(7));
+    let mut image = storage.create_snapshot(SnapshotMeta { last, configuration }).unwrap();
+    image.write_all(&vec![7; usize::try_from(IMAGE_BYTES).unwrap()]).unwrap();
+    image.finish().unwrap();
+    let (clock, answers) = (Arc::new(Clock::default()), Arc::new(Answers::default()));
+    let receiver = Arc::new(Receiver {
+        answers: Arc::clone(&answers),
+        answer: Mutex::new(Box::new(answer)),
+        chunks: AtomicU64::new(0),
+    });
+    let sending = Sending {
+        from: NodeId(1),
+        to: NodeId(2),
+        transfer: 1,
+        chunk_bytes: usize::try_from(CHUNK_BYTES).unwrap(),
+        answers,
+        storage,
+        transport: Arc::clone(&receiver) as _,
+        runtime: Arc::clone(&clock) as _,
+    };
+    let outcome = block_on(sending.run()).expect("the disk is sound");
+    (outcome, clock.now(), receiver.chunks.load(Ordering::SeqCst))
+}
+
+/// Known from many an implementation: a chunk that times out is sent again for ever.
+#[test]
+fn a_receiver_that_never_answers_is_given_up() {
+    let (outcome, took, chunks) = transfer(|_| None);
+    assert_eq!(outcome, SnapshotOutcome::Failed);
+    assert!(took >= SILENCE_MAX && took < SILENCE_MAX * 2, "after {took:?}");
+    assert!(chunks <= 100, "{chunks} chunks for nobody");
+}
+
+/// The same, where answers come and tell of no progress.
+#[test]
+fn a_receiver_that_gets_no_further_is_given_up() {
+    let (outcome, took, chunks) = transfer(|chunk| {
+        // Past its third chunk it takes nothing in, and says so whenever it is asked from the start of the window.
+        let offset = (chunk.offset + CHUNK_BYTES).min(3 * CHUNK_BYTES);
+        (chunk.offset <= 3 * CHUNK_BYTES).then_some(SnapshotStatus::Continue { offset })
+    });
+    assert_eq!(outcome, SnapshotOutcome::Failed);
+    assert!(took >= STALL_MAX && took < STALL_MAX * 2, "after {took:?}");
+    assert!(chunks <= 2000, "{chunks} chunks for nothing");
+}
+
+/// The same, the other way round: slow is not stuck.
+#[test]
+fn a_receiver_that_loses_most_chunks_gets_all_of_the_image() {
+    let (mut written, mut arrived) = (0, 0_u64);
+    let (outcome, took, _) = transfer(move |chunk| {
+        arrived += 1;
+        if !arrived.is_multiple_of(7) {
+            return None;
+        }
+        if chunk.offset == written {
+            written += chunk.data.len() as u64;
+        }
+        Some(match written == IMAGE_BYTES {
+            true => SnapshotStatus::Done,
+            false => SnapshotStatus::Continue { offset: written },
+        })
+    });
+    let last = EntryId::new(Term(1), LogIndex(7));
+    assert_eq!(outcome, SnapshotOutcome::Delivered(last));
+    assert!(took > SILENCE_MAX, "it took {took:?}");
+}

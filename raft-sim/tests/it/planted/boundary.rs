@@ -1,0 +1,193 @@
+//! Disks, networks, clocks and nodes that are not what they should be.
+
+use futures::FutureExt;
+use raft_rsm::StateMachine;
+use raft_rsm::raft_core::NodeId;
+use raft_sim::disk::{self, Speed};
+use raft_sim::event::{Crash, Site};
+use raft_sim::executor::WORLD;
+use raft_sim::network;
+use raft_sim::plan::Bounds;
+use raft_sim::registers::{ReadsAndWrites, Registers};
+use raft_sim::{Cluster, Workload};
+
+use super::accounts::{Accounts, requests};
+use super::{Planted, SECOND, bounds};
+
+const MINUTE: u32 = 60;
+
+/// What a majority that forgets can break.
+const BROKEN_BY_FORGETTING: [&str; 6] = [
+    "election safety",
+    "log matching",
+    "leader completeness",
+    "state machine safety",
+    "exactly once",
+    "linearizability",
+];
+
+/// Two of three disks lie, and the machines lose power.
+fn disks_that_lie(lie: disk::Lie) -> Planted<Registers, ReadsAndWrites> {
+    let bounds = Bounds { nodes: Some(3), ..bounds(15, "kills,power-losses") };
+    Planted::new(bounds, Registers::default, ReadsAndWrites::default).with(move |cluster| {
+        for id in [1, 2] {
+            cluster.disk(NodeId(id)).lie(Some(lie));
+        }
+    })
+}
+
+#[test]
+fn disks_that_acknowledge_before_it_is_durable_are_caught() {
+    disks_that_lie(disk::Lie::AcknowledgesBeforeDurable)
+        .would_be_fine_without()
+        .is_seen_first_by(&["durability"])
+        .is_seen_by(&BROKEN_BY_FORGETTING);
+}
+
+#[test]
+fn disks_that_forget_a_synced_write_on_a_majority_are_caught() {
+    disks_that_lie(disk::Lie::ForgetsSynced { syncs: 3 })
+        .is_seen_first_by(&["durability"])
+        .is_seen_by(&BROKEN_BY_FORGETTING);
+}
+
+#[test]
+fn nodes_that_come_back_without_their_vote_are_caught() {
+    disks_that_lie(disk::Lie::FallsBack { syncs: 5 })
+        .is_seen_first_by(&["durability"])
+        .is_seen_by(&BROKEN_BY_FORGETTING);
+}
+
+fn network_that_lies(lie: network::Lie) -> Planted<Accounts, impl Workload<Machine = Accounts>> {
+    Planted::new(bounds(15, "all"), Accounts::default, requests)
+        .with(move |cluster| cluster.network().lie(Some(lie)))
+}
+
+#[test]
+fn a_network_that_answers_for_another_is_caught() {
+    network_that_lies(network::Lie::AnswersForAnother)
+        .is_seen_first_by(&["leader completeness", "liveness"])
+        .is_seen_by(&[
+            "leader completeness",
+            "state machine safety",
+            "exactly once",
+            "linearizability",
+        ]);
+}
+
+#[test]
+fn a_network_that_repeats_requests_is_caught() {
+    network_that_lies(network::Lie::RepeatsRequests)
+        .is_seen_first_by(&["exactly once"])
+        .is_seen_by(&["linearizability"]);
+}
+
+#[test]
+fn a_network_that_gives_the_answer_to_another_call_is_caught() {
+    network_that_lies(network::Lie::AnswersOfAnotherCall).is_seen_first_by(&["linearizability"]);
+}
+
+/// When nothing should be wrong any more, this is, again and again, at these nodes of three.
+fn for_ever(
+    nodes: &'static [u64],
+    wrong: fn(&Cluster<Registers>, NodeId),
+) -> Planted<Registers, ReadsAndWrites> {
+    let bounds = Bounds { nodes: Some(3), ..bounds(3, "none") };
+    let duration = bounds.duration;
+    Planted::new(bounds, Registers::default, ReadsAndWrites::default).with(move |cluster| {
+        let at = cluster.clone();
+        let task = async move {
+            at.sleep(duration).await;
+            loop {
+                at.sleep(SECOND / 10).await;
+                nodes.iter().for_each(|id| wrong(&at, NodeId(*id)));
+            }
+        };
+        cluster.executor().spawn(WORLD, "fault", task.boxed());
+    })
+}
+
+fn cut_off<M: StateMachine>(cluster: &Cluster<M>, node: NodeId) {
+    for other in cluster.ids().into_iter().filter(|other| *other != node) {
+        cluster.network().cut(Site::Node(node), Site::Node(other));
+        cluster.network().cut(Site::Node(other), Site::Node(node));
+    }
+}
+
+#[test]
+fn what_is_wrong_for_ever_at_one_node_is_caught() {
+    let stuck = |cluster: &Cluster<Registers>, id| {
+        cluster.disk(id).set_stuck_until(Some(cluster.now() + SECOND * MINUTE));
+    };
+    let slow = |cluster: &Cluster<Registers>, id| {
+        cluster.disk(id).set_speed(Speed { factor: 100_000, ..Speed::default() });
+    };
+    let wiped = |cluster: &Cluster<Registers>, id| {
+        cluster.crash(id, Crash::Killed);
+        cluster.disk(id).wipe();
+        cluster.start(id);
+    };
+    let faults: [fn(&Cluster<Registers>, NodeId); 5] =
+        [stuck, slow, wiped, Cluster::pause, cut_off];
+    for fault in faults {
+        for_ever(&[2], fault).is_seen_first_by(&["liveness"]);
+    }
+}
+
+#[test]
+fn a_majority_that_stands_still_for_ever_is_caught() {
+    let stuck = |cluster: &Cluster<Registers>, id| {
+        cluster.disk(id).set_stuck_until(Some(cluster.now() + SECOND * MINUTE));
+    };
+    let faults: [fn(&Cluster<Registers>, NodeId); 3] = [stuck, Cluster::pause, cut_off];
+    for fault in faults {
+        for seed in 0..10 {
+            // There may be a leader all the time: it can do nothing for its clients.
+            let violated = for_ever(&[1, 2], fault).run(seed, None).unwrap_err();
+            assert_eq!(violated.violation.checker, "liveness", "{violated}");
+        }
+    }
+}
+
+/// Settings of the nodes that the budgets know nothing of.
+fn nodes_that_differ(
+    bounds: Bounds,
+    workload: fn() -> ReadsAndWrites,
+    differ: fn(&mut raft_sim::NodeSetup),
+) -> Planted<Registers, ReadsAndWrites> {
+    Planted::new(bounds, Registers::default, workload).with(move |cluster| {
+        for id in cluster.ids() {
+            cluster.set_up(id, differ);
+        }
+    })
+}
+
+#[test]
+fn clocks_at_twice_the_speed_are_caught() {
+    let workload = ReadsAndWrites::default;
+    nodes_that_differ(Bounds { nodes: Some(3), ..bounds(3, "none") }, workload, |setup| {
+        setup.clock.drift_ppm = 1_000_000;
+    })
+    .would_be_fine_without()
+    .is_seen_first_by(&["budgets"]);
+}
+
+#[test]
+fn messages_that_are_longer_than_was_said_are_caught() {
+    let bounds = Bounds { nodes: Some(3), draws_settings: false, ..bounds(8, "kills,partitions") };
+    let workload = || ReadsAndWrites { registers: 5, value_bytes_max: 300_000 };
+    nodes_that_differ(bounds, workload, |setup| {
+        setup.options.core.limits.message_bytes_max = usize::MAX;
+    })
+    .is_seen_first_by(&["budgets"]);
+}
+
+#[test]
+fn memory_that_is_held_for_longer_than_was_said_is_caught() {
+    let workload = || ReadsAndWrites { registers: 5, value_bytes_max: 2000 };
+    nodes_that_differ(bounds(10, "none"), workload, |setup| {
+        setup.options.core.limits.tail_bytes_max = usize::MAX;
+    })
+    .would_be_fine_without()
+    .is_seen_first_by(&["budgets"]);
+}
