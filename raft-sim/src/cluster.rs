@@ -413,6 +413,7 @@ impl<M: StateMachine> Cluster<M> {
                 last: now.last,
                 log_bytes: status.log_bytes,
                 tail_bytes: status.tail_bytes,
+                image_bytes: status.snapshot_bytes,
             });
         }
     }

@@ -154,6 +154,8 @@ pub enum Event {
         log_bytes: u64,
         /// What of its log is in memory, in bytes.
         tail_bytes: u64,
+        /// The size of its newest snapshot's image, in bytes, where it is known.
+        image_bytes: u64,
     },
     /// A node began a write to its disk.
     WriteBegan {
@@ -239,6 +241,8 @@ pub enum Event {
         to: NodeId,
         /// What.
         kind: RequestKind,
+        /// Its length, in bytes.
+        bytes: usize,
     },
     /// A client's request reached a node.
     RequestArrived {

@@ -285,26 +285,29 @@ fn is_watching(chosen: Option<Vec<String>>) -> Result<impl Fn(&str) -> bool, Pla
 
 /// What the settings allow.
 fn budgets(setups: &[NodeSetup]) -> Budgets {
-    /// A longer command than workloads send, with all that comes with it, in bytes.
-    const COMMAND_BYTES: usize = 16 * 1024;
-    /// What a packet has beside entries or a part of a snapshot, in bytes.
-    const PACKET_OVERHEAD_BYTES: usize = 1024;
     /// One more than the interval says within any second; clocks may be a little fast, and a new leader sends one at once.
     const HEARTBEATS_MORE: u128 = 3;
-    let mut budgets = Budgets { packet_bytes_max: 0, tail_bytes_max: 0, ..Budgets::none() };
-    let mut heartbeats = 0;
+    /// The length of a log is known to a sixteenth of it or some hundred bytes, and some of it is not applied yet.
+    const LOG_BYTES_MORE: u64 = 8 * 1024;
+    let mut budgets = Budgets {
+        packet_bytes_max: 0,
+        log_bytes_max: 0,
+        tail_bytes_max: 0,
+        heartbeats_a_second_max: 0,
+    };
     for setup in setups {
-        let core = &setup.options.core;
-        // A single entry may be longer than the limit of a message, or of the memory.
-        let bytes = core.limits.message_bytes_max.max(setup.options.snapshot_chunk_bytes);
-        let packet_bytes = bytes.max(COMMAND_BYTES) + PACKET_OVERHEAD_BYTES;
+        let (options, limits) = (&setup.options, &setup.options.core.limits);
+        let packet_bytes = limits.message_bytes_max.max(options.snapshot_chunk_bytes);
         budgets.packet_bytes_max = budgets.packet_bytes_max.max(packet_bytes);
-        let tail_bytes = core.limits.tail_bytes_max.saturating_add(COMMAND_BYTES) as u64;
-        budgets.tail_bytes_max = budgets.tail_bytes_max.max(tail_bytes);
-        let interval = core.heartbeat_interval.as_millis().max(1);
-        heartbeats = heartbeats.max(1000 / interval + HEARTBEATS_MORE);
+        let kept_bytes = (limits.kept_bytes_max as u64).saturating_mul(2);
+        let log_bytes = options.snapshot_log_bytes.saturating_mul(2).saturating_add(kept_bytes);
+        let log_bytes = log_bytes.saturating_add(LOG_BYTES_MORE);
+        budgets.log_bytes_max = budgets.log_bytes_max.max(log_bytes);
+        budgets.tail_bytes_max = budgets.tail_bytes_max.max(limits.tail_bytes_max as u64);
+        let interval = options.core.heartbeat_interval.as_millis().max(1);
+        let heartbeats = usize::try_from(1000 / interval + HEARTBEATS_MORE).unwrap_or(usize::MAX);
+        budgets.heartbeats_a_second_max = budgets.heartbeats_a_second_max.max(heartbeats);
     }
-    budgets.heartbeats_a_second_max = usize::try_from(heartbeats).unwrap_or(usize::MAX);
     budgets
 }
 

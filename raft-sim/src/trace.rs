@@ -79,7 +79,7 @@ pub fn line(event: &Event) -> String {
         }
         Event::Delivered { parcel, to } => format!("node {to} <- #{}", parcel.0),
         Event::Lost { parcel, why } => format!("lost #{}: {why}", parcel.0),
-        Event::Asked { call, client, to, kind } => {
+        Event::Asked { call, client, to, kind, .. } => {
             let what = match kind {
                 RequestKind::Propose(command) => format!("command {command}"),
                 RequestKind::Query => "a query".to_owned(),

@@ -11,14 +11,21 @@ use crate::event::Event;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// What an entry has beside its command, in bytes.
+const ENTRY_BYTES: usize = 128;
+
+/// What a packet has beside entries or a part of a snapshot, in bytes.
+const PACKET_BYTES: usize = 256;
+
 /// What a run may use.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Budgets {
-    /// The longest packet, in bytes.
+    /// The longest packet, in bytes; one with a single longer command, or with its answer, is as long as that.
     pub packet_bytes_max: usize,
-    /// The longest log of a node on its disk, in bytes.
+    /// The longest log of a node on its disk, in bytes, once all faults have ended and everybody has caught up. A large
+    /// state is not written again for a small log: twice its size is fine.
     pub log_bytes_max: u64,
-    /// The most that a node holds of its log in memory, in bytes.
+    /// The most that a node holds of its log in memory, in bytes; a single longer command may be more.
     pub tail_bytes_max: u64,
     /// Heartbeats of a leader to one peer within a second, not counting those that tell a new commit index.
     pub heartbeats_a_second_max: usize,
@@ -43,27 +50,40 @@ pub struct BudgetsChecker {
     budgets: Budgets,
     /// The heartbeats of the last second, by sender, receiver and term.
     heartbeats: BTreeMap<(NodeId, NodeId), (Term, VecDeque<Duration>)>,
+    /// The longest command that a client has sent, in bytes.
+    command_bytes: usize,
+    is_healed: bool,
 }
 
 impl BudgetsChecker {
     /// Watches over these bounds.
     #[must_use]
     pub fn new(budgets: Budgets) -> BudgetsChecker {
-        BudgetsChecker { budgets, heartbeats: BTreeMap::new() }
+        BudgetsChecker { budgets, heartbeats: BTreeMap::new(), command_bytes: 0, is_healed: false }
     }
 
-    fn log(&self, node: NodeId, log_bytes: u64, tail_bytes: u64) -> Result<(), String> {
-        let Budgets { log_bytes_max, tail_bytes_max, .. } = self.budgets;
-        if log_bytes > log_bytes_max {
+    /// What an entry with the longest command costs, in bytes.
+    fn longest_bytes(&self) -> usize {
+        self.command_bytes.saturating_add(ENTRY_BYTES)
+    }
+
+    fn tail(&self, node: NodeId, tail_bytes: u64) -> Result<(), String> {
+        let longest = self.longest_bytes() as u64;
+        let max = self.budgets.tail_bytes_max.saturating_add(longest);
+        if tail_bytes > max {
             return Err(format!(
-                "the log of node {node} has {log_bytes} bytes, the bound is {log_bytes_max}"
+                "node {node} holds {tail_bytes} bytes of its log in memory, the bound is {max}"
             ));
         }
-        if tail_bytes > tail_bytes_max {
-            return Err(format!(
-                "node {node} holds {tail_bytes} bytes of its log in memory, the bound is \
-                 {tail_bytes_max}"
-            ));
+        Ok(())
+    }
+
+    fn packet(&self, packet: &Packet, bytes: usize) -> Result<(), String> {
+        let max = self.budgets.packet_bytes_max.max(self.longest_bytes());
+        let max = max.saturating_add(PACKET_BYTES);
+        if bytes > max {
+            let from = packet.from();
+            return Err(format!("node {from} sent a packet of {bytes} bytes, the bound is {max}"));
         }
         Ok(())
     }
@@ -100,14 +120,16 @@ impl Checker for BudgetsChecker {
 
     fn observe(&mut self, now: Duration, _: &View, event: &Event) -> Result<(), String> {
         match event {
+            Event::Asked { bytes, .. } => {
+                self.command_bytes = self.command_bytes.max(*bytes);
+                Ok(())
+            }
+            Event::Healed => {
+                self.is_healed = true;
+                Ok(())
+            }
             Event::Sent { packet, bytes, .. } => {
-                if *bytes > self.budgets.packet_bytes_max {
-                    return Err(format!(
-                        "node {} sent a packet of {bytes} bytes, the bound is {}",
-                        packet.from(),
-                        self.budgets.packet_bytes_max
-                    ));
-                }
+                self.packet(packet, *bytes)?;
                 let Packet::Raft(envelope) = &**packet else { return Ok(()) };
                 // One without a round tells a commit index: there are as many as there are commits.
                 if let Message::Heartbeat { round: Some(_), .. } = envelope.message {
@@ -115,11 +137,26 @@ impl Checker for BudgetsChecker {
                 }
                 Ok(())
             }
-            Event::Progress { node, log_bytes, tail_bytes, .. } => {
-                self.log(*node, *log_bytes, *tail_bytes)
-            }
+            Event::Progress { node, tail_bytes, .. } => self.tail(*node, *tail_bytes),
             _ => Ok(()),
         }
+    }
+
+    fn finish(&mut self, _: Duration, end: &View) -> Result<(), String> {
+        // Before, what cannot be committed or applied cannot be compacted.
+        if !self.is_healed {
+            return Ok(());
+        }
+        let longest = self.longest_bytes() as u64;
+        for (id, node) in end.nodes() {
+            let max = self.budgets.log_bytes_max.max(node.image_bytes.saturating_mul(2));
+            let max = max.saturating_add(longest.saturating_mul(2));
+            if node.log_bytes > max {
+                let bytes = node.log_bytes;
+                return Err(format!("the log of node {id} has {bytes} bytes, the bound is {max}"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -127,7 +164,7 @@ impl Checker for BudgetsChecker {
 mod tests {
     use raft_rsm::raft_core::LogIndex;
 
-    use super::super::told::{assert_caught, commits, sent, sent_bytes, tell, tell_at};
+    use super::super::told::{assert_caught, commits, sent, sent_bytes, started, tell, tell_at};
     use super::*;
 
     const BUDGETS: Budgets = Budgets {
@@ -147,22 +184,36 @@ mod tests {
             let packet = sent_bytes(1, 2, 1, heartbeat(None), bytes);
             tell(BudgetsChecker::new(BUDGETS), &[packet])
         };
-        assert_eq!(check(1000), Ok(()));
-        assert_caught(check(1001), "a packet of 1001 bytes");
+        assert_eq!(check(1000 + PACKET_BYTES), Ok(()));
+        assert_caught(check(1001 + PACKET_BYTES), "a packet of 1257 bytes");
+    }
+
+    #[test]
+    fn a_command_may_be_longer_than_any_limit() {
+        let (kind, to) = (crate::event::RequestKind::Query, NodeId(1));
+        let call = crate::event::CallId(1);
+        let asked = Event::Asked { call, client: 1, to, kind, bytes: 100_000 };
+        let packet = sent_bytes(1, 2, 1, heartbeat(None), 100_200);
+        assert_eq!(tell(BudgetsChecker::new(BUDGETS), &[asked, packet]), Ok(()));
     }
 
     #[test]
     fn a_log_that_is_too_long_is_caught() {
-        let check = |log, tail| {
+        let check = |log, tail, image, rest: &[Event]| {
             let mut progress = commits(1, 0, raft_rsm::raft_core::EntryId::ZERO);
-            if let Event::Progress { log_bytes, tail_bytes, .. } = &mut progress {
-                (*log_bytes, *tail_bytes) = (log, tail);
+            if let Event::Progress { log_bytes, tail_bytes, image_bytes, .. } = &mut progress {
+                (*log_bytes, *tail_bytes, *image_bytes) = (log, tail, image);
             }
-            tell(BudgetsChecker::new(BUDGETS), &[progress])
+            let story = [&[started(1), progress], rest].concat();
+            tell(BudgetsChecker::new(BUDGETS), &story)
         };
-        assert_eq!(check(5000, 600), Ok(()));
-        assert_caught(check(5001, 0), "the log of node 1 has 5001 bytes");
-        assert_caught(check(0, 601), "node 1 holds 601 bytes of its log in memory");
+        let (entry, healed) = (ENTRY_BYTES as u64, [Event::Healed]);
+        assert_eq!(check(5000 + 2 * entry, 600 + entry, 0, &healed), Ok(()));
+        assert_caught(check(5001 + 2 * entry, 0, 0, &healed), "the log of node 1 has 5257 bytes");
+        assert_caught(check(0, 601 + entry, 0, &[]), "node 1 holds 729 bytes of its log in memory");
+        // While things go wrong it may be longer, and beside a large state, too.
+        assert_eq!(check(50_000, 0, 0, &[]), Ok(()));
+        assert_eq!(check(50_000, 0, 25_000, &healed), Ok(()));
     }
 
     #[test]

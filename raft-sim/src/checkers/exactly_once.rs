@@ -89,7 +89,7 @@ mod tests {
 
     fn asked(call: u64) -> Event {
         let kind = RequestKind::Propose(COMMAND);
-        Event::Asked { call: CallId(call), client: 1, to: node(1), kind }
+        Event::Asked { call: CallId(call), client: 1, to: node(1), kind, bytes: 10 }
     }
 
     fn ended(call: u64, outcome: CallOutcome) -> Event {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use raft_rsm::raft_core::{EntryId, LogIndex, NodeId, Role, Term};
+use raft_rsm::raft_core::{EntryId, LogIndex, Message, NodeId, Role, Term};
+use raft_rsm::transport::Packet;
 
 use super::{Checker, View};
 use crate::event::{EntrySummary, Event};
@@ -13,6 +14,8 @@ use crate::event::{EntrySummary, Event};
 #[derive(Debug, Default)]
 pub struct LeaderAppendOnly {
     leads: BTreeMap<NodeId, Lead>,
+    /// The last campaign of each node, and the last entry that it had then.
+    campaigns: BTreeMap<NodeId, (Term, EntryId)>,
 }
 
 #[derive(Debug)]
@@ -62,11 +65,23 @@ impl Checker for LeaderAppendOnly {
     fn observe(&mut self, _: Duration, _: &View, event: &Event) -> Result<(), String> {
         match event {
             Event::Role { node, role: Role::Leader, term, last, .. } => {
-                let lead = self.leads.entry(*node).or_insert_with(|| Lead::new(*term, *last));
+                let campaign = self.campaigns.get(node).filter(|(of, _)| of == term);
+                // A node that is elected by itself alone asks nobody.
+                let elected_with = campaign.map_or(EntryId::ZERO, |(_, with)| *with);
+                let new = || Lead::new(*term, elected_with);
+                let lead = self.leads.entry(*node).or_insert_with(new);
                 if lead.term != *term {
-                    *lead = Lead::new(*term, *last);
+                    *lead = new();
                 }
                 lead.grows(*node, *last)
+            }
+            Event::Sent { packet, .. } => {
+                if let Packet::Raft(envelope) = &**packet
+                    && let Message::RequestVote { last } = &envelope.message
+                {
+                    self.campaigns.insert(envelope.from, (envelope.term, *last));
+                }
+                Ok(())
             }
             Event::Role { node, .. }
             | Event::Crashed { node, .. }
@@ -91,10 +106,8 @@ impl Checker for LeaderAppendOnly {
 }
 
 impl Lead {
-    fn new(term: Term, last: EntryId) -> Lead {
-        // Where entries of its term are in it already, nobody knows any more.
-        let elected_with = if last.term == term { EntryId::ZERO } else { last };
-        Lead { term, elected_with, last, written: BTreeMap::new() }
+    fn new(term: Term, elected_with: EntryId) -> Lead {
+        Lead { term, elected_with, last: elected_with, written: BTreeMap::new() }
     }
 }
 

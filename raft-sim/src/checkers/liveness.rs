@@ -71,6 +71,13 @@ impl Liveness {
     }
 }
 
+/// Whether somebody leads whom nobody has gone past: one that leads an old term leads nobody.
+fn is_led(view: &View) -> bool {
+    let running = || view.nodes().map(|(_, node)| node).filter(|node| node.is_running);
+    let latest = running().map(|node| node.term).max();
+    running().any(|node| node.role == Role::Leader && Some(node.term) == latest)
+}
+
 impl Checker for Liveness {
     fn name(&self) -> &'static str {
         "liveness"
@@ -90,17 +97,16 @@ impl Checker for Liveness {
                 self.healed_at = Some(now);
                 self.led_since = false;
             }
-            Event::Role { role: Role::Leader, .. } => self.led_since = true,
             _ => {}
         }
         if self.healed_at.is_some() && !self.led_since {
-            // One that has led all the time does not say so again.
-            self.led_since = before.nodes().any(|(_, node)| node.role == Role::Leader);
+            self.led_since = is_led(before);
         }
         self.check_leader(now)
     }
 
     fn finish(&mut self, now: Duration, end: &View) -> Result<(), String> {
+        self.led_since |= is_led(end);
         self.check_leader(now)?;
         if let Some((client, (since, operation))) = self.waiting.first_key_value() {
             return Err(format!("client {client} still waits for {operation}, since {since:?}"));

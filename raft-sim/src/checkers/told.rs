@@ -83,7 +83,15 @@ pub(super) fn follows(id: u64, term: u64, last: EntryId) -> Event {
 /// A commit index; everything is applied, too.
 pub(super) fn commits(id: u64, commit: u64, last: EntryId) -> Event {
     let commit = LogIndex(commit);
-    Event::Progress { node: node(id), commit, applied: commit, last, log_bytes: 0, tail_bytes: 0 }
+    Event::Progress {
+        node: node(id),
+        commit,
+        applied: commit,
+        last,
+        log_bytes: 0,
+        tail_bytes: 0,
+        image_bytes: 0,
+    }
 }
 
 /// A write of entries that is not acknowledged yet.

@@ -14,6 +14,8 @@ pub struct View {
     committed: BTreeMap<LogIndex, Committed>,
     /// Everything up to here was said to be committed by some node.
     commit: LogIndex,
+    /// Everything up to here is among `committed`, or was compacted before it could be.
+    learned: LogIndex,
 }
 
 /// What is known of a node.
@@ -31,6 +33,10 @@ pub struct NodeView {
     pub applied: LogIndex,
     /// The last entry of its log, as it says itself.
     pub last: EntryId,
+    /// The size of its log on disk, in bytes.
+    pub log_bytes: u64,
+    /// The size of its newest snapshot's image, in bytes, where it is known.
+    pub image_bytes: u64,
     /// What it has written to its disk.
     pub stored: Stored,
 }
@@ -86,9 +92,10 @@ impl View {
                     (node.role, node.term, node.last) = (*role, *term, *last);
                 }
             }
-            Event::Progress { node: id, commit, applied, last, .. } => {
+            Event::Progress { node: id, commit, applied, last, log_bytes, image_bytes, .. } => {
                 if let Some(node) = self.nodes.get_mut(id) {
                     (node.commit, node.applied, node.last) = (*commit, *applied, *last);
+                    (node.log_bytes, node.image_bytes) = (*log_bytes, *image_bytes);
                 }
                 self.learn_commits(*id);
             }
@@ -96,7 +103,6 @@ impl View {
                 if let Some(node) = self.nodes.get_mut(id) {
                     node.stored.observe(event);
                 }
-                self.learn_commits(*id);
             }
             Event::NotStarted { .. }
             | Event::Paused { .. }
@@ -118,18 +124,21 @@ impl View {
         }
     }
 
-    /// Takes the entries that a node knows to be committed from its log, as far as it has them.
+    /// Takes the entries that a node has applied from its log: they are committed, and durable there.
     fn learn_commits(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get(&id) else { return };
-        if node.commit <= self.commit && self.committed.len() as u64 >= self.commit.0 {
+        self.commit = self.commit.max(node.commit);
+        if node.applied <= self.learned {
             return;
         }
-        self.commit = self.commit.max(node.commit);
-        for (index, entry) in node.stored.log.entries.range(..=node.commit).rev() {
-            if self.committed.contains_key(index) {
-                break;
-            }
-            self.committed.insert(*index, Committed { entry: *entry, known_in: node.term });
+        let log = &node.stored.log;
+        for (index, entry) in log.entries.range(self.learned.next()..=node.applied) {
+            let new = Committed { entry: *entry, known_in: node.term };
+            self.committed.entry(*index).or_insert(new);
+        }
+        self.learned = self.learned.max(log.start.index.min(node.applied));
+        while self.committed.contains_key(&self.learned.next()) {
+            self.learned = self.learned.next();
         }
     }
 }
@@ -143,6 +152,8 @@ impl NodeView {
             commit: LogIndex::ZERO,
             applied: LogIndex::ZERO,
             last: EntryId::ZERO,
+            log_bytes: 0,
+            image_bytes: 0,
             stored: Stored::default(),
         }
     }

@@ -33,7 +33,9 @@ impl<M: StateMachine> Cluster<M> {
         let cluster = self.clone();
         async move {
             let replica = cluster.replica(id).ok_or(ProposeError::Stopped)?;
-            let mut asked = Asked::new(cluster, id, Digest::of_value(&command));
+            // What cannot be encoded is refused by the replica.
+            let encoded = postcard::to_allocvec(&command).unwrap_or_default();
+            let mut asked = Asked::new(cluster, id, Digest::of(&encoded), encoded.len());
             let result = replica.propose(command).await;
             asked.outcome = match &result {
                 Ok(_) => CallOutcome::Answered,
@@ -53,10 +55,10 @@ struct Asked<M: StateMachine> {
 }
 
 impl<M: StateMachine> Asked<M> {
-    fn new(cluster: Cluster<M>, to: NodeId, command: Digest) -> Asked<M> {
+    fn new(cluster: Cluster<M>, to: NodeId, command: Digest, bytes: usize) -> Asked<M> {
         let call = cluster.network().local_call();
         let kind = RequestKind::Propose(command);
-        cluster.tell(Event::Asked { call, client: OWN_PROCESS, to, kind });
+        cluster.tell(Event::Asked { call, client: OWN_PROCESS, to, kind, bytes });
         Asked { cluster, call, outcome: CallOutcome::Maybe }
     }
 }

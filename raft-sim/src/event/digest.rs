@@ -100,13 +100,14 @@ impl Event {
                 id(to, *last);
                 to.write_u64(u64::from(*changed));
             }
-            Event::Progress { node, commit, applied, last, log_bytes, tail_bytes } => {
+            Event::Progress { node, commit, applied, last, log_bytes, tail_bytes, image_bytes } => {
                 head(to, 8, *node);
                 index(to, *commit);
                 index(to, *applied);
                 id(to, *last);
                 to.write_u64(*log_bytes);
                 to.write_u64(*tail_bytes);
+                to.write_u64(*image_bytes);
             }
             Event::WriteBegan { node, id: write, reset, compact, entries, hard_state } => {
                 head(to, 9, *node);
@@ -155,10 +156,11 @@ impl Event {
                 to.write_u64(parcel.0);
                 to.write(why.as_bytes());
             }
-            Event::Asked { call, client, to: node, kind } => {
+            Event::Asked { call, client, to: node, kind, bytes } => {
                 head(to, 17, *node);
                 to.write_u64(call.0);
                 to.write_u64(*client);
+                to.write_u64(*bytes as u64);
                 to.write_u64(match kind {
                     RequestKind::Propose(command) => command.0,
                     RequestKind::Query => 1,

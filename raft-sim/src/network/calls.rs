@@ -140,7 +140,8 @@ impl Network {
             return id;
         }
         let kind = request_kind(&request);
-        self.tell(&state, now, Event::Asked { call: CallId(id), client, to, kind });
+        let bytes = request.len();
+        self.tell(&state, now, Event::Asked { call: CallId(id), client, to, kind, bytes });
         state.calls.insert(id, Call { client, to, kind, end });
 
         let way = (Site::Client(client), Site::Node(to));

@@ -40,7 +40,7 @@ fn a_call_is_told_as_asked_arrived_and_ended() {
     assert!(stand.called(TWO, "hello").1.is_ok());
     let (call, kind) = (CallId(1), RequestKind::Propose(Digest::of(b"hello")));
     let expected = [
-        Event::Asked { call, client: 0, to: TWO, kind },
+        Event::Asked { call, client: 0, to: TWO, kind, bytes: propose("hello").len() },
         Event::RequestArrived { call, at: TWO },
         Event::CallEnded { call, outcome: CallOutcome::Answered },
     ];
