@@ -35,8 +35,7 @@ fn the_same_seed_tells_the_same_story_line_by_line() {
         let to = Arc::clone(&lines);
         let trace = Arc::new(move |line: &str| to.lock().unwrap().push(line.to_owned()));
         subject().run(3, &bounds(), Some(trace)).unwrap();
-        let lines = lines.lock().unwrap().clone();
-        lines
+        lines.lock().unwrap().clone()
     };
     let (first, second) = (story(), story());
     assert!(first.len() > 100);

@@ -46,8 +46,10 @@ pub(crate) struct Planted<M: StateMachine, W> {
     bounds: Bounds,
     machine: fn() -> M,
     workload: fn() -> W,
-    plant: Box<dyn Fn(&Cluster<M>)>,
+    plant: Plant<M>,
 }
+
+type Plant<M> = Box<dyn Fn(&Cluster<M>)>;
 
 impl<M: StateMachine, W: Workload<Machine = M>> Planted<M, W> {
     /// A machine or a workload that is a fault by itself.
