@@ -3,6 +3,10 @@
 //! A request whose answer is lost is sent again until one comes. When a *resent* write meets a version error, the
 //! try before it may have succeeded, and be what it collides with: the clerk then says "maybe". Only a
 //! version error at the first transmission is a definite no.
+//!
+//! Versions refuse what comes twice only as long as the key is not deleted: it then begins anew, at versions that it
+//! had before. A put or a delete that is sent again can take effect in both lives of such a key, and the clerk says no
+//! more than "done".
 
 use bytes::Bytes;
 use raft_rsm::{Answered, Client, ClientError};

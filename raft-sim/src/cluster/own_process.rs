@@ -66,3 +66,75 @@ impl<M: StateMachine> Drop for Asked<M> {
         self.cluster.tell(Event::CallEnded { call: self.call, outcome: self.outcome });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use raft_rsm::Uncertain;
+
+    use super::*;
+    use crate::event::Crash;
+    use crate::registers::{Registers, Write, Written};
+    use crate::{Report, Simulation};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn write(register: u8) -> Write {
+        Write { register, version: 0, value: vec![register] }
+    }
+
+    fn run<F: Future<Output = ()> + Send + 'static>(
+        scenario: impl FnOnce(Cluster<Registers>) -> F,
+    ) -> Report {
+        let simulation = Simulation::new(7).nodes(1).machine(Registers::default);
+        simulation.scenario(|_| {}, scenario).unwrap()
+    }
+
+    #[test]
+    fn a_proposal_in_its_own_process_is_answered_counted_and_seen_in_the_machine() {
+        let report = run(|cluster| async move {
+            let id = NodeId(1);
+            // It is not ready at once.
+            assert!(cluster.inspect(id, |_| ()).is_none());
+            assert_eq!(cluster.propose(id, write(1)).await, Err(ProposeError::Stopped));
+            cluster.sleep(MS * 100).await;
+            assert_eq!(cluster.propose(id, write(1)).await, Ok(Written::Done(1)));
+            let read = cluster.inspect(id, |machine| machine.query(1));
+            assert_eq!(read, Some(Some((1, vec![1]))));
+        });
+        assert_eq!((report.counts.calls_answered, report.counts.calls_refused), (1, 0));
+    }
+
+    #[test]
+    fn a_node_that_dies_leaves_open_what_it_was_asked_to_do() {
+        let report = run(|cluster| async move {
+            let id = NodeId(1);
+            cluster.sleep(MS * 100).await;
+            let proposed = cluster.propose(id, write(1));
+            cluster.executor().call_at(cluster.now() + MS / 100, {
+                let cluster = cluster.clone();
+                move || cluster.crash(id, Crash::Killed)
+            });
+            assert_eq!(proposed.await, Err(ProposeError::Maybe(Uncertain::Stopped)));
+            assert!(cluster.inspect(id, |_| ()).is_none());
+        });
+        assert_eq!(report.counts.calls_maybe, 1);
+    }
+
+    #[test]
+    fn a_paused_node_answers_when_it_goes_on() {
+        run(|cluster| async move {
+            let id = NodeId(1);
+            cluster.sleep(MS * 100).await;
+            cluster.pause(id);
+            let resumed_at = cluster.now() + MS * 700;
+            cluster.executor().call_at(resumed_at, {
+                let cluster = cluster.clone();
+                move || cluster.resume(id)
+            });
+            assert_eq!(cluster.propose(id, write(1)).await, Ok(Written::Done(1)));
+            assert!(cluster.now() > resumed_at);
+        });
+    }
+}

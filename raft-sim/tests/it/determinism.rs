@@ -35,7 +35,7 @@ fn the_same_seed_tells_the_same_story_line_by_line() {
         let to = Arc::clone(&lines);
         let trace = Arc::new(move |line: &str| to.lock().unwrap().push(line.to_owned()));
         subject().run(3, &bounds(), Some(trace)).unwrap();
-        lines.lock().unwrap().clone()
+        std::mem::take(&mut *lines.lock().unwrap())
     };
     let (first, second) = (story(), story());
     assert!(first.len() > 100);

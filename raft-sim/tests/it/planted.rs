@@ -41,15 +41,15 @@ const SEEDS: u64 = 200;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+type Plant<M> = dyn Fn(&Cluster<M>);
+
 /// A fault, and the runs in which it should show.
 pub(crate) struct Planted<M: StateMachine, W> {
     bounds: Bounds,
     machine: fn() -> M,
     workload: fn() -> W,
-    plant: Plant<M>,
+    plant: Box<Plant<M>>,
 }
-
-type Plant<M> = Box<dyn Fn(&Cluster<M>)>;
 
 impl<M: StateMachine, W: Workload<Machine = M>> Planted<M, W> {
     /// A machine or a workload that is a fault by itself.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use raft_sim::event::{Digest, Site};
 use raft_sim::executor::WORLD;
 use raft_sim::history::{History, OperationId};
 use raft_sim::model::register::{Reply, Request};
-use raft_sim::{Cluster, NodeSetup, Report, Simulation};
+use raft_sim::{Cluster, NodeSetup, Random, Report, Simulation};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -37,8 +38,12 @@ pub(super) const LOG_BYTES_MAX: u64 = 8 * THRESHOLD;
 /// How often logs are looked at.
 const LOOK_EACH: Duration = MS;
 
-/// Each scenario is run with all of them.
-const SEEDS: std::ops::Range<u64> = 0..3;
+/// Each scenario is run with all of them, unless it says so.
+const SEEDS: Range<u64> = 0..3;
+
+/// After so long, a client takes its request or the answer for lost: more than a put takes where all is well, and little
+/// enough to get on.
+const CALL_TIMEOUT: Duration = MS.saturating_mul(200);
 
 type Seen = History<Request<String, Digest>, Reply<Digest>>;
 
@@ -46,6 +51,8 @@ type Seen = History<Request<String, Digest>, Reply<Digest>>;
 #[derive(Clone)]
 pub(super) struct World {
     pub(super) cluster: Cluster<Store>,
+    /// Chance of the scenario's own.
+    pub(super) random: Random,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -55,7 +62,16 @@ pub(super) fn play<F: Future<Output = ()> + Send + 'static>(
     threshold: Option<u64>,
     scenario: impl Fn(World) -> F,
 ) -> Vec<Report> {
-    SEEDS
+    play_seeds(SEEDS, servers, threshold, scenario)
+}
+
+pub(super) fn play_seeds<F: Future<Output = ()> + Send + 'static>(
+    seeds: Range<u64>,
+    servers: usize,
+    threshold: Option<u64>,
+    scenario: impl Fn(World) -> F,
+) -> Vec<Report> {
+    seeds
         .map(|seed| play_seed(seed, servers, |setup| compact(setup, threshold), &scenario))
         .collect()
 }
@@ -73,7 +89,9 @@ pub(super) fn play_seed<F: Future<Output = ()> + Send + 'static>(
     let report = Simulation::new(seed)
         .nodes(servers)
         .machine(Store::default)
-        .scenario(set_up, |cluster| scenario(World { cluster, seen: world }))
+        .scenario(set_up, |cluster| {
+            scenario(World { cluster, random: Random::new(seed).fork("scenario"), seen: world })
+        })
         .unwrap_or_else(|failure| panic!("{failure}"));
     let verdict = check(&Model::new(), &seen.lock().unwrap());
     assert!(verdict.is_linearizable(), "{verdict}");
@@ -94,6 +112,7 @@ impl World {
     pub(super) fn client(&self, number: u64) -> TestClient {
         let mut options = ClientOptions::default();
         options.deadline = 3600 * SECOND;
+        options.call_timeout = CALL_TIMEOUT;
         let clerk = Clerk::new(self.cluster.client(number, options));
         TestClient { number, clerk, world: self.clone() }
     }
@@ -265,7 +284,7 @@ impl Put {
             PutError::VersionMismatch { current } => Put::Version(*current),
             PutError::NoKey => Put::NoKey,
             PutError::Maybe => Put::Maybe,
-            other => panic!("{other}"),
+            other @ (PutError::Client(_) | _) => panic!("{other}"),
         }
     }
 }

@@ -140,7 +140,7 @@ impl<S> Commands<S> {
             }
             // A command of another partition, or one that nobody took down, is left out.
             if let Some(alike) = alike.get_mut(command)
-                && let Some((place, after)) = alike.take(model, operations, &state, *sequence)
+                && let Some((place, after)) = alike.take(model, operations, &state)
             {
                 commands.order.push(place);
                 commands.states.push(std::mem::replace(&mut state, after));
@@ -179,15 +179,8 @@ impl<S> Commands<S> {
             {
                 before = before.max(first.remove());
             }
-            let mut read_at = before;
-            while model.step(&self.states[read_at], &operation.input, Some(output)).is_none() {
-                // Behind a command that was called after its answer it must not go.
-                let command = operations[*self.order.get(read_at)?];
-                if command.called > at {
-                    return None;
-                }
-                read_at += 1;
-            }
+            let is_right = |state| model.step(state, &operation.input, Some(output)).is_some();
+            let read_at = before + self.states[before..].iter().position(is_right)?;
             answers.insert(at, read_at);
             reads[read_at].push(place);
         }
@@ -204,7 +197,7 @@ impl<S> Commands<S> {
 #[derive(Default)]
 struct Alike {
     /// In the order of their answers.
-    answered: BTreeMap<u64, usize>,
+    answered: BTreeMap<Instant, usize>,
     /// In the order of their calls.
     unknown: VecDeque<usize>,
 }
@@ -212,20 +205,19 @@ struct Alike {
 impl Alike {
     fn add<O>(&mut self, place: usize, answer: Option<(Instant, &O)>) {
         match answer {
-            Some((at, _)) => _ = self.answered.insert(at.sequence, place),
+            Some((at, _)) => _ = self.answered.insert(at, place),
             None => self.unknown.push_back(place),
         }
     }
 
-    /// The operation that is applied in `state` before the history gets to `sequence`, and the state after it.
+    /// The operation that is applied in `state`, and the state after it.
     fn take<M: Model>(
         &mut self,
         model: &M,
         operations: &[&OperationOf<M>],
         state: &M::State,
-        sequence: u64,
     ) -> Option<(usize, M::State)> {
-        let fitting = self.answered.range(sequence..).find_map(|(at, place)| {
+        let fitting = self.answered.iter().find_map(|(at, place)| {
             let output = operations[*place].answer().map(|(_, output)| output);
             let after = model.step(state, &operations[*place].input, output)?;
             Some((*at, *place, after))

@@ -112,7 +112,7 @@ impl Stand<Counter> {
         self.cluster.inspect(id, |counter| counter.0)
     }
 
-    /// Submits at all nodes, until one takes it, whenever it is done.
+    /// Submits so many times at one node at once, and waits for nothing.
     pub(super) fn submit_many(&self, node: NodeId, command: Command, many: usize) -> Submitted {
         Submitted((0..many).map(|_| self.propose(node, command)).collect())
     }
@@ -132,6 +132,11 @@ impl Submitted {
         let mut counts: Vec<u64> = self.0.iter().filter_map(done).collect();
         counts.sort_unstable();
         counts
+    }
+
+    /// How many may or may not have been carried out.
+    pub(super) fn maybes(&self) -> usize {
+        self.errors().iter().filter(|error| error.may_take_effect()).count()
     }
 
     pub(super) fn errors(&self) -> Vec<ProposeError> {

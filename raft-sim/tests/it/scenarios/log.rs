@@ -31,7 +31,6 @@ fn rpc_bytes_sends_each_command_to_each_node_once() {
         }
         let bytes = stand.cluster.network().totals().bytes_out - before.bytes_out;
         assert!(bytes <= 3 * 50_000 + 50_000, "{bytes} bytes");
-        println!("MEASURE bytes {bytes}");
         // There are two followers, so this is the least.
         assert!(bytes >= 2 * 50_000, "{bytes} bytes: the commands did not cross the network");
     });
@@ -199,7 +198,6 @@ async fn few_messages_bring_back(stand: &Stand<Ledger>, behind: NodeId) {
         stand.sleep(MS / 20).await;
     }
     let packets = packets() - before;
-    println!("MEASURE back {packets}");
     assert!(packets <= PACKETS_MAX, "{packets} packets for 50 entries");
 }
 
@@ -228,6 +226,5 @@ fn count_of_messages_is_small() {
         stand.sleep(SECOND).await;
         let idle = packets() - before;
         assert!((1..=60).contains(&idle), "{idle} messages in a second without commands");
-        println!("MEASURE elected {elected} agreed {agreed} idle {idle}");
     });
 }

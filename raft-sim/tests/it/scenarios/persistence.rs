@@ -1,5 +1,8 @@
 //! What survives crashes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
 use raft_rsm::raft_core::NodeId;
 
 use super::ledger::{Ledger, raft, reliable, unreliable};
@@ -113,9 +116,6 @@ fn churn_keeps_what_was_seen_committed_on_an_unreliable_network() {
 
 /// Three clients propose anywhere while nodes are cut off, crashed and brought back.
 async fn churn(stand: Stand<Ledger>) {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::{Arc, Mutex};
-
     let is_over = Arc::new(AtomicBool::new(false));
     let seen = Arc::new(Mutex::new(Vec::new()));
     for number in 0..3 {

@@ -66,7 +66,6 @@ fn check_log_bytes(stand: &Stand<Ledger>) {
     for id in stand.ids() {
         if let Some(status) = stand.cluster.status(id) {
             let bytes = status.log_bytes;
-            println!("MEASURE log {bytes}");
             assert!(bytes < LOG_BYTES_MAX, "the log of node {id} has {bytes} bytes");
         }
     }
@@ -107,7 +106,6 @@ async fn install(stand: Stand<Ledger>, fault: Fault) {
 
 fn assert_installed(reports: &[Report]) {
     for report in reports {
-        println!("MEASURE installed {}", report.counts.snapshots_installed);
         assert!(report.counts.snapshots_installed > 0, "no snapshot was installed");
     }
 }

@@ -269,7 +269,9 @@ fn a_read_does_not_go_back_behind_what_an_earlier_read_saw() {
         let mut run = Run::default();
         let id = run.begin(Ask::Set(1));
         run.serve(Ask::Set(1));
-        told.map(|told| run.whole(Ask::Read, Some(told)));
+        for told in told {
+            run.whole(Ask::Read, Some(told));
+        }
         run.answer(id, None);
         assert_eq!((run.is_explained(), run.is_linearizable()), (is_right, is_right));
     }
@@ -282,8 +284,12 @@ fn of_commands_that_are_alike_the_one_that_is_answered_next_was_applied() {
     let second = run.begin(Ask::Set(1));
     run.serve(Ask::Set(1));
     run.answer(second, None);
+    let between = run.begin(Ask::Set(2));
+    run.serve(Ask::Set(2));
+    run.answer(between, None);
     run.serve(Ask::Set(1));
     run.answer(first, None);
+    run.whole(Ask::Read, Some(1));
     assert!(run.is_explained());
 }
 
@@ -358,17 +364,31 @@ fn a_command_that_other_nodes_apply_as_well_or_again_is_applied_once() {
 #[test]
 fn only_an_order_of_all_answered_operations_each_once_in_time_and_rightly_answered_counts() {
     let mut run = Run::default();
-    run.whole(Ask::Set(1), None);
-    run.whole(Ask::Set(1), None);
     let lost = run.begin(Ask::Add(1));
+    run.whole(Ask::Set(1), None);
+    run.whole(Ask::Set(1), None);
     run.end(lost, Ended::Maybe);
     run.whole(Ask::Read, Some(2));
     let is_order = |order: &[usize]| is_linearization(&Number, &run.operations(), order);
-    assert!(is_order(&[0, 1, 2, 3]));
-    // Twice, missing, against the time of their answers, behind what was called later, wrongly answered.
-    assert!(!is_order(&[0, 1, 2, 2, 3]) && !is_order(&[0, 1, 2, 3, 3]));
-    assert!(!is_order(&[0, 2, 3]) && !is_order(&[0, 1, 2]) && !is_order(&[]));
-    assert!(!is_order(&[1, 0, 2, 3]));
-    assert!(!is_order(&[0, 2, 1, 3]));
-    assert!(!is_order(&[0, 1, 3]) && !is_order(&[0, 1, 3, 2]));
+    assert!(is_order(&[1, 2, 0, 3]));
+    // Twice.
+    assert!(!is_order(&[1, 2, 0, 0, 3]) && !is_order(&[1, 2, 0, 3, 3]));
+    // An answered one is missing.
+    assert!(!is_order(&[1, 0, 3]) && !is_order(&[1, 2, 0]) && !is_order(&[]));
+    // Behind one that was called after its answer.
+    assert!(!is_order(&[2, 1, 0, 3]));
+    // Wrongly answered.
+    assert!(!is_order(&[1, 2, 3]) && !is_order(&[1, 2, 3, 0]) && !is_order(&[1, 0, 2, 3]));
+}
+
+#[test]
+fn time_is_kept_with_all_that_came_before_not_only_the_last_one() {
+    let mut run = Run::default();
+    let lost = run.begin(Ask::Set(2));
+    run.whole(Ask::Set(1), None);
+    run.whole(Ask::Set(1), None);
+    run.end(lost, Ended::Maybe);
+    let is_order = |order: &[usize]| is_linearization(&Number, &run.operations(), order);
+    assert!(is_order(&[1, 0, 2]));
+    assert!(!is_order(&[2, 0, 1]));
 }
