@@ -26,12 +26,12 @@ const BROKEN_BY_FORGETTING: [&str; 6] = [
     "linearizability",
 ];
 
-/// Two of three disks lie, and the machines lose power.
+/// The disks of three nodes lie, and the machines lose power: what was acknowledged may be gone from a majority.
 fn disks_that_lie(lie: disk::Lie) -> Planted<Registers, ReadsAndWrites> {
     let bounds = Bounds { nodes: Some(3), ..bounds(15, "kills,power-losses") };
     Planted::new(bounds, Registers::default, ReadsAndWrites::default).with(move |cluster| {
-        for id in [1, 2] {
-            cluster.disk(NodeId(id)).lie(Some(lie));
+        for id in cluster.ids() {
+            cluster.disk(id).lie(Some(lie));
         }
     })
 }
