@@ -48,12 +48,14 @@ pub fn run<M: StateMachine, W: Workload<Machine = M>>(
     let arguments = Arguments::parse();
     let subject = Subject { machine: Arc::new(machine), workload: Arc::new(workload) };
     // A panic within a node is a violation, and told as one.
+    let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
     let outcome = match arguments.what() {
         Ok(What::One(seed)) => one(&subject, command, &arguments, seed),
         Ok(What::Many(seeds)) => many(&subject, command, &arguments, seeds),
         Err(problem) => Err(problem),
     };
+    std::panic::set_hook(hook);
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(VIOLATED),
@@ -75,6 +77,13 @@ fn one<W: Workload>(
 ) -> Outcome {
     let bounds = arguments.bounds()?;
     let plan = Plan::draw(seed, &bounds).map_err(|error| error.to_string())?;
+    if let Some(keep) = &bounds.keep {
+        let missing =
+            keep.iter().find(|number| !plan.faults.iter().any(|it| it.number == **number));
+        if let Some(number) = missing {
+            return Err(format!("--keep: seed {seed} draws no fault {number} within these bounds"));
+        }
+    }
     let trace = arguments.trace.then(|| {
         show::line(&plan.to_string());
         to_stdout()
@@ -140,7 +149,7 @@ fn many<W: Workload>(
             let _ = writeln!(std::io::stderr(), "{done} of {total} seeds, {violations} violations");
         }
     };
-    let jobs = arguments.jobs();
+    let jobs = arguments.jobs()?;
     let summary = subject
         .run_all(seeds, &bounds, jobs, VIOLATIONS_MAX, &progress)
         .map_err(|error| error.to_string())?;

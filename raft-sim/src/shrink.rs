@@ -50,7 +50,7 @@ pub fn shrink<W: Workload>(
     exact.nodes = Some(plan.setups.len());
     exact.clients = Some(plan.clients);
     exact.operations = Some(plan.operations);
-    exact.keep = Some(bounds.keep.clone().unwrap_or_else(|| (0..plan.faults.len()).collect()));
+    exact.keep = Some(plan.faults.iter().map(|planned| planned.number).collect());
     let checker = violated.violation.checker.clone();
     let mut search = Search { subject, seed, checker, best: (exact, violated), tries: 0, progress };
     loop {
@@ -64,8 +64,10 @@ pub fn shrink<W: Workload>(
             break;
         }
     }
-    let Search { best: (bounds, violated), tries, .. } = search;
+    let Search { best: (mut bounds, violated), tries, .. } = search;
     let plan = Plan::draw(seed, &bounds)?;
+    // Those that would begin after the end are not drawn at all.
+    bounds.keep = Some(plan.faults.iter().map(|planned| planned.number).collect());
     Ok(Shrunk { bounds, plan, violated, tries })
 }
 

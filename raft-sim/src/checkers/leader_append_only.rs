@@ -116,7 +116,7 @@ mod tests {
     use raft_rsm::raft_core::WriteId;
 
     use super::super::told::{
-        assert_caught, commits, crashed, entry, follows, leads, node, summary, tell, writes,
+        assert_caught, commits, crashed, entry, follows, leads, node, sent, summary, tell, writes,
         written,
     };
     use super::*;
@@ -154,8 +154,15 @@ mod tests {
 
     #[test]
     fn a_leader_that_begins_below_the_end_of_its_log_is_caught() {
-        let story = [leads(1, 2, entry(1, 3)), writes(1, 1, &[summary(2, 3)])];
-        assert_caught(check(&story), "elected to term 2 with a log up to 3.1 and writes 3.2");
+        // The empty entry of its term is in its log by the time that it is known to lead.
+        let asks = sent(1, 2, 2, Message::RequestVote { last: entry(1, 3) });
+        let story =
+            |first| [asks.clone(), leads(1, 2, first), writes(1, 1, &[summary(2, first.index.0)])];
+        assert_eq!(check(&story(entry(2, 4))), Ok(()));
+        assert_caught(
+            check(&story(entry(2, 3))),
+            "elected to term 2 with a log up to 3.1 and writes 3.2",
+        );
     }
 
     #[test]

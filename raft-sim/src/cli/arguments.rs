@@ -24,11 +24,11 @@ pub(super) struct Arguments {
     seeds: Option<String>,
 
     /// Tell the run as a story, a line an event: time, who, what (with --seed)
-    #[arg(long, conflicts_with = "seeds")]
+    #[arg(long, conflicts_with_all = ["seeds", "json"])]
     pub(super) trace: bool,
 
     /// Look for a smaller run that fails in the same way: fewer faults, nodes, operations
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     pub(super) shrink: bool,
 
     /// Threads; as many as there are cores unless it is said (with --seeds)
@@ -103,9 +103,12 @@ impl Arguments {
         }
     }
 
-    pub(super) fn jobs(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.jobs.unwrap_or_else(cores).max(1)
+    pub(super) fn jobs(&self) -> Result<usize, String> {
+        match self.jobs {
+            Some(0) => Err("--jobs 0: there must be at least one thread".to_owned()),
+            Some(jobs) => Ok(jobs),
+            None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+        }
     }
 
     pub(super) fn bounds(&self) -> Result<Bounds, String> {
