@@ -5,6 +5,7 @@ use std::mem;
 use raft_core::{Fetched, Input, Role};
 
 use super::Driver;
+use super::compaction::LogExtent;
 use super::intake::{Completion, Refusal, Request};
 use super::waiters::WaitsFor;
 use crate::StateMachine;
@@ -214,11 +215,15 @@ impl<M: StateMachine> Driver<M> {
         }
         let stored = Self::meta_ends(self.snapshot.as_ref()).index;
         let wanted = !self.snapshot_callers[1].is_empty();
-        let log_bytes = self.parts.storage.log_bytes();
-        let due = self.compaction.is_due(log_bytes);
-        if wanted || (due && self.applied > stored) {
+        let log = LogExtent {
+            bytes: self.parts.storage.log_bytes(),
+            snapshot: stored,
+            applied: self.applied,
+            last: self.node.last().index,
+        };
+        if wanted || self.compaction.is_due(&log) {
             self.snapshot_callers.swap(0, 1);
-            self.compaction.building(log_bytes);
+            self.compaction.building(&log);
             self.work.push(Work::Snapshot);
         }
     }
