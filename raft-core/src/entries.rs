@@ -99,3 +99,22 @@ impl<'de> serde::Deserialize<'de> for Entries {
         Vec::<Entry>::deserialize(deserializer).map(Entries::from)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Entries, Entry, EntryId, LogIndex, Term};
+
+    fn entries(terms: &[u64]) -> Entries {
+        let entry = |(i, term): (u64, &u64)| {
+            Entry::command(EntryId::new(Term(*term), LogIndex(i)), alloc::vec![7])
+        };
+        (1..).zip(terms).map(entry).collect()
+    }
+
+    #[test]
+    fn parts_of_runs_are_equal_where_their_entries_are() {
+        assert_eq!(entries(&[1, 1, 2]).slice(0..2), entries(&[1, 1]));
+        assert_ne!(entries(&[1, 1]), entries(&[1, 2]));
+        assert_ne!(entries(&[1, 1]), entries(&[1]));
+    }
+}

@@ -470,6 +470,32 @@ fn an_answer_that_the_world_has_overtaken_is_ignored() {
     assert!(!leader.node.is_stopped());
 }
 
+/// Else an answer that was overtaken would pass for that of a later fetch.
+#[test]
+fn no_two_fetches_have_the_same_name() {
+    let mut options = Options::new(NodeId(1));
+    options.limits.applying_entries_max = 2;
+    options.limits.message_entries_max = 2;
+    let mut leader = Replica::start(options, Disk::with_log(voters(3), &[1; 20], 1, 10));
+    let mut names = Vec::new();
+    for round in 0..20 {
+        if round == 2 {
+            leader.elect();
+            leader.persist_all();
+            leader.receive(2, rejected(20, id(1, 2)));
+            leader.receive(3, rejected(20, id(1, 2)));
+        }
+        let fetches = core::mem::take(&mut leader.fetches);
+        names.extend(fetches.iter().map(|fetch| fetch.id));
+        for fetch in fetches {
+            let result = leader.disk.read(&fetch);
+            leader.step(Input::Fetched { id: fetch.id, result });
+        }
+    }
+    assert!(names.len() > 6, "{names:?}");
+    assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+}
+
 #[test]
 fn entries_that_were_compacted_while_they_were_read_stop_nobody() {
     let (mut leader, fetch) = leader_that_fetches();
