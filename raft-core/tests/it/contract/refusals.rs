@@ -33,6 +33,10 @@ fn messages_that_contradict_themselves_are_counted() {
     follower.receive_in(1, 2, append(id(1, 1), entries(1, &[2]), 0));
     assert_eq!(follower.node.counters().malformed, 2);
     assert_eq!(follower.node.last(), id(0, 0));
+    // After the last term there is no other.
+    follower.receive_in(u64::MAX, 2, heartbeat(0, 1));
+    assert_eq!(follower.node.counters().malformed, 3);
+    assert_eq!(follower.node.term(), Term(1));
 }
 
 /// Nor are such answers a sign that the follower is heard: a leader that gets no others steps down.
