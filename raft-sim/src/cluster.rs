@@ -338,9 +338,9 @@ impl<M: StateMachine> Cluster<M> {
             Some((*id, &node.disk, life))
         });
         let Some((id, disk, life)) = found else { return };
-        if disk.power_is_cut() {
+        if let Some(crash) = disk.was_cut() {
             drop(nodes);
-            return self.crash(id, Crash::PowerLost);
+            return self.crash(id, crash);
         }
         if let Some((steps, crash)) = &mut life.dies_after {
             let crash = *crash;

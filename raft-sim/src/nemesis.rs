@@ -149,7 +149,7 @@ impl<M: StateMachine> Nemesis<M> {
             match moment {
                 Moment::Now => cluster.crash(*id, crash),
                 Moment::AfterSteps(steps) => cluster.crash_after_steps(*id, steps, crash),
-                Moment::WithinWrites(changes) => cluster.disk(*id).cut_power_within_work(changes),
+                Moment::WithinWrites(changes) => cluster.disk(*id).cut_within_work(changes, crash),
             }
         }
         // Those that have had nothing to do by then crash all the same, and all are down together for a while.
