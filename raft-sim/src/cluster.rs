@@ -304,18 +304,16 @@ impl<M: StateMachine> Cluster<M> {
         }
     }
 
-    /// Lets a node stand still: its clock and what others send to it go on.
+    /// Lets a node stand still, if it runs: its clock and what others send to it go on.
     pub fn pause(&self, id: NodeId) {
-        if let Some(process) = self.process(id) {
-            self.shared.executor.pause(process);
+        if self.process(id).is_some_and(|process| self.shared.executor.pause(process)) {
             self.tell(Event::Paused { node: id });
         }
     }
 
     /// Lets a paused node go on.
     pub fn resume(&self, id: NodeId) {
-        if let Some(process) = self.process(id) {
-            self.shared.executor.resume(process);
+        if self.process(id).is_some_and(|process| self.shared.executor.resume(process)) {
             self.tell(Event::Resumed { node: id });
         }
     }
@@ -338,9 +336,9 @@ impl<M: StateMachine> Cluster<M> {
             Some((*id, &node.disk, life))
         });
         let Some((id, disk, life)) = found else { return };
-        if disk.power_is_cut() {
+        if let Some(crash) = disk.was_cut() {
             drop(nodes);
-            return self.crash(id, Crash::PowerLost);
+            return self.crash(id, crash);
         }
         if let Some((steps, crash)) = &mut life.dies_after {
             let crash = *crash;

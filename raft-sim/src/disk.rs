@@ -110,16 +110,16 @@ impl Disk {
         self.lock().end_life(crash);
     }
 
-    /// The power fails in the course of a change (see [`Operation::is_change`]) after `changes` further ones.
-    /// It stays off until the life is ended: each operation fails.
-    pub fn cut_power_within_work(&self, changes: u32) {
-        self.lock().faults.power_fails_after = Some(changes);
+    /// The process is killed, or the power fails, in the course of a change (see [`Operation::is_change`]) after
+    /// `changes` further ones. From there on each operation fails until the life is ended.
+    pub fn cut_within_work(&self, changes: u32, crash: Crash) {
+        self.lock().faults.cut_after = Some((changes, crash));
     }
 
-    /// Whether the power has failed within the work of this life.
+    /// How this life was cut off within its work, if it was.
     #[must_use]
-    pub fn power_is_cut(&self) -> bool {
-        self.lock().faults.power_is_cut
+    pub fn was_cut(&self) -> Option<Crash> {
+        self.lock().faults.cut
     }
 
     /// The next `times` operations of this sort fail; 0 takes it back. It holds for later lives, too.
@@ -234,9 +234,9 @@ impl State {
         self.is_mounted = false;
         self.locks.clear();
         self.inodes.values_mut().for_each(|inode| inode.handles = 0);
-        self.faults.power_fails_after = None;
-        let was_cut = std::mem::take(&mut self.faults.power_is_cut);
-        if was_cut || crash == Crash::PowerLost {
+        self.faults.cut_after = None;
+        let cut = self.faults.cut.take();
+        if cut == Some(Crash::PowerLost) || crash == Crash::PowerLost {
             self.lose_power();
         }
         if let Some(image) = self.telling.as_ref().and_then(|telling| telling.image.clone()) {

@@ -98,7 +98,7 @@ struct Process {
     is_paused: bool,
     /// What has to wait until it is resumed.
     parked: Vec<TaskId>,
-    parked_work: Vec<Work>,
+    parked_work: Vec<((Duration, u64), Work)>,
 }
 
 impl Executor {
@@ -164,7 +164,7 @@ impl Executor {
             return drop(work);
         }
         let name = state.tasks.name(name);
-        let at = state.now + delay;
+        let at = state.now.saturating_add(delay);
         state.add_due(at, Due::Work(Work { process, name, work }));
     }
 
@@ -201,24 +201,24 @@ impl Executor {
         self.lock().processes[process.0].is_dead
     }
 
-    /// Stops a process for a while: its clock goes on, and it does not.
-    pub fn pause(&self, process: ProcessId) {
-        self.lock().processes[process.0].is_paused = true;
+    /// Stops a process for a while: its clock goes on, and it does not. False if it was paused already.
+    pub fn pause(&self, process: ProcessId) -> bool {
+        !std::mem::replace(&mut self.lock().processes[process.0].is_paused, true)
     }
 
-    /// Lets a paused process go on.
-    pub fn resume(&self, process: ProcessId) {
+    /// Lets a paused process go on, with the work that waits in the order in which it was due. False if it was not
+    /// paused.
+    pub fn resume(&self, process: ProcessId) -> bool {
         let mut state = self.lock();
         let resumed = &mut state.processes[process.0];
-        resumed.is_paused = false;
+        let was_paused = std::mem::take(&mut resumed.is_paused);
         let tasks = std::mem::take(&mut resumed.parked);
         let work = std::mem::take(&mut resumed.parked_work);
-        let now = state.now;
-        for work in work {
-            state.add_due(now, Due::Work(work));
-        }
+        // Before all that has become due since.
+        state.due.extend(work.into_iter().map(|(key, work)| (key, Due::Work(work))));
         drop(state);
         tasks.into_iter().for_each(|id| self.shared.ready.push(id));
+        was_paused
     }
 
     /// Does one step: polls a task that is ready, chosen by the seed, or lets time go on.
@@ -239,7 +239,8 @@ impl Executor {
             drop(state);
             return self.poll(id, process, name, task, &waker);
         }
-        let Some(((at, _), due)) = state.due.pop_first() else { return Step::Idle };
+        let Some((key, due)) = state.due.pop_first() else { return Step::Idle };
+        let at = key.0;
         if at > state.now {
             state.now = at;
             state.steps_this_moment = 0;
@@ -256,7 +257,7 @@ impl Executor {
             Due::Work(work) => {
                 let process = &mut state.processes[work.process.0];
                 if process.is_paused && !process.is_dead {
-                    process.parked_work.push(work);
+                    process.parked_work.push((key, work));
                     return Step::Time;
                 }
                 let is_dead = process.is_dead;

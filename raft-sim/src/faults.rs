@@ -229,6 +229,8 @@ pub enum Fault {
     Split {
         /// One of them.
         group: Vec<NodeId>,
+        /// The clients that cannot reach it.
+        clients: Vec<u64>,
     },
     /// A node is alone.
     Isolate {
@@ -370,7 +372,10 @@ impl fmt::Display for Fault {
             Fault::CrashAll { moment, .. } => write!(f, "all{moment}"),
             Fault::RollingRestart => f.write_str("one after the other"),
             Fault::Pause { node } | Fault::Isolate { node } => write!(f, "{node}"),
-            Fault::Split { group } => write!(f, "{} from the others", list(group)),
+            Fault::Split { group, clients } => {
+                write!(f, "{} from the others", list(group))?;
+                if clients.is_empty() { Ok(()) } else { write!(f, " and clients {clients:?}") }
+            }
             Fault::OneWay { from, to } => write!(f, "nothing from {from} to node {to}"),
             Fault::Bridge { node, group } => {
                 write!(f, "{} from the others, but for node {node}", list(group))

@@ -1,15 +1,18 @@
 //! Lets go wrong what was planned, and heals it.
 
+mod active;
+
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::channel::oneshot;
-use futures::future::join_all;
+use futures::future::{Either, join_all, select};
 use raft_rsm::StateMachine;
 use raft_rsm::raft_core::NodeId;
 
+use self::active::Active;
 use crate::cluster::Cluster;
 use crate::disk::Speed;
 use crate::event::{Crash, Event, Listener, Site};
@@ -20,11 +23,15 @@ use crate::network::Conditions;
 /// How long each node of a rolling restart has to come back before the next one goes.
 const ROLLING_PAUSE: Duration = Duration::from_millis(500);
 
+/// An operator who has waited for this long for a node to stop kills it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Carries out the faults of a plan.
 pub(crate) struct Nemesis<M: StateMachine> {
     cluster: Cluster<M>,
     listener: Arc<dyn Listener>,
     baseline: Conditions,
+    active: Arc<Mutex<Active>>,
 }
 
 impl<M: StateMachine> Clone for Nemesis<M> {
@@ -33,6 +40,7 @@ impl<M: StateMachine> Clone for Nemesis<M> {
             cluster: self.cluster.clone(),
             listener: Arc::clone(&self.listener),
             baseline: self.baseline.clone(),
+            active: Arc::clone(&self.active),
         }
     }
 }
@@ -43,10 +51,11 @@ impl<M: StateMachine> Nemesis<M> {
         listener: Arc<dyn Listener>,
         baseline: Conditions,
     ) -> Nemesis<M> {
-        Nemesis { cluster, listener, baseline }
+        Nemesis { cluster, listener, baseline, active: Arc::default() }
     }
 
     /// Has each fault begin and end in its time, but none go on after `until`. Completes when the last has ended.
+    /// Those are told that take effect: a node that does not run cannot be killed.
     pub(crate) fn schedule(
         &self,
         planned: &[Planned],
@@ -59,13 +68,14 @@ impl<M: StateMachine> Nemesis<M> {
             ends.push(ended);
             let task = async move {
                 nemesis.cluster.sleep(planned.at).await;
-                nemesis.tell(Event::Fault {
-                    kind: planned.fault.kind(),
-                    what: planned.fault.to_string(),
-                });
-                let lasts = planned.lasts.min(until.saturating_sub(planned.at));
-                nemesis.carry_out(&planned.fault, lasts).await;
-                nemesis.tell(Event::FaultEnded { kind: planned.fault.kind() });
+                let fault = nemesis.resolve(&planned.fault);
+                if nemesis.takes_effect(&fault) {
+                    let kind = fault.kind();
+                    nemesis.tell(Event::Fault { kind, what: fault.to_string() });
+                    let lasts = planned.lasts.min(until.saturating_sub(planned.at));
+                    nemesis.carry_out(planned.number, &fault, lasts, until).await;
+                    nemesis.tell(Event::FaultEnded { kind });
+                }
                 let _ = sender.send(());
             };
             self.cluster.executor().spawn(WORLD, "fault", task.boxed());
@@ -76,6 +86,7 @@ impl<M: StateMachine> Nemesis<M> {
     /// Ends all that is wrong: every node runs, every disk works, the network is reliable.
     pub(crate) fn heal(&self) {
         let cluster = &self.cluster;
+        *self.active() = Active::default();
         cluster.network().heal();
         cluster.network().set_conditions(Conditions::reliable());
         for id in cluster.ids() {
@@ -86,7 +97,7 @@ impl<M: StateMachine> Nemesis<M> {
         self.tell(Event::Healed);
     }
 
-    async fn carry_out(&self, fault: &Fault, lasts: Duration) {
+    async fn carry_out(&self, number: usize, fault: &Fault, lasts: Duration, until: Duration) {
         let cluster = &self.cluster;
         match fault {
             Fault::Crash { node, crash, moment } => {
@@ -95,18 +106,15 @@ impl<M: StateMachine> Nemesis<M> {
             Fault::CrashAll { crash, moment } => {
                 self.crash(&cluster.ids(), *crash, *moment, lasts).await;
             }
-            Fault::RollingRestart => {
-                for id in cluster.ids() {
-                    cluster.stop(id).await;
-                    cluster.start(id);
-                    cluster.sleep(ROLLING_PAUSE).await;
-                }
-            }
+            Fault::RollingRestart => self.restart_all(until).await,
             Fault::Pause { node } => {
                 let id = self.pick(*node);
+                self.active().paused.add(id);
                 cluster.pause(id);
                 cluster.sleep(lasts).await;
-                cluster.resume(id);
+                if self.active().paused.remove(&id) {
+                    cluster.resume(id);
+                }
             }
             Fault::Split { .. }
             | Fault::Isolate { .. }
@@ -118,13 +126,14 @@ impl<M: StateMachine> Nemesis<M> {
                 self.mend(&cuts);
             }
             Fault::Flap { one, other, each } => {
-                let ends = both_ways(self.pick(*one), *other);
-                let until = cluster.now() + lasts;
-                while cluster.now() < until {
+                let ends = both_ways(Site::Node(self.pick(*one)), Site::Node(*other));
+                let end = cluster.now().saturating_add(lasts);
+                let wait = || cluster.sleep((*each).min(end.saturating_sub(cluster.now())));
+                while cluster.now() < end {
                     self.cut(&ends);
-                    cluster.sleep(*each).await;
+                    wait().await;
                     self.mend(&ends);
-                    cluster.sleep(*each).await;
+                    wait().await;
                 }
             }
             Fault::Close { one, other } => {
@@ -132,62 +141,102 @@ impl<M: StateMachine> Nemesis<M> {
                 cluster.network().close_connection(one, other);
             }
             Fault::Network { conditions } => {
-                cluster.network().set_conditions((**conditions).clone());
+                self.active().conditions.push((number, (**conditions).clone()));
+                self.set_conditions();
                 cluster.sleep(lasts).await;
-                cluster.network().set_conditions(self.baseline.clone());
+                self.active().conditions.retain(|(other, _)| *other != number);
+                self.set_conditions();
             }
             Fault::SlowDisk { .. }
             | Fault::StuckDisk { .. }
             | Fault::FailingDisk { .. }
-            | Fault::FullDisk { .. } => self.disk(fault, lasts).await,
+            | Fault::FullDisk { .. } => self.disk(number, fault, lasts).await,
         }
     }
 
     async fn crash(&self, ids: &[NodeId], crash: Crash, moment: Moment, lasts: Duration) {
         let cluster = &self.cluster;
-        for id in ids {
+        let running = cluster.running();
+        ids.iter().for_each(|id| self.active().down.add(*id));
+        for id in ids.iter().filter(|id| running.contains(id)) {
             match moment {
                 Moment::Now => cluster.crash(*id, crash),
                 Moment::AfterSteps(steps) => cluster.crash_after_steps(*id, steps, crash),
-                Moment::WithinWrites(changes) => cluster.disk(*id).cut_power_within_work(changes),
+                Moment::WithinWrites(changes) => cluster.disk(*id).cut_within_work(changes, crash),
             }
         }
         // Those that have had nothing to do by then crash all the same, and all are down together for a while.
         cluster.sleep(lasts / 2).await;
         ids.iter().for_each(|id| cluster.crash(*id, crash));
         cluster.sleep(lasts / 2).await;
-        ids.iter().for_each(|id| cluster.start(*id));
+        for id in ids {
+            self.active().down.remove(id);
+            self.start(*id);
+        }
     }
 
-    async fn disk(&self, fault: &Fault, lasts: Duration) {
+    /// Restarts one node after the other, as far as there is time.
+    async fn restart_all(&self, until: Duration) {
+        let cluster = &self.cluster;
+        for id in cluster.ids() {
+            let left = until.saturating_sub(cluster.now());
+            if left.is_zero() {
+                return;
+            }
+            let stopped = cluster.stop(id).boxed();
+            if let Either::Right(_) = select(stopped, cluster.sleep(PATIENCE.min(left))).await {
+                cluster.crash(id, Crash::Killed);
+            }
+            self.start(id);
+            cluster.sleep(ROLLING_PAUSE.min(until.saturating_sub(cluster.now()))).await;
+        }
+    }
+
+    /// Starts a node, unless it has to stay down.
+    fn start(&self, id: NodeId) {
+        if !self.active().down.contains(&id) {
+            self.cluster.start(id);
+        }
+    }
+
+    async fn disk(&self, number: usize, fault: &Fault, lasts: Duration) {
         let cluster = &self.cluster;
         match fault {
             Fault::SlowDisk { node, factor } => {
-                let disk = cluster.disk(self.pick(*node));
-                disk.set_speed(Speed { factor: *factor, ..Speed::default() });
+                let id = self.pick(*node);
+                self.active().slow.entry(id).or_default().push((number, *factor));
+                self.set_speed(id);
                 cluster.sleep(lasts).await;
-                disk.set_speed(Speed::default());
+                self.active().slow.entry(id).or_default().retain(|(other, _)| *other != number);
+                self.set_speed(id);
             }
             Fault::StuckDisk { node } => {
-                let disk = cluster.disk(self.pick(*node));
-                disk.set_stuck_until(Some(cluster.now() + lasts));
+                let id = self.pick(*node);
+                // It ends by itself.
+                let end = self.active().stuck_until(id, cluster.now().saturating_add(lasts));
+                cluster.disk(id).set_stuck_until(Some(end));
                 cluster.sleep(lasts).await;
-                disk.set_stuck_until(None);
             }
             Fault::FailingDisk { node, operation } => {
                 let id = self.pick(*node);
+                self.active().failing.add((id, *operation));
                 cluster.disk(id).fail_next(*operation, 1, std::io::ErrorKind::Other);
                 cluster.sleep(lasts).await;
-                // What it had no reason to do has not failed.
-                cluster.disk(id).fail_next(*operation, 0, std::io::ErrorKind::Other);
-                cluster.start(id);
+                if self.active().failing.remove(&(id, *operation)) {
+                    // What it had no reason to do has not failed.
+                    cluster.disk(id).fail_next(*operation, 0, std::io::ErrorKind::Other);
+                }
+                self.start(id);
             }
             Fault::FullDisk { node } => {
                 let id = self.pick(*node);
+                self.active().full.add(id);
                 cluster.disk(id).set_full(true);
                 cluster.sleep(lasts).await;
-                cluster.disk(id).set_full(false);
-                cluster.start(id);
+                if self.active().full.remove(&id) {
+                    cluster.disk(id).set_full(false);
+                }
+                self.start(id);
             }
             Fault::Crash { .. }
             | Fault::CrashAll { .. }
@@ -203,18 +252,44 @@ impl<M: StateMachine> Nemesis<M> {
         }
     }
 
+    /// As the last fault says that still lasts.
+    fn set_conditions(&self) {
+        let last = self.active().conditions.last().map(|(_, conditions)| conditions.clone());
+        self.cluster.network().set_conditions(last.unwrap_or_else(|| self.baseline.clone()));
+    }
+
+    /// As the last fault says that still lasts.
+    fn set_speed(&self, id: NodeId) {
+        let slow = self.active().slow.get(&id).and_then(|slow| slow.last().copied());
+        let factor = slow.map_or(1, |(_, factor)| factor);
+        self.cluster.disk(id).set_speed(Speed { factor, ..Speed::default() });
+    }
+
     /// Who cannot reach whom.
-    fn cuts(&self, fault: &Fault) -> Vec<(NodeId, NodeId)> {
-        let ids = self.cluster.ids();
-        let others = |id: NodeId| ids.iter().copied().filter(move |other| *other != id);
+    fn cuts(&self, fault: &Fault) -> Vec<(Site, Site)> {
+        let all: Vec<Site> = self.cluster.ids().into_iter().map(Site::Node).collect();
+        let sites = |ids: &[NodeId]| ids.iter().copied().map(Site::Node).collect::<Vec<_>>();
+        let without = |some: &[Site]| {
+            all.iter().copied().filter(|site| !some.contains(site)).collect::<Vec<_>>()
+        };
         match fault {
-            Fault::Split { group } => between(group, &ids, |_| true),
-            Fault::Bridge { node, group } => between(group, &ids, |id| id != *node),
-            Fault::Isolate { node } => {
-                let id = self.pick(*node);
-                others(id).flat_map(|other| both_ways(id, other)).collect()
+            Fault::Split { group, clients } => {
+                let group = sites(group);
+                let mut rest = without(&group);
+                rest.extend(clients.iter().copied().map(Site::Client));
+                between(&group, &rest)
             }
-            Fault::OneWay { from, to } => vec![(self.pick(*from), *to)],
+            Fault::Bridge { node, group } => {
+                let group = sites(group);
+                let mut rest = without(&group);
+                rest.retain(|site| *site != Site::Node(*node));
+                between(&group, &rest)
+            }
+            Fault::Isolate { node } => {
+                let alone = [Site::Node(self.pick(*node))];
+                between(&alone, &without(&alone))
+            }
+            Fault::OneWay { from, to } => vec![(Site::Node(self.pick(*from)), Site::Node(*to))],
             Fault::Crash { .. }
             | Fault::CrashAll { .. }
             | Fault::RollingRestart
@@ -229,16 +304,80 @@ impl<M: StateMachine> Nemesis<M> {
         }
     }
 
-    fn cut(&self, cuts: &[(NodeId, NodeId)]) {
+    fn cut(&self, cuts: &[(Site, Site)]) {
         for (from, to) in cuts {
-            self.cluster.network().cut(Site::Node(*from), Site::Node(*to));
+            self.active().cuts.add((*from, *to));
+            self.cluster.network().cut(*from, *to);
         }
     }
 
-    fn mend(&self, cuts: &[(NodeId, NodeId)]) {
+    fn mend(&self, cuts: &[(Site, Site)]) {
         for (from, to) in cuts {
-            self.cluster.network().mend(Site::Node(*from), Site::Node(*to));
+            if self.active().cuts.remove(&(*from, *to)) {
+                self.cluster.network().mend(*from, *to);
+            }
         }
+    }
+
+    /// The fault with the nodes that it hits now.
+    fn resolve(&self, fault: &Fault) -> Fault {
+        let mut fault = fault.clone();
+        match &mut fault {
+            Fault::Crash { node, .. }
+            | Fault::Pause { node }
+            | Fault::Isolate { node }
+            | Fault::SlowDisk { node, .. }
+            | Fault::StuckDisk { node }
+            | Fault::FailingDisk { node, .. }
+            | Fault::FullDisk { node } => *node = Target::Node(self.pick(*node)),
+            Fault::OneWay { from: one, to: other }
+            | Fault::Flap { one, other, .. }
+            | Fault::Close { one, other } => {
+                let id = self.pick(*one);
+                *one = Target::Node(id);
+                if *other == id {
+                    *other = self.next_after(id);
+                }
+            }
+            Fault::CrashAll { .. }
+            | Fault::RollingRestart
+            | Fault::Split { .. }
+            | Fault::Bridge { .. }
+            | Fault::Network { .. } => {}
+        }
+        fault
+    }
+
+    /// Whether anything is different if it happens now.
+    fn takes_effect(&self, fault: &Fault) -> bool {
+        let running = self.cluster.running();
+        match fault {
+            Fault::Crash { node, .. }
+            | Fault::Pause { node }
+            | Fault::SlowDisk { node, .. }
+            | Fault::StuckDisk { node }
+            | Fault::FailingDisk { node, .. }
+            | Fault::FullDisk { node } => running.contains(&self.pick(*node)),
+            Fault::CrashAll { .. } | Fault::RollingRestart => !running.is_empty(),
+            Fault::Close { one, other } => {
+                let one = self.pick(*one);
+                one != *other && (running.contains(&one) || running.contains(other))
+            }
+            Fault::Flap { one, other, .. } | Fault::OneWay { from: one, to: other } => {
+                self.pick(*one) != *other
+            }
+            Fault::Split { .. } | Fault::Isolate { .. } | Fault::Bridge { .. } => {
+                !self.cuts(fault).is_empty()
+            }
+            Fault::Network { .. } => true,
+        }
+    }
+
+    /// The next node; the same one if there is no other.
+    fn next_after(&self, id: NodeId) -> NodeId {
+        let ids = self.cluster.ids();
+        let next = ids.iter().find(|other| **other > id).or(ids.first());
+        next.copied().unwrap_or(id)
     }
 
     fn pick(&self, target: Target) -> NodeId {
@@ -248,23 +387,24 @@ impl<M: StateMachine> Nemesis<M> {
         }
     }
 
+    fn active(&self) -> MutexGuard<'_, Active> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell(&self, event: Event) {
         self.listener.event(self.cluster.now(), event);
     }
 }
 
-fn both_ways(one: NodeId, other: NodeId) -> [(NodeId, NodeId); 2] {
+fn both_ways(one: Site, other: Site) -> [(Site, Site); 2] {
     [(one, other), (other, one)]
 }
 
-/// Nothing gets from `group` to the others, or back.
-fn between(
-    group: &[NodeId],
-    all: &[NodeId],
-    is_cut: impl Fn(NodeId) -> bool,
-) -> Vec<(NodeId, NodeId)> {
-    let rest: Vec<NodeId> =
-        all.iter().copied().filter(|id| !group.contains(id) && is_cut(*id)).collect();
-    let pairs = group.iter().flat_map(|one| rest.iter().map(|other| (*one, *other)));
+/// Nothing gets from the ones to the others, or back.
+fn between(ones: &[Site], others: &[Site]) -> Vec<(Site, Site)> {
+    let pairs = ones.iter().flat_map(|one| others.iter().map(|other| (*one, *other)));
     pairs.flat_map(|(one, other)| both_ways(one, other)).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,6 +120,7 @@ struct Life {
 
 #[derive(Clone)]
 struct Gate {
+    process: ProcessId,
     inbox: Arc<dyn Inbox>,
     service: Arc<dyn Service>,
 }
@@ -223,14 +224,37 @@ impl Network {
         Arc::new(ClientConnector::new(self.clone(), client, Some(nodes)))
     }
 
-    /// How all links behave from now on, except for those that have conditions of their own.
+    /// How all links behave from now on, except for those that have conditions of their own. A link that gets another
+    /// bandwidth has nothing more to send of what was sent before.
     pub fn set_conditions(&self, conditions: Conditions) {
-        self.lock().conditions = conditions;
+        let now = self.now();
+        let mut state = self.lock();
+        let before = std::mem::replace(&mut state.conditions, conditions);
+        if before.bandwidth_bytes_per_second != state.conditions.bandwidth_bytes_per_second {
+            let links = state.links.values_mut().filter(|link| link.conditions.is_none());
+            links.for_each(|link| link.busy_until = link.busy_until.min(now));
+        }
     }
 
-    /// How the one way behaves from now on; `None`: as all links do.
+    /// How the one way behaves from now on; `None`: as all links do. If it gets another bandwidth, it has nothing
+    /// more to send of what was sent before.
     pub fn set_link_conditions(&self, from: Site, to: Site, conditions: Option<Conditions>) {
-        self.lock().links.entry((from, to)).or_default().conditions = conditions.map(Box::new);
+        let now = self.now();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let link = state.links.entry((from, to)).or_default();
+        let before = link.conditions.as_deref().unwrap_or(&state.conditions);
+        let after = conditions.as_ref().unwrap_or(&state.conditions);
+        if before.bandwidth_bytes_per_second != after.bandwidth_bytes_per_second {
+            link.busy_until = link.busy_until.min(now);
+        }
+        link.conditions = conditions.map(Box::new);
+    }
+
+    /// How all links behave that have no conditions of their own.
+    #[must_use]
+    pub fn conditions(&self) -> Conditions {
+        self.lock().conditions.clone()
     }
 
     /// Lets nothing through from one site to another; the way back stays as it is.
@@ -310,7 +334,9 @@ impl Network {
         drop(state);
         // The callers are told by the drop.
         drop(ended);
-        told.iter().for_each(|(gate, peer)| gate.inbox.disconnected(*peer));
+        for (gate, peer) in told {
+            self.hand(gate.process, move || gate.inbox.disconnected(peer));
+        }
     }
 
     /// Lets the network lie from now on, or no more.
@@ -380,6 +406,12 @@ impl Network {
         current.gate.clone()
     }
 
+    /// Lets a process take what has arrived, in a step of its own: once it goes on, if it is paused; never, if it dies
+    /// before. What arrives first is taken first.
+    fn hand(&self, process: ProcessId, take: impl FnOnce() + Send + 'static) {
+        self.shared.executor.work_after(process, "deliver", Duration::ZERO, Box::new(take));
+    }
+
     /// Whether this life of the node goes on: what it sends gets out.
     fn is_alive(&self, state: &State, node: NodeId, life: u64) -> bool {
         let current = state.nodes.get(&node).and_then(|node| node.life.as_ref());
@@ -433,7 +465,7 @@ impl Network {
         let Some(gate) = self.gate(&state, peer, Some(life)) else { return };
         state.node(peer).counters.disconnects += 1;
         drop(state);
-        gate.inbox.disconnected(node);
+        self.hand(gate.process, move || gate.inbox.disconnected(node));
     }
 }
 

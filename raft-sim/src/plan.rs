@@ -9,7 +9,7 @@ use crate::cluster::NodeSetup;
 use crate::disk::Operation;
 use crate::event::Crash;
 use crate::faults::{Fault, Faults, FaultsError, Moment, Planned, Target};
-use crate::network::Conditions;
+use crate::network::{Conditions, Delay};
 use crate::random::Random;
 
 const MS: Duration = Duration::from_millis(1);
@@ -135,11 +135,12 @@ impl Plan {
             draw_settings(&mut random.fork("settings"), &mut setups);
         }
         draw_clocks(&mut random.fork("clocks"), &mut setups, bounds.faults.clock_drift_ppm);
-        let baseline = match shape.index(3) {
-            0 if bounds.faults.bad_network => Conditions::unreliable(),
+        let baseline = match shape.index(6) {
+            0 | 1 if bounds.faults.bad_network => Conditions::unreliable(),
+            2 if bounds.faults.bad_network => with_long_tail(Conditions::reliable()),
             _ => Conditions::reliable(),
         };
-        let mut faults = draw_faults(&mut random.fork("faults"), &ids, bounds);
+        let mut faults = draw_faults(&mut random.fork("faults"), &ids, clients, bounds);
         if let Some(keep) = &bounds.keep {
             faults.retain(|planned| keep.contains(&planned.number));
         }
@@ -159,12 +160,15 @@ fn draw_settings(random: &mut Random, setups: &mut [NodeSetup]) {
     let snapshot_chunk_bytes = *random.choose(&[64, 1000, 16 * 1024]);
     let request_timeout = SECOND * *random.choose(&[1, 2, 10]);
     let apply_time = Duration::ZERO..*random.choose(&[MS / 10, MS, 30 * MS]);
+    // A disk that is stuck for longer makes a leader give up.
+    let write_stall_max = *random.choose(&[election_timeout * 2, SECOND, 5 * SECOND]);
     let has_tiny_limits = random.chance(0.5);
     let limits = draw_limits(random);
     for setup in setups {
         let core = &mut setup.options.core;
         core.election_timeout = election_timeout;
         core.heartbeat_interval = election_timeout / heartbeats;
+        core.write_stall_max = write_stall_max.max(election_timeout);
         // Two of four seeds have it on everywhere, one nowhere, one here and there.
         core.pre_vote = draw_switch(random, pre_vote);
         core.check_quorum = draw_switch(random, check_quorum);
@@ -218,7 +222,12 @@ fn draw_clocks(random: &mut Random, setups: &mut [NodeSetup], drift_ppm: u32) {
 }
 
 /// Draws what goes wrong: faults of a few kinds, so that seeds differ in more than their numbers.
-fn draw_faults(random: &mut Random, ids: &[NodeId], bounds: &Bounds) -> Vec<Planned> {
+fn draw_faults(
+    random: &mut Random,
+    ids: &[NodeId],
+    clients: usize,
+    bounds: &Bounds,
+) -> Vec<Planned> {
     let kinds: Vec<Kind> = Kind::of(&bounds.faults, ids.len());
     if kinds.is_empty() {
         return Vec::new();
@@ -233,7 +242,7 @@ fn draw_faults(random: &mut Random, ids: &[NodeId], bounds: &Bounds) -> Vec<Plan
     while at < bounds.duration {
         let kind = *random.choose(&shuffled);
         let lasts = random.duration(&(10 * MS..(gap * 2).max(500 * MS)));
-        let (number, fault) = (planned.len(), kind.draw(random, ids));
+        let (number, fault) = (planned.len(), kind.draw(random, ids, clients));
         planned.push(Planned { number, at, lasts, fault });
         at += random.duration(&(MS..gap * 2));
     }
@@ -245,7 +254,8 @@ fn draw_faults(random: &mut Random, ids: &[NodeId], bounds: &Bounds) -> Vec<Plan
 enum Kind {
     Kill,
     PowerLoss,
-    CrashAll,
+    KillAll,
+    PowerLossAll,
     RollingRestart,
     Pause,
     Split,
@@ -269,9 +279,8 @@ impl Kind {
                 kinds.extend_from_slice(more);
             }
         };
-        add(faults.kills, &[Kind::Kill, Kind::RollingRestart]);
-        add(faults.power_losses, &[Kind::PowerLoss]);
-        add(faults.kills && faults.power_losses, &[Kind::CrashAll]);
+        add(faults.kills, &[Kind::Kill, Kind::KillAll, Kind::RollingRestart]);
+        add(faults.power_losses, &[Kind::PowerLoss, Kind::PowerLossAll]);
         add(faults.pauses, &[Kind::Pause]);
         add(faults.slow_disks, &[Kind::SlowDisk, Kind::StuckDisk]);
         add(faults.failing_disks, &[Kind::FailingDisk, Kind::FullDisk]);
@@ -284,33 +293,43 @@ impl Kind {
         kinds
     }
 
-    fn draw(self, random: &mut Random, ids: &[NodeId]) -> Fault {
-        let node = draw_target(random, ids);
-        let other = *random.choose(ids);
-        let group = draw_group(random, ids);
+    /// Draws the same number of times whatever the size of the cluster.
+    fn draw(self, random: &mut Random, ids: &[NodeId], clients: usize) -> Fault {
+        let place = random.index(ids.len());
+        let id = ids[place];
+        let node = if random.chance(0.5) { Target::LeaderOr(id) } else { Target::Node(id) };
+        // Another one, if there is one.
+        let further = 1 + random.index(ids.len().saturating_sub(1));
+        let other = ids[(place + further) % ids.len()];
+        let mask = random.next();
+        let without_clients = random.next();
         let few = u32::try_from(random.index(60)).unwrap_or(0);
         let within = Moment::WithinWrites(few / 5);
         match self {
             Kind::Kill => {
-                let moment = *random.choose(&[Moment::Now, Moment::AfterSteps(few)]);
+                let moment = *random.choose(&[Moment::Now, Moment::AfterSteps(few), within]);
                 Fault::Crash { node, crash: Crash::Killed, moment }
             }
             Kind::PowerLoss => {
                 let moment = *random.choose(&[Moment::Now, within, within]);
                 Fault::Crash { node, crash: Crash::PowerLost, moment }
             }
-            Kind::CrashAll if random.chance(0.5) => {
-                Fault::CrashAll { crash: Crash::Killed, moment: Moment::Now }
+            Kind::KillAll => {
+                let moment = *random.choose(&[Moment::Now, within]);
+                Fault::CrashAll { crash: Crash::Killed, moment }
             }
-            Kind::CrashAll => Fault::CrashAll { crash: Crash::PowerLost, moment: within },
+            Kind::PowerLossAll => Fault::CrashAll { crash: Crash::PowerLost, moment: within },
             Kind::RollingRestart => Fault::RollingRestart,
             Kind::Pause => Fault::Pause { node },
-            Kind::Split => Fault::Split { group },
+            Kind::Split => Fault::Split {
+                group: group_of(ids, mask),
+                clients: clients_of(clients, without_clients),
+            },
             Kind::Isolate => Fault::Isolate { node },
             Kind::OneWay => Fault::OneWay { from: node, to: other },
             Kind::Bridge => {
-                let group = group.into_iter().filter(|id| *id != other).collect();
-                Fault::Bridge { node: other, group }
+                let rest: Vec<NodeId> = ids.iter().copied().filter(|id| *id != other).collect();
+                Fault::Bridge { node: other, group: group_of(&rest, mask) }
             }
             Kind::Flap => {
                 Fault::Flap { one: node, other, each: MS * *random.choose(&[20, 200, 700]) }
@@ -329,20 +348,35 @@ impl Kind {
     }
 }
 
-fn draw_target(random: &mut Random, ids: &[NodeId]) -> Target {
-    let id = *random.choose(ids);
-    if random.chance(0.5) { Target::LeaderOr(id) } else { Target::Node(id) }
+/// The ids whose bit is set; but some of them, and not all, if there are several.
+fn group_of(ids: &[NodeId], mask: u64) -> Vec<NodeId> {
+    let mut group: Vec<NodeId> =
+        ids.iter().copied().filter(|id| mask >> (id.0 % 64) & 1 == 1).collect();
+    if group.is_empty() {
+        group.extend(ids.first());
+    } else if group.len() == ids.len() && ids.len() > 1 {
+        group.pop();
+    }
+    group
 }
 
-/// One draw, whatever the size of the cluster: a smaller one then meets the same faults otherwise.
-fn draw_group(random: &mut Random, ids: &[NodeId]) -> Vec<NodeId> {
-    let mask = random.next();
-    ids.iter().copied().filter(|id| mask >> (id.0 % 64) & 1 == 1).collect()
+/// The clients whose bit is set, half of the time; otherwise none.
+fn clients_of(clients: usize, mask: u64) -> Vec<u64> {
+    let is_any = mask >> 63 == 1;
+    (0..clients as u64).filter(|client| is_any && mask >> (client % 63) & 1 == 1).collect()
+}
+
+fn with_long_tail(mut conditions: Conditions) -> Conditions {
+    let latency = Delay::LongTail { usual: 5 * MS, longest: 2 * SECOND };
+    conditions.requests.latency = latency.clone();
+    conditions.responses.latency = latency;
+    conditions
 }
 
 fn draw_conditions(random: &mut Random) -> Conditions {
-    let mut conditions = match random.index(3) {
+    let mut conditions = match random.index(4) {
         0 => Conditions::unreliable().with_long_reordering(),
+        1 => with_long_tail(Conditions::unreliable()),
         _ => Conditions::unreliable(),
     };
     conditions.requests.loss = *random.choose(&[0.0, 0.1, 0.3, 0.6]);
@@ -368,5 +402,70 @@ impl fmt::Display for Plan {
             writeln!(f, "{planned}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(nodes: usize, faults: Faults) -> Vec<Fault> {
+        let bounds = Bounds { nodes: Some(nodes), faults, ..Bounds::default() };
+        let plans = (0..100).map(|seed| Plan::draw(seed, &bounds).unwrap());
+        plans.flat_map(|plan| plan.faults.into_iter().map(|planned| planned.fault)).collect()
+    }
+
+    #[test]
+    fn groups_are_neither_empty_nor_everybody_and_links_have_two_ends() {
+        for nodes in 2..=5 {
+            for fault in faults(nodes, Faults::all()) {
+                match fault {
+                    Fault::Split { group, .. } => assert!((1..nodes).contains(&group.len())),
+                    Fault::Bridge { node, group } => {
+                        assert!((1..nodes - 1).contains(&group.len()) && !group.contains(&node));
+                    }
+                    Fault::OneWay { from: one, to: other }
+                    | Fault::Close { one, other }
+                    | Fault::Flap { one, other, .. } => {
+                        let (Target::Node(one) | Target::LeaderOr(one)) = one;
+                        assert_ne!(one, other);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn kills_and_power_losses_are_drawn_each_without_the_other() {
+        let is_crash = |fault: &Fault, wanted: Crash| match fault {
+            Fault::Crash { crash, .. } | Fault::CrashAll { crash, .. } => *crash == wanted,
+            fault => *fault == Fault::RollingRestart && wanted == Crash::Killed,
+        };
+        for (chosen, crash) in [
+            (Faults { kills: true, ..Faults::none() }, Crash::Killed),
+            (Faults { power_losses: true, ..Faults::none() }, Crash::PowerLost),
+        ] {
+            let drawn = faults(3, chosen);
+            assert!(drawn.iter().all(|fault| is_crash(fault, crash)), "{drawn:?}");
+            assert!(drawn.iter().any(|fault| matches!(fault, Fault::CrashAll { .. })));
+            let is_within = |moment: &Moment| matches!(moment, Moment::WithinWrites(_));
+            assert!(
+                drawn
+                    .iter()
+                    .any(|fault| matches!(fault, Fault::Crash { moment, .. } if is_within(moment)))
+            );
+        }
+    }
+
+    #[test]
+    fn a_smaller_cluster_meets_the_same_faults_at_the_same_times() {
+        let draw = |nodes, clients| {
+            let bounds = Bounds { nodes: Some(nodes), clients: Some(clients), ..Bounds::default() };
+            let faults = Plan::draw(7, &bounds).unwrap().faults;
+            let times = faults.iter().map(|planned| (planned.at, planned.fault.kind()));
+            times.collect::<Vec<_>>()
+        };
+        assert_eq!(draw(7, 9), draw(3, 1));
     }
 }

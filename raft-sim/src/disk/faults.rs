@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::State;
+use crate::event::Crash;
 
 /// What can be done with a disk, and can fail.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,9 +75,10 @@ impl Default for Speed {
 pub(super) struct Faults {
     /// How often each operation still fails, and how.
     failing: BTreeMap<Operation, (u32, io::ErrorKind)>,
-    /// The power fails after so many further changes.
-    pub(super) power_fails_after: Option<u32>,
-    pub(super) power_is_cut: bool,
+    /// The life is cut off after so many further changes.
+    pub(super) cut_after: Option<(u32, Crash)>,
+    /// How it was cut off.
+    pub(super) cut: Option<Crash>,
     pub(super) capacity_bytes: Option<u64>,
     pub(super) speed: Speed,
     pub(super) stuck_until: Option<Duration>,
@@ -89,8 +91,8 @@ pub(super) enum Course {
     Free,
     /// It fails by order.
     Fails(io::ErrorKind),
-    /// The power fails while it is done.
-    PowerFails,
+    /// The process is killed, or the power fails, while it is done.
+    IsCut(Crash),
 }
 
 impl Faults {
@@ -104,7 +106,7 @@ impl Faults {
 
     pub(super) fn heal(&mut self) {
         self.failing.clear();
-        self.power_fails_after = None;
+        self.cut_after = None;
         self.capacity_bytes = None;
         self.speed.factor = 1;
         self.stuck_until = None;
@@ -125,20 +127,21 @@ impl State {
     /// Begins an operation of a life.
     ///
     /// # Errors
-    /// The life is over, or the power is off.
+    /// The life is over, or was cut off.
     pub(super) fn begin(&mut self, life: u64, operation: Operation) -> io::Result<Course> {
         if life != self.life {
             return Err(io::Error::other("the process was killed"));
         }
-        if self.faults.power_is_cut {
-            return Err(power_failed());
+        if self.faults.cut.is_some() {
+            return Err(cut_off());
         }
         if operation.is_change()
-            && let Some(left) = &mut self.faults.power_fails_after
+            && let Some((left, crash)) = &mut self.faults.cut_after
         {
             if *left == 0 {
-                self.faults.power_is_cut = true;
-                return Ok(Course::PowerFails);
+                let crash = *crash;
+                self.faults.cut = Some(crash);
+                return Ok(Course::IsCut(crash));
             }
             *left -= 1;
         }
@@ -166,6 +169,6 @@ impl State {
     }
 }
 
-pub(super) fn power_failed() -> io::Error {
-    io::Error::other("the power failed")
+pub(super) fn cut_off() -> io::Error {
+    io::Error::other("the process was cut off in its work")
 }

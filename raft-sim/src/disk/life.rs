@@ -7,8 +7,9 @@ use std::sync::Arc;
 use raft_rsm::storage::fs::{File, FileSystem, Lock};
 
 use super::directory::{NameChange, Node};
-use super::faults::{Course, power_failed};
+use super::faults::{Course, cut_off};
 use super::{Directory, Disk, Operation, State, split};
+use crate::event::Crash;
 
 /// No file grows longer: whoever writes there has lost its way.
 const FILE_BYTES_MAX: usize = 1 << 30;
@@ -52,13 +53,14 @@ fn operate<T>(
     match state.begin(life, operation)? {
         Course::Free => work(&mut state),
         Course::Fails(kind) => Err(kind.into()),
-        Course::PowerFails => {
-            // Whether it is there afterwards is drawn when the life is ended.
-            let done = work(&mut state);
+        Course::IsCut(crash) => {
+            // What a loss of power leaves of it is drawn when the life is ended.
+            let is_done = crash == Crash::PowerLost || state.random.chance(0.5);
+            let done = is_done.then(|| work(&mut state));
             // What was opened or locked takes the lock when it is dropped.
             drop(state);
             drop(done);
-            Err(power_failed())
+            Err(cut_off())
         }
     }
 }
@@ -174,11 +176,11 @@ impl FileSystem for Mount {
                 }
                 Err(kind.into())
             }
-            Course::PowerFails => {
+            Course::IsCut(_) => {
                 if state.random.chance(0.5) {
                     let _ = state.sync_directory(dir);
                 }
-                Err(power_failed())
+                Err(cut_off())
             }
         }
     }
@@ -303,9 +305,14 @@ impl File for OpenFile {
                 let _ = state.write(self.inode, &data[..written], offset);
                 Err(kind.into())
             }
-            Course::PowerFails => {
-                let _ = state.write(self.inode, data, offset);
-                Err(power_failed())
+            Course::IsCut(crash) => {
+                let written = match crash {
+                    Crash::Killed => state.random.index(data.len() + 1),
+                    // What is left of it is drawn when the life is ended.
+                    Crash::PowerLost => data.len(),
+                };
+                let _ = state.write(self.inode, &data[..written], offset);
+                Err(cut_off())
             }
         }
     }
@@ -326,12 +333,12 @@ impl File for OpenFile {
                 }
                 Err(kind.into())
             }
-            Course::PowerFails => {
-                // Otherwise the power loss draws for each write.
+            Course::IsCut(_) => {
+                // Otherwise a loss of power draws for each write.
                 if state.random.chance(0.5) {
                     state.sync(self.inode);
                 }
-                Err(power_failed())
+                Err(cut_off())
             }
         }
     }

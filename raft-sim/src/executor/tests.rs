@@ -82,7 +82,7 @@ fn a_paused_process_goes_on_where_it_was_once_it_is_resumed() {
     executor.work_after(process, "work", MS, work);
     executor.pause(process);
     let resuming = executor.clone();
-    executor.call_at(MS * 50, move || resuming.resume(process));
+    executor.call_at(MS * 50, move || _ = resuming.resume(process));
     run(&executor);
     // The task had not even begun to sleep.
     assert_eq!(*done.lock().unwrap(), [MS * 50, MS * 51]);
@@ -105,4 +105,33 @@ fn a_sleep_that_is_dropped_leaves_nothing_behind() {
     assert!(sleep.poll_unpin(&mut context).is_pending());
     drop(sleep);
     assert!(executor.lock().due.is_empty());
+}
+
+#[test]
+fn what_is_due_after_the_end_of_time_is_due_at_its_end() {
+    let executor = Executor::new(Random::new(1));
+    executor.call_at(MS, || ());
+    executor.step();
+    executor.work_after(WORLD, "work", Duration::MAX, Box::new(|| ()));
+    let sleep = executor.sleep(Duration::MAX);
+    executor.spawn(WORLD, "sleep", sleep.boxed());
+    run(&executor);
+    assert_eq!(executor.now(), Duration::MAX);
+}
+
+#[test]
+fn work_that_waited_in_a_paused_process_comes_before_what_is_due_since() {
+    let executor = Executor::new(Random::new(1));
+    let process = executor.process();
+    let done = Arc::new(Mutex::new(Vec::new()));
+    executor.pause(process);
+    let resuming = executor.clone();
+    executor.call_at(MS * 3, move || _ = resuming.resume(process));
+    for number in 1..=5 {
+        let done = Arc::clone(&done);
+        let work = Box::new(move || done.lock().unwrap().push(number));
+        executor.work_after(process, "work", MS * number, work);
+    }
+    run(&executor);
+    assert_eq!(*done.lock().unwrap(), [1, 2, 3, 4, 5]);
 }

@@ -211,7 +211,7 @@ impl Network {
                 network.answer(id, client, (to, life), answer);
             }
         });
-        gate.service.call(request, reply);
+        self.hand(gate.process, move || gate.service.call(request, reply));
     }
 
     /// An answer, or the news that there is none, leaves a node.

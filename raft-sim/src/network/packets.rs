@@ -53,7 +53,7 @@ impl Transport for NodeTransport {
         if let Some(life) = &mut state.node(self.node).life
             && life.id == self.life
         {
-            life.gate = Some(Gate { inbox, service });
+            life.gate = Some(Gate { process: life.process, inbox, service });
         }
     }
 
@@ -157,10 +157,11 @@ impl Network {
         counters.reordered += u64::from(is_late);
         self.tell(&state, self.now(), Event::Delivered { parcel: ParcelId(id), to });
         drop(state);
-        gate.inbox.deliver(match name {
+        let packet = match name {
             Some(name) => in_the_name_of(packet, name),
             None => packet,
-        });
+        };
+        self.hand(gate.process, move || gate.inbox.deliver(packet));
     }
 
     /// A network that lies lets a response arrive once more, right after itself, in the name of a third node.

@@ -12,19 +12,19 @@ fn the_power_fails_in_the_course_of_a_change_and_stays_off() {
     let mut left = BTreeSet::new();
     for seed in 0..50 {
         let (disk, fs, file) = disk_with(seed, b"---");
-        disk.cut_power_within_work(2);
+        disk.cut_within_work(2, Crash::PowerLost);
         file.write_at(b"a", 0).unwrap();
         file.sync().unwrap();
         assert_eq!(file.len_bytes().unwrap(), 3);
-        assert!(!disk.power_is_cut());
+        assert!(disk.was_cut().is_none());
         assert_eq!(kind(file.write_at(b"b", 1)), Some(ErrorKind::Other));
-        assert!(disk.power_is_cut());
+        assert_eq!(disk.was_cut(), Some(Crash::PowerLost));
         assert_eq!(kind(file.write_at(b"c", 2)), Some(ErrorKind::Other));
         assert_eq!(kind(file.len_bytes()), Some(ErrorKind::Other));
         assert_eq!(kind(fs.list(path("/"))), Some(ErrorKind::Other));
         // However the process ends: the power was off.
         disk.end_life(Crash::Killed);
-        assert!(!disk.power_is_cut());
+        assert!(disk.was_cut().is_none());
         left.insert(contents(&disk, "/a").unwrap());
         disk.mount().open(path("/a")).unwrap().write_at(b"d", 0).unwrap();
     }
@@ -47,9 +47,9 @@ fn a_power_that_fails_in_the_course_of_any_change_leaves_it_done_or_not() {
         let mut left = BTreeSet::new();
         for seed in 0..50 {
             let (disk, fs, file) = disk_with(seed, b"abc");
-            disk.cut_power_within_work(0);
+            disk.cut_within_work(0, Crash::PowerLost);
             assert_eq!(kind(change(fs.as_ref(), file.as_ref())), Some(ErrorKind::Other));
-            assert!(disk.power_is_cut());
+            assert_eq!(disk.was_cut(), Some(Crash::PowerLost));
             disk.end_life(Crash::PowerLost);
             let fs = disk.mount();
             left.insert((fs.list(path("/")).unwrap(), contents(&disk, "/a")));
@@ -59,12 +59,34 @@ fn a_power_that_fails_in_the_course_of_any_change_leaves_it_done_or_not() {
 }
 
 #[test]
+fn a_process_that_is_killed_within_its_work_leaves_what_it_wrote_shown_but_not_durable() {
+    let (mut shown, mut after_power_loss) = (BTreeSet::new(), BTreeSet::new());
+    for seed in 0..100 {
+        let (disk, fs, file) = disk_with(seed, b"---");
+        disk.cut_within_work(1, Crash::Killed);
+        file.write_at(b"a", 0).unwrap();
+        assert_eq!(kind(file.write_at(b"bc", 1)), Some(ErrorKind::Other));
+        assert_eq!(disk.was_cut(), Some(Crash::Killed));
+        assert_eq!(kind(file.sync()), Some(ErrorKind::Other));
+        assert_eq!(kind(fs.list(path("/"))), Some(ErrorKind::Other));
+        disk.end_life(Crash::Killed);
+        assert_eq!(disk.was_cut(), None);
+        shown.insert(contents(&disk, "/a").unwrap());
+        let _fs = disk.mount();
+        disk.end_life(Crash::PowerLost);
+        after_power_loss.insert(contents(&disk, "/a").unwrap());
+    }
+    assert_eq!(shown, BTreeSet::from([b"a--".to_vec(), b"ab-".to_vec(), b"abc".to_vec()]));
+    assert!(after_power_loss.contains(&b"---".to_vec()), "{after_power_loss:?}");
+}
+
+#[test]
 fn a_sync_that_the_power_interrupts_may_have_done_its_work() {
     let (mut whole, mut less) = (0, 0);
     for seed in 0..100 {
         let (disk, _, file) = disk_with(seed, &[0; 4]);
         file.write_at(&[1; 4], 0).unwrap();
-        disk.cut_power_within_work(0);
+        disk.cut_within_work(0, Crash::PowerLost);
         file.sync().unwrap_err();
         disk.end_life(Crash::PowerLost);
         match contents(&disk, "/a").unwrap() == [1; 4] {
@@ -182,13 +204,13 @@ fn work_on_the_disk_takes_its_latency_and_waits_while_it_is_stuck() {
 #[test]
 fn healing_takes_back_what_has_not_happened_yet() {
     let (disk, _, file) = disk_with(1, b"abc");
-    disk.cut_power_within_work(0);
+    disk.cut_within_work(0, Crash::PowerLost);
     disk.fail_next(Operation::Write, 5, ErrorKind::Other);
     disk.set_full(true);
     disk.heal();
     file.write_at(b"defgh", 0).unwrap();
     file.sync().unwrap();
-    assert!(!disk.power_is_cut());
+    assert!(disk.was_cut().is_none());
 }
 
 #[test]

@@ -179,7 +179,10 @@ fn live(seed: u64, lie: Option<Lie>) -> Result<DiskCounters, String> {
         match random.index(4) {
             0 => {}
             1 => disk.fail_next(*random.choose(&BREAKABLE), 1, std::io::ErrorKind::Other),
-            _ => disk.cut_power_within_work(u32::try_from(random.within(0..60)).unwrap()),
+            kind => {
+                let crash = if kind == 2 { Crash::Killed } else { Crash::PowerLost };
+                disk.cut_within_work(u32::try_from(random.within(0..60)).unwrap(), crash);
+            }
         }
         let mut allowed = vec![];
         for _ in 0..random.within(0..30) {
@@ -196,7 +199,8 @@ fn live(seed: u64, lie: Option<Lie>) -> Result<DiskCounters, String> {
         disk.heal();
         disk.end_life(*random.choose(&[Crash::Killed, Crash::PowerLost]));
         if random.chance(0.3) {
-            disk.cut_power_within_work(u32::try_from(random.within(0..6)).unwrap());
+            let crash = *random.choose(&[Crash::Killed, Crash::PowerLost]);
+            disk.cut_within_work(u32::try_from(random.within(0..6)).unwrap(), crash);
             drop(open(&disk, &options));
             disk.heal();
             disk.end_life(Crash::PowerLost);

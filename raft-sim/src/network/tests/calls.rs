@@ -208,7 +208,7 @@ fn a_caller_beyond_a_cut_is_not_told_of_a_kill() {
 fn an_answer_that_was_sent_before_a_kill_arrives() {
     let stand = Stand::new(1);
     let call = stand.call(ONE, "x", SECOND);
-    while stand.network.counters(ONE).requests == 0 {
+    while stand.notes(ONE).requests.is_empty() {
         stand.executor.step();
     }
     stand.network.end_life(ONE, Crash::Killed);
@@ -315,4 +315,46 @@ fn a_client_knows_the_nodes() {
     stand.network.end_life(TWO, Crash::PowerLost);
     assert_eq!(stand.network.connector(5).nodes(), [ONE, TWO, THREE]);
     assert_eq!(stand.network.connector_to(5, &[THREE, ONE, ONE]).nodes(), [ONE, THREE]);
+}
+
+#[test]
+fn a_paused_node_answers_once_it_goes_on() {
+    let stand = Stand::new(1);
+    let process = stand.lives[&ONE].process;
+    stand.executor.pause(process);
+    let call = stand.call(ONE, "x", SECOND);
+    stand.run_for(MS * 500);
+    assert!(stand.notes(ONE).requests.is_empty() && call.lock().unwrap().is_none());
+    stand.executor.resume(process);
+    stand.run();
+    let (at, answer) = ended(&call);
+    assert_eq!(answer, Ok(answer_of(ONE, b"x")));
+    assert!(at > MS * 500);
+}
+
+/// A service that cannot take a request.
+struct Panicking;
+
+impl Service for Panicking {
+    fn call(&self, _request: Bytes, _reply: Reply) {
+        panic!("no admission");
+    }
+}
+
+#[test]
+fn a_service_that_panics_is_a_panic_of_its_process() {
+    let stand = Stand::new(1);
+    let living = &stand.lives[&ONE];
+    living.transport.start(Arc::clone(&living.notes) as _, Arc::new(Panicking));
+    let call = stand.call(ONE, "x", SECOND);
+    let panicked = loop {
+        match stand.executor.step() {
+            Step::Panicked { process, message, .. } => break (process, message),
+            Step::Idle => panic!("nobody panics"),
+            Step::Ran { .. } | Step::Time | Step::Livelock => {}
+        }
+    };
+    assert_eq!(panicked, (living.process, "no admission".to_owned()));
+    stand.run();
+    assert_maybe(&ended(&call).1, "it gave no answer");
 }

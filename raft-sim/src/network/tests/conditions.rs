@@ -179,3 +179,20 @@ fn a_link_can_have_conditions_of_its_own() {
     stand.run();
     assert_eq!(stand.numbers(TWO), [3]);
 }
+
+#[test]
+fn a_backlog_ends_with_the_bandwidth_that_made_it() {
+    let slow = || Conditions { bandwidth_bytes_per_second: Some(10), ..Conditions::unreliable() };
+    let heals: [fn(&Stand); 2] = [
+        |stand| stand.network.set_conditions(Conditions::reliable()),
+        |stand| stand.network.set_link_conditions(A, B, Some(Conditions::reliable())),
+    ];
+    for heal in heals {
+        let stand = Stand::with(1, slow());
+        (0..20).for_each(|number| stand.send(ONE, TWO, number));
+        heal(&stand);
+        stand.send(ONE, TWO, 99);
+        stand.run_for(MS * 2);
+        assert_eq!(stand.numbers(TWO), [99]);
+    }
+}

@@ -329,3 +329,20 @@ fn the_calls_of_clients_do_not_shift_the_luck_of_packets() {
     };
     assert_eq!(run(0), run(3));
 }
+
+#[test]
+fn a_node_that_was_paused_takes_what_has_arrived_in_its_order() {
+    let stand = Stand::new(1);
+    let process = stand.lives[&TWO].process;
+    stand.executor.pause(process);
+    for number in 0..50 {
+        stand.send(ONE, TWO, number);
+        stand.run_for(MS / 10);
+        if number == 40 {
+            assert!(stand.numbers(TWO).is_empty());
+            stand.executor.resume(process);
+        }
+    }
+    stand.run();
+    assert!(stand.numbers(TWO).into_iter().eq(0..50));
+}

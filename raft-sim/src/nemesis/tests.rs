@@ -1,0 +1,171 @@
+use std::ops::Range;
+
+use super::*;
+use crate::disk::Operation;
+use crate::registers::Registers;
+use crate::{Report, Simulation};
+
+const MS: Duration = Duration::from_millis(1);
+const ONE: NodeId = NodeId(1);
+const TWO: NodeId = NodeId(2);
+
+#[derive(Default)]
+struct Events(Mutex<Vec<Event>>);
+
+impl Listener for Events {
+    fn event(&self, _now: Duration, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+type Named = Nemesis<Registers>;
+
+fn planned(number: usize, millis: Range<u32>, fault: Fault) -> Planned {
+    let (at, lasts) = (MS * millis.start, MS * (millis.end - millis.start));
+    Planned { number, at, lasts, fault }
+}
+
+/// Three nodes on which these faults happen, a few from the time 500 ms on; `look` looks at times.
+fn run(
+    faults: Vec<Planned>,
+    until: Duration,
+    looks: Vec<(u32, fn(&Cluster<Registers>))>,
+) -> (Report, Arc<Events>) {
+    let events = Arc::new(Events::default());
+    let listener = Arc::clone(&events) as Arc<dyn Listener>;
+    let simulation = Simulation::new(3).nodes(3).machine(Registers::default);
+    let report = simulation.scenario(
+        |_| {},
+        |cluster| async move {
+            let nemesis = Named::new(cluster.clone(), listener, Conditions::reliable());
+            let ended = nemesis.schedule(&faults, until);
+            for (at, look) in looks {
+                cluster.sleep((MS * at).saturating_sub(cluster.now())).await;
+                look(&cluster);
+            }
+            ended.await;
+            assert!(cluster.now() <= until);
+            nemesis.heal();
+            cluster.sleep(MS * 5000).await;
+            assert!(cluster.leader().is_some() && cluster.running().len() == 3);
+        },
+    );
+    (report.unwrap(), events)
+}
+
+fn kinds(events: &Events) -> Vec<&'static str> {
+    let events = events.0.lock().unwrap();
+    let kinds = events.iter().filter_map(|event| match event {
+        Event::Fault { kind, .. } => Some(*kind),
+        _ => None,
+    });
+    kinds.collect()
+}
+
+#[test]
+fn the_end_of_a_fault_does_not_end_another_one_that_still_lasts() {
+    let one = Target::Node(ONE);
+    let bad = |loss: f64| {
+        let mut conditions = Conditions::reliable();
+        conditions.requests.loss = loss;
+        Fault::Network { conditions: Box::new(conditions) }
+    };
+    let faults = vec![
+        planned(0, 500..1000, Fault::Isolate { node: one }),
+        planned(1, 600..1500, Fault::OneWay { from: one, to: TWO }),
+        planned(2, 500..1000, Fault::StuckDisk { node: one }),
+        planned(3, 400..1500, Fault::StuckDisk { node: one }),
+        planned(4, 500..1000, Fault::FullDisk { node: one }),
+        planned(5, 400..1500, Fault::FullDisk { node: one }),
+        planned(6, 500..1000, bad(1.0)),
+        planned(7, 400..1500, bad(0.5)),
+        planned(8, 500..1000, Fault::SlowDisk { node: one, factor: 3 }),
+        planned(9, 400..1500, Fault::SlowDisk { node: one, factor: 7 }),
+    ];
+    run(
+        faults,
+        MS * 3000,
+        vec![
+            (1100, |cluster| {
+                assert!(cluster.network().is_cut(Site::Node(ONE), Site::Node(TWO)));
+                assert!(!cluster.network().is_cut(Site::Node(TWO), Site::Node(ONE)));
+                let disk = cluster.disk(ONE);
+                assert!(disk.work_time(cluster.now(), "write") >= MS * 400);
+                assert!(disk.work_time(MS * 1600, "write") >= MS * 7 / 20);
+                disk.mount().create(std::path::Path::new("/x")).unwrap_err();
+                assert_eq!(cluster.network().conditions().requests.loss, 0.5);
+            }),
+            (1600, |cluster| {
+                assert!(!cluster.network().is_cut(Site::Node(ONE), Site::Node(TWO)));
+                let disk = cluster.disk(ONE);
+                assert!(disk.work_time(cluster.now(), "write") < MS * 2);
+                disk.mount().create(std::path::Path::new("/x")).unwrap();
+                assert_eq!(cluster.network().conditions(), Conditions::reliable());
+            }),
+        ],
+    );
+}
+
+#[test]
+fn two_pauses_last_until_the_end_of_the_later_one_and_tell_of_one() {
+    let pause = || Fault::Pause { node: Target::Node(ONE) };
+    let faults = vec![planned(0, 500..1500, pause()), planned(1, 600..800, pause())];
+    let (report, events) = run(faults, MS * 3000, vec![]);
+    assert_eq!((report.counts.pauses, kinds(&events).len()), (1, 2));
+}
+
+#[test]
+fn what_has_no_effect_is_not_told() {
+    let one = Target::Node(ONE);
+    let crash = Fault::Crash { node: one, crash: Crash::Killed, moment: Moment::Now };
+    let operation = Operation::Write;
+    let faults = vec![
+        planned(0, 500..1500, crash.clone()),
+        planned(1, 600..700, crash),
+        planned(2, 600..700, Fault::Pause { node: one }),
+        planned(3, 600..700, Fault::StuckDisk { node: one }),
+        planned(4, 600..700, Fault::FullDisk { node: one }),
+        planned(5, 600..700, Fault::FailingDisk { node: one, operation }),
+    ];
+    let (report, events) = run(
+        faults,
+        MS * 3000,
+        vec![
+            // The end of the others does not start it.
+            (1400, |cluster| assert!(!cluster.running().contains(&ONE))),
+            (1600, |cluster| assert!(cluster.running().contains(&ONE))),
+        ],
+    );
+    assert_eq!(kinds(&events), ["kill"]);
+    assert_eq!((report.counts.kills, report.counts.pauses), (1, 0));
+}
+
+#[test]
+fn a_link_has_two_ends_even_if_the_other_one_is_the_leader() {
+    for other in 1..=3 {
+        let other = NodeId(other);
+        let one = Target::LeaderOr(ONE);
+        let each = MS * 10;
+        let faults = vec![
+            planned(0, 2000..2100, Fault::Close { one, other }),
+            planned(1, 2000..2100, Fault::Flap { one, other, each }),
+            planned(2, 2000..2100, Fault::OneWay { from: one, to: other }),
+        ];
+        let (report, events) = run(faults, MS * 3000, vec![]);
+        assert_eq!(kinds(&events).len(), 3);
+        assert_eq!(report.counts.network.disconnects, 2);
+        assert!(report.counts.network.lost > 0);
+    }
+}
+
+#[test]
+fn no_fault_goes_on_for_longer_than_it_may() {
+    let (one, other, each) = (Target::Node(ONE), TWO, MS * 700);
+    let faults = vec![
+        planned(0, 500..5000, Fault::Flap { one, other, each }),
+        planned(1, 600..5000, Fault::RollingRestart),
+        planned(2, 600..5000, Fault::Pause { node: one }),
+    ];
+    // It looks at the time itself.
+    run(faults, MS * 1000, vec![]);
+}
