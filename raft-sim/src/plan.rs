@@ -419,18 +419,18 @@ mod tests {
     fn groups_are_neither_empty_nor_everybody_and_links_have_two_ends() {
         for nodes in 2..=5 {
             for fault in faults(nodes, Faults::all()) {
-                match fault {
-                    Fault::Split { group, .. } => assert!((1..nodes).contains(&group.len())),
-                    Fault::Bridge { node, group } => {
-                        assert!((1..nodes - 1).contains(&group.len()) && !group.contains(&node));
-                    }
-                    Fault::OneWay { from: one, to: other }
-                    | Fault::Close { one, other }
-                    | Fault::Flap { one, other, .. } => {
-                        let (Target::Node(one) | Target::LeaderOr(one)) = one;
-                        assert_ne!(one, other);
-                    }
-                    _ => {}
+                if let Fault::Split { group, .. } = &fault {
+                    assert!((1..nodes).contains(&group.len()));
+                }
+                if let Fault::Bridge { node, group } = &fault {
+                    assert!((1..nodes - 1).contains(&group.len()) && !group.contains(node));
+                }
+                if let Fault::OneWay { from: one, to: other }
+                | Fault::Close { one, other }
+                | Fault::Flap { one, other, .. } = fault
+                {
+                    let (Target::Node(one) | Target::LeaderOr(one)) = one;
+                    assert_ne!(one, other);
                 }
             }
         }
@@ -438,9 +438,11 @@ mod tests {
 
     #[test]
     fn kills_and_power_losses_are_drawn_each_without_the_other() {
-        let is_crash = |fault: &Fault, wanted: Crash| match fault {
-            Fault::Crash { crash, .. } | Fault::CrashAll { crash, .. } => *crash == wanted,
-            fault => *fault == Fault::RollingRestart && wanted == Crash::Killed,
+        let is_crash = |fault: &Fault, wanted: Crash| {
+            if let Fault::Crash { crash, .. } | Fault::CrashAll { crash, .. } = fault {
+                return *crash == wanted;
+            }
+            *fault == Fault::RollingRestart && wanted == Crash::Killed
         };
         for (chosen, crash) in [
             (Faults { kills: true, ..Faults::none() }, Crash::Killed),

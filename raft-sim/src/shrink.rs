@@ -134,8 +134,14 @@ impl<W: Workload> Search<'_, W> {
         }
     }
 
+    /// Tries the smallest cluster first: one that is smaller by one node may be spared by chance.
     fn fewer_nodes(&mut self) {
-        while self.attempt(|bounds| bounds.nodes = lower(bounds.nodes)) {}
+        let nodes = self.best.0.nodes.unwrap_or(0);
+        for fewer in 1..nodes {
+            if self.attempt(|bounds| bounds.nodes = Some(fewer)) {
+                return;
+            }
+        }
     }
 
     fn fewer_clients(&mut self) {
@@ -159,8 +165,4 @@ impl<W: Workload> Search<'_, W> {
             }
         }
     }
-}
-
-fn lower(number: Option<usize>) -> Option<usize> {
-    number.map(|number| number.saturating_sub(1).max(1))
 }

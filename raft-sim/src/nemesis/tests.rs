@@ -20,17 +20,16 @@ impl Listener for Events {
 
 type Named = Nemesis<Registers>;
 
+/// Looks at the cluster at a time, in milliseconds.
+type Look = (u32, fn(&Cluster<Registers>));
+
 fn planned(number: usize, millis: Range<u32>, fault: Fault) -> Planned {
     let (at, lasts) = (MS * millis.start, MS * (millis.end - millis.start));
     Planned { number, at, lasts, fault }
 }
 
 /// Three nodes on which these faults happen, a few from the time 500 ms on; `look` looks at times.
-fn run(
-    faults: Vec<Planned>,
-    until: Duration,
-    looks: Vec<(u32, fn(&Cluster<Registers>))>,
-) -> (Report, Arc<Events>) {
+fn run(faults: Vec<Planned>, until: Duration, looks: Vec<Look>) -> (Report, Arc<Events>) {
     let events = Arc::new(Events::default());
     let listener = Arc::clone(&events) as Arc<dyn Listener>;
     let simulation = Simulation::new(3).nodes(3).machine(Registers::default);
@@ -55,10 +54,9 @@ fn run(
 
 fn kinds(events: &Events) -> Vec<&'static str> {
     let events = events.0.lock().unwrap();
-    let kinds = events.iter().filter_map(|event| match event {
-        Event::Fault { kind, .. } => Some(*kind),
-        _ => None,
-    });
+    let kinds = events
+        .iter()
+        .filter_map(|event| if let Event::Fault { kind, .. } = event { Some(*kind) } else { None });
     kinds.collect()
 }
 

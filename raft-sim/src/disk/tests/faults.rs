@@ -77,7 +77,7 @@ fn a_process_that_is_killed_within_its_work_leaves_what_it_wrote_shown_but_not_d
         after_power_loss.insert(contents(&disk, "/a").unwrap());
     }
     assert_eq!(shown, BTreeSet::from([b"a--".to_vec(), b"ab-".to_vec(), b"abc".to_vec()]));
-    assert!(after_power_loss.contains(&b"---".to_vec()), "{after_power_loss:?}");
+    assert!(after_power_loss.contains(b"---".as_slice()), "{after_power_loss:?}");
 }
 
 #[test]
