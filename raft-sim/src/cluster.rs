@@ -359,8 +359,8 @@ impl<M: StateMachine> Cluster<M> {
             return;
         }
         drop(nodes);
-        let Some(replica) = self.look(id, process) else { return };
-        if !replica.status().running {
+        let Some((replica, is_running)) = self.look(id, process) else { return };
+        if !is_running {
             let reason = replica.stopped().now_or_never().unwrap_or(StopReason::Dropped);
             let was_asked = reason == StopReason::Shutdown;
             self.tell(Event::Stopped { node: id, reason: reason.to_string(), was_asked });
@@ -368,8 +368,9 @@ impl<M: StateMachine> Cluster<M> {
         }
     }
 
-    /// Tells what has changed in the status of a node since it was looked at last; returns its handle if it is ready.
-    fn look(&self, id: NodeId, process: ProcessId) -> Option<Replica<M>> {
+    /// Tells what has changed in the status of a node since it was looked at last; returns its handle if it is ready, and
+    /// whether it runs.
+    fn look(&self, id: NodeId, process: ProcessId) -> Option<(Replica<M>, bool)> {
         let mut nodes = self.nodes();
         let life = nodes.get_mut(&id)?.life.as_mut().filter(|life| life.process == process)?;
         let replica = life.ready.as_ref()?.replica.clone();
@@ -378,7 +379,7 @@ impl<M: StateMachine> Cluster<M> {
         let before = std::mem::replace(&mut life.seen, now);
         drop(nodes);
         self.tell_changes(id, before, now, &status);
-        Some(replica)
+        Some((replica, status.running))
     }
 
     fn tell_changes(&self, node: NodeId, before: Seen, now: Seen, status: &Status) {

@@ -296,14 +296,6 @@ pub trait Listener: Send + Sync + 'static {
     fn event(&self, now: Duration, event: Event);
 }
 
-/// Nobody listens.
-#[derive(Copy, Clone, Debug, Default)]
-pub struct NoListener;
-
-impl Listener for NoListener {
-    fn event(&self, _: Duration, _: Event) {}
-}
-
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
