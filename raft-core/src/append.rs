@@ -3,7 +3,7 @@
 use crate::log;
 use crate::node::RoleState;
 use crate::{
-    AppendOutcome, Effects, Entries, Entry, EntryId, LogIndex, Message, Node, NodeId, Term,
+    AppendOutcome, Effects, Entries, Entry, EntryId, LogIndex, Message, Node, NodeId, Payload, Term,
 };
 
 impl Node {
@@ -108,6 +108,7 @@ impl Node {
         if first <= self.log.last().index {
             self.log.truncate(first);
             self.disk.truncated(first);
+            self.configurations.truncate(first);
             self.follower.verified = self.follower.verified.min(first.previous());
         }
         let new = match known {
@@ -116,13 +117,25 @@ impl Node {
             known => entries[known..].iter().cloned().collect(),
         };
         let (fitting, bytes) = self.fitting(&new);
-        if fitting < new.len() {
-            self.counters.appends_dropped += 1;
-            self.log.append(new.slice(0..fitting), bytes);
-        } else {
-            self.log.append(new, bytes);
-        }
+        let new = match fitting < new.len() {
+            true => {
+                self.counters.appends_dropped += 1;
+                new.slice(0..fitting)
+            }
+            false => new,
+        };
+        self.take_configurations(&new);
+        self.log.append(new, bytes);
         Some(self.log.last().index)
+    }
+
+    /// A configuration counts from the moment at which it is appended (§6).
+    fn take_configurations(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            if let Payload::Configuration(configuration) = &entry.payload {
+                self.configurations.push(entry.id.index, configuration.clone());
+            }
+        }
     }
 
     /// How many of `entries` the memory tail takes, and what they cost, after what is durable has left it as far as

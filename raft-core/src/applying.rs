@@ -85,7 +85,8 @@ impl Node {
         };
         let Some(end) = entries.last().map(|entry| entry.id.index) else { return };
         self.applying.hand_out(end, entries.len(), bytes);
-        effects.applies = Some(Applies { entries, configuration: self.configuration.clone() });
+        effects.applies =
+            Some(Applies { entries, configuration: self.configurations.at(end).clone() });
     }
 
     /// The committed entries from `first` on, when they have been read; else asks for them.

@@ -2,7 +2,10 @@
 
 use alloc::vec::Vec;
 
-use crate::{Configuration, Entries, Envelope, LogIndex, NodeId, SnapshotMeta, Term};
+use crate::{
+    ChangeFailed, Configuration, Entries, Envelope, LogIndex, NodeId, ReadRefused, SnapshotMeta,
+    Term,
+};
 
 /// All that a node wants done since the last drain. Everything in it may start at once and in
 /// parallel, with one rule: [`Effects::restore`] comes before [`Effects::applies`], and both keep
@@ -21,12 +24,18 @@ pub struct Effects {
     pub fetches: Vec<Fetch>,
     /// Peers that need the newest stored snapshot; [`crate::Input::SnapshotSent`] answers each.
     pub snapshots: Vec<SendSnapshot>,
+    /// Reads that are confirmed or refused: each that was asked for comes out once.
+    pub reads: Vec<Read>,
+    /// What became of the change of membership that was asked for here.
+    pub change: Option<ChangeOutcome>,
 }
 
 impl Effects {
     /// Forgets everything, and keeps what is allocated for the next drain.
     pub(crate) fn clear(&mut self) {
-        let Effects { write, messages, restore, applies, fetches, snapshots } = self;
+        let Effects { write, messages, restore, applies, fetches, snapshots, reads, change } = self;
+        *change = None;
+        reads.clear();
         (*write, *restore, *applies) = (None, None, None);
         messages.clear();
         fetches.clear();
@@ -36,13 +45,15 @@ impl Effects {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Effects { write, messages, restore, applies, fetches, snapshots } = self;
+        let Effects { write, messages, restore, applies, fetches, snapshots, reads, change } = self;
         write.is_none()
             && messages.is_empty()
             && restore.is_none()
             && applies.is_none()
             && fetches.is_empty()
             && snapshots.is_empty()
+            && reads.is_empty()
+            && change.is_none()
     }
 }
 
@@ -114,3 +125,20 @@ pub struct SendSnapshot {
     /// Who needs it.
     pub to: NodeId,
 }
+
+/// Names one read that was asked for by [`crate::Node::read_index`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(pub u64);
+
+/// How a read stands.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// Its name.
+    pub id: ReadId,
+    /// A state that contains this entry answers it linearizably; or why there is no such index.
+    pub index: Result<LogIndex, ReadRefused>,
+}
+
+/// What became of a change of membership: the configuration that is in force now and committed, or why it is not the one
+/// that was asked for.
+pub type ChangeOutcome = Result<Configuration, ChangeFailed>;

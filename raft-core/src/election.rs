@@ -7,45 +7,71 @@ use core::time::Duration;
 
 use crate::node::{Follower, RoleState};
 use crate::quorum::Tally;
-use crate::{Effects, EntryId, Message, Node, NodeId, Term};
+use crate::{Effects, EntryId, Incarnation, Member, Message, Node, NodeId, Term};
 
 /// The answers that a candidate or pre-candidate has so far.
 #[derive(Debug)]
 pub(crate) struct Votes {
-    answers: Vec<(NodeId, bool)>,
+    answers: Vec<Answer>,
+    /// The leader has told this node to campaign (diss. §3.10).
+    transfer: bool,
     /// Whether those who have not answered are to be asked at the next drain.
     ask: bool,
     /// When those who have not answered by then are asked again.
     pub(crate) ask_again_at: Duration,
 }
 
+#[derive(Copy, Clone, Debug)]
+struct Answer {
+    from: NodeId,
+    incarnation: Incarnation,
+    granted: bool,
+}
+
 impl Votes {
     fn new(ask_again_at: Duration) -> Votes {
-        Votes { answers: Vec::new(), ask: true, ask_again_at }
+        Votes { answers: Vec::new(), transfer: false, ask: true, ask_again_at }
     }
 
-    /// The first answer of a voter counts.
-    fn record(&mut self, from: NodeId, granted: bool) {
-        if self.of(from).is_none() {
-            self.answers.push((from, granted));
+    /// The first answer of a node counts.
+    fn record(&mut self, from: NodeId, incarnation: Incarnation, granted: bool) {
+        if self.by(from).is_none() {
+            self.answers.push(Answer { from, incarnation, granted });
         }
     }
 
-    fn of(&self, id: NodeId) -> Option<bool> {
-        self.answers.iter().find(|(from, _)| *from == id).map(|(_, granted)| *granted)
+    fn by(&self, id: NodeId) -> Option<bool> {
+        self.answers.iter().find(|answer| answer.from == id).map(|answer| answer.granted)
+    }
+
+    /// What counts for this voter.
+    fn of(&self, voter: &Member) -> Option<bool> {
+        let answer = self.answers.iter().find(|a| voter.is(a.from, a.incarnation));
+        answer.map(|answer| answer.granted)
+    }
+
+    /// Asks a node again that has refused.
+    fn ask_again(&mut self, id: NodeId) {
+        self.answers.retain(|answer| answer.from != id || answer.granted);
+        self.ask = true;
     }
 }
 
 impl Node {
-    /// Whether this node may lead: it is a voter.
+    /// Whether this node may lead: it is a voter, as the incarnation that it is.
     pub(crate) fn is_electable(&self) -> bool {
-        self.configuration.is_voter(self.options.id) && self.term.next() < Term(u64::MAX)
+        self.configuration().is_voter_as(self.options.id, self.incarnation)
+            && self.term.next() < Term(u64::MAX)
+    }
+
+    pub(crate) fn is_sole_voter(&self) -> bool {
+        self.configuration().is_sole_voter(self.options.id, self.incarnation)
     }
 
     /// Waits anew for a leader, or for votes, for once to twice the election timeout (§5.2). Who is the only voter
     /// has no leader to wait for.
     pub(crate) fn reset_election_timer(&mut self) {
-        let alone = self.configuration.is_sole_voter(self.options.id);
+        let alone = self.is_sole_voter();
         self.election_timeout = match alone && matches!(self.role, RoleState::Follower) {
             true => Duration::ZERO,
             false => self.random.timeout(self.options.election_timeout),
@@ -67,7 +93,7 @@ impl Node {
             }
             match self.is_electable() {
                 true if self.options.pre_vote => self.pre_campaign(),
-                true => self.campaign(),
+                true => self.campaign(false),
                 false => self.reset_election_timer(),
             }
             return;
@@ -90,18 +116,18 @@ impl Node {
     /// Asks whether an election could be won. Neither term nor vote change (diss. §9.6).
     fn pre_campaign(&mut self) {
         let mut votes = Votes::new(self.now().saturating_add(self.options.heartbeat_interval));
-        votes.record(self.options.id, true);
+        votes.record(self.options.id, self.incarnation, true);
         self.role = RoleState::PreCandidate(votes);
         self.reset_election_timer();
         self.count_pre_votes();
     }
 
     /// Raises the term and votes for itself (§5.2). Neither leaves the node, nor counts, before it is durable.
-    fn campaign(&mut self) {
+    pub(crate) fn campaign(&mut self, transfer: bool) {
         self.enter_term(self.term.next());
         self.vote = Some(self.options.id);
         let ask_again_at = self.now().saturating_add(self.options.heartbeat_interval);
-        self.role = RoleState::Candidate(Votes::new(ask_again_at));
+        self.role = RoleState::Candidate(Votes { transfer, ..Votes::new(ask_again_at) });
         self.reset_election_timer();
     }
 
@@ -111,15 +137,15 @@ impl Node {
         if let RoleState::Candidate(votes) = &mut self.role
             && self.disk.holds_vote(term, id)
         {
-            votes.record(id, true);
+            votes.record(id, self.incarnation, true);
             self.count_votes();
         }
     }
 
     fn count_pre_votes(&mut self) {
         let RoleState::PreCandidate(votes) = &self.role else { return };
-        match self.configuration.tally(|id| votes.of(id)) {
-            Tally::Won => self.campaign(),
+        match self.configuration().tally(|voter| votes.of(voter)) {
+            Tally::Won => self.campaign(false),
             Tally::Lost => self.role = RoleState::Follower,
             Tally::Open => {}
         }
@@ -127,9 +153,9 @@ impl Node {
 
     fn count_votes(&mut self) {
         let RoleState::Candidate(votes) = &self.role else { return };
-        match self.configuration.tally(|id| votes.of(id)) {
+        match self.configuration().tally(|voter| votes.of(voter)) {
             // A leader acts on its own disk's word: it waits for that, even when the others are enough.
-            Tally::Won if votes.of(self.options.id) == Some(true) => self.lead(),
+            Tally::Won if votes.by(self.options.id) == Some(true) => self.lead(),
             Tally::Lost => self.role = RoleState::Follower,
             Tally::Won | Tally::Open => {}
         }
@@ -146,16 +172,17 @@ impl Node {
         let (votes, message) = match &mut self.role {
             RoleState::PreCandidate(votes) => (votes, Message::PreVote { campaign, last }),
             RoleState::Candidate(votes) if self.disk.holds_vote(self.term, id) => {
-                (votes, Message::RequestVote { last })
+                let transfer = votes.transfer;
+                (votes, Message::RequestVote { last, transfer })
             }
             RoleState::Candidate(_) | RoleState::Follower | RoleState::Leader(_) => return,
         };
         if !core::mem::take(&mut votes.ask) {
             return;
         }
-        let members = self.configuration.members();
-        let waiting = members.into_iter().filter(|member| {
-            *member != id && self.configuration.is_voter(*member) && votes.of(*member).is_none()
+        let configuration = self.configurations.latest();
+        let waiting = configuration.members().into_iter().map(|member| member.id).filter(|other| {
+            *other != id && configuration.is_voter(*other) && votes.by(*other).is_none()
         });
         for voter in waiting.collect::<Vec<_>>() {
             effects.messages.push(self.envelope(voter, message.clone()));
@@ -164,7 +191,27 @@ impl Node {
 
     /// Answers a [`Message::PreVote`]. It promises nothing, changes no term, and is no contact with a leader.
     pub(crate) fn receive_pre_vote(&mut self, from: NodeId, campaign: Term, last: EntryId) {
-        let granted = campaign > self.term && last >= self.log.last() && !self.hears_a_leader();
+        let own = (self.log.last(), self.options.id);
+        let electable = campaign > self.term && last >= self.log.last() && !self.hears_a_leader();
+        // Two who ask at the same time would split the votes: the one with the longer log, or the greater id, goes
+        // first.
+        let is_rival = campaign == self.term.next() && self.configuration().is_voter(from);
+        let (mut granted, mut stands_back) = (electable, false);
+        if let RoleState::PreCandidate(votes) = &mut self.role
+            && electable
+            && is_rival
+        {
+            granted = own < (last, from);
+            stands_back = granted;
+            if !granted {
+                // It hears no leader any more either, whatever it said before.
+                votes.ask_again(from);
+            }
+        }
+        if stands_back {
+            self.role = RoleState::Follower;
+            self.reset_election_timer();
+        }
         let answer = self.envelope(from, Message::PreVoteResponse { campaign, granted });
         self.answers.push(answer);
     }
@@ -173,16 +220,27 @@ impl Node {
     pub(crate) fn receive_pre_vote_response(
         &mut self,
         from: NodeId,
+        incarnation: Incarnation,
         campaign: Term,
         granted: bool,
     ) {
+        let counts = self.vote_counts(from, incarnation);
         if let RoleState::PreCandidate(votes) = &mut self.role
             && campaign == self.term.next()
-            && self.configuration.is_voter(from)
+            && counts
         {
-            votes.record(from, granted);
+            votes.record(from, incarnation, granted);
             self.count_pre_votes();
         }
+    }
+
+    /// Whether this incarnation of `from` has a vote. One that the configuration does not name may answer for what it
+    /// has forgotten.
+    fn vote_counts(&mut self, from: NodeId, incarnation: Incarnation) -> bool {
+        let counts = self.configuration().is_voter_as(from, incarnation);
+        let is_forgotten = !counts && self.configuration().is_voter(from);
+        self.counters.forgotten_incarnations += u64::from(is_forgotten);
+        counts
     }
 
     /// Whether a [`Message::RequestVote`] is to be ignored altogether, its term included: a leader is heard, so the
@@ -226,11 +284,17 @@ impl Node {
         }
     }
 
-    pub(crate) fn receive_vote_response(&mut self, from: NodeId, granted: bool) {
+    pub(crate) fn receive_vote_response(
+        &mut self,
+        from: NodeId,
+        incarnation: Incarnation,
+        granted: bool,
+    ) {
+        let counts = self.vote_counts(from, incarnation);
         if let RoleState::Candidate(votes) = &mut self.role
-            && self.configuration.is_voter(from)
+            && counts
         {
-            votes.record(from, granted);
+            votes.record(from, incarnation, granted);
             self.count_votes();
         }
     }
@@ -240,9 +304,35 @@ impl Node {
         match self.role {
             RoleState::Leader(_) => true,
             RoleState::Follower | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
-                let silent_since = self.now().saturating_sub(self.leader_heard);
-                self.leader.is_some() && silent_since < self.options.election_timeout
+                self.now() < self.leader_heard_until
             }
+        }
+    }
+
+    /// A node that starts may have promised a leader of its former life not to vote for another one: it keeps that
+    /// promise for the longest time that a lease can last (diss. §6.4.1).
+    pub(crate) fn honour_former_leases(&mut self) {
+        let never_ran = self.term == Term(0);
+        if self.options.lease.is_some() && !never_ran && !self.is_sole_voter() {
+            self.leader_heard_until = self.now().saturating_add(self.options.election_timeout);
+            self.election_deadline = self.election_deadline.max(self.leader_heard_until);
+        }
+    }
+
+    /// The connection to the leader's process is closed, so it is probably dead: asks at once whether an election could be
+    /// won. It cannot as long as the others hear the leader. A lease that the leader may hold is waited for.
+    pub(crate) fn leader_disconnected(&mut self) {
+        if !self.options.pre_vote {
+            // Without it, an election would depose a leader that is alive.
+            return;
+        }
+        self.leader = None;
+        if self.options.lease.is_none() {
+            self.leader_heard_until = self.now();
+        }
+        self.election_deadline = self.leader_heard_until.max(self.now());
+        if self.election_deadline <= self.now() && self.is_electable() {
+            self.pre_campaign();
         }
     }
 
@@ -252,6 +342,9 @@ impl Node {
         self.term = term;
         self.vote = None;
         self.leader = None;
+        if self.options.lease.is_none() {
+            self.leader_heard_until = Duration::ZERO;
+        }
         // What is committed is in every later leader's log (§5.4.3).
         self.follower =
             Follower { verified: self.commit, claimed: self.commit, ..Follower::default() };
@@ -260,11 +353,11 @@ impl Node {
 
     /// Becomes a follower in the current term.
     pub(crate) fn stop_leading(&mut self) {
-        let led = matches!(self.role, RoleState::Leader(_));
-        self.role = RoleState::Follower;
-        if led {
+        let role = core::mem::replace(&mut self.role, RoleState::Follower);
+        if let RoleState::Leader(leader) = role {
             self.leader = None;
             self.reset_election_timer();
+            self.lead_lost(leader);
         }
     }
 
@@ -276,10 +369,11 @@ impl Node {
             self.counters.second_leader += 1;
             return false;
         }
+        let now = self.now();
         self.role = RoleState::Follower;
         self.leader = Some(from);
-        self.leader_heard = self.now();
-        self.election_deadline = self.leader_heard.saturating_add(self.election_timeout);
+        self.leader_heard_until = now.saturating_add(self.options.election_timeout);
+        self.election_deadline = now.saturating_add(self.election_timeout);
         true
     }
 }

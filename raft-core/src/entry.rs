@@ -4,6 +4,8 @@ use core::fmt;
 
 use bytes::Bytes;
 
+use crate::Configuration;
+
 /// A term: a logical clock that counts elections (§5.1). Term 0 is before the first election.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -51,6 +53,8 @@ pub enum Payload {
     Empty,
     /// A command for the state machine, opaque to the protocol.
     Command(Bytes),
+    /// The members from this entry on, as soon as it is in a log (§6). State machines skip it.
+    Configuration(Configuration),
 }
 
 impl LogIndex {
@@ -108,16 +112,17 @@ impl Entry {
 }
 
 impl Payload {
-    /// The length of the command, in bytes; 0 where there is none.
+    /// The length of the command, in bytes; of a configuration, about what it takes; else 0.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
             Payload::Empty => 0,
             Payload::Command(command) => command.len(),
+            Payload::Configuration(configuration) => configuration.len_bytes(),
         }
     }
 
-    /// Whether there is no command, or one of no bytes.
+    /// Whether there is nothing in it, or a command of no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,6 +1,6 @@
 //! Why something was refused.
 
-use crate::{EntryId, LogIndex, NodeId};
+use crate::{Configuration, EntryId, LogIndex, NodeId};
 
 /// Why a node cannot start from what its disk held.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +38,14 @@ pub enum RestoreError {
         /// Where the log starts.
         start: EntryId,
     },
+    /// [`crate::Restored::configurations`] are not in the log, or not in its order.
+    #[error("a configuration at index {index}, which is not its place in the log up to {last}")]
+    MisplacedConfiguration {
+        /// Where it is said to be.
+        index: LogIndex,
+        /// The last entry of the log.
+        last: EntryId,
+    },
     /// The options contradict each other.
     #[error("{0}")]
     Options(&'static str),
@@ -64,4 +72,107 @@ pub enum ProposeError {
     /// A limit on uncommitted entries or on the memory tail is reached: try again later.
     #[error("too many entries wait to be committed")]
     Busy,
+    /// The lead is being handed over: propose there, or here if that does not come about in time.
+    #[error("the lead is being handed over to node {to}")]
+    Transferring {
+        /// To whom.
+        to: NodeId,
+    },
+}
+
+/// Why a change of membership was not begun. It never will be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// Another node leads, or none that is known.
+    #[error("this node does not lead")]
+    NotLeader {
+        /// Who does, as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// One change at a time: another one is under way.
+    #[error("another change of membership is under way")]
+    InProgress {
+        /// The configuration in force.
+        configuration: Configuration,
+    },
+    /// The lead is being handed over.
+    #[error("the lead is being handed over to node {to}")]
+    Transferring {
+        /// To whom.
+        to: NodeId,
+    },
+    /// The target makes no sense.
+    #[error("{0}")]
+    Invalid(&'static str),
+}
+
+/// Why a change of membership did not lead to the configuration that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeFailed {
+    /// A voter that was to join did not catch up. It stays a learner of `configuration`, which is in force; the change
+    /// may be asked for again.
+    #[error("node {id} did not catch up; it is a learner now, and may be made a voter later")]
+    NotCaughtUp {
+        /// Who did not.
+        id: NodeId,
+        /// The configuration in force.
+        configuration: Configuration,
+    },
+    /// This node lost the lead: the next leader may complete the change, or not. `configuration` is what this node knew
+    /// last.
+    #[error("the lead was lost before the change of membership was complete")]
+    LostLead {
+        /// The latest configuration here, committed or not.
+        configuration: Configuration,
+    },
+}
+
+/// Why the lead is not handed over. This node leads on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// This node does not lead.
+    #[error("this node does not lead")]
+    NotLeader {
+        /// Who does, as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// This node leads already.
+    #[error("this node leads already")]
+    LeadsAlready,
+    /// The lead is being handed over already.
+    #[error("the lead is being handed over to node {to} already")]
+    InProgress {
+        /// To whom.
+        to: NodeId,
+    },
+    /// No voter of that id, or no other voter at all, or none that was heard within an election timeout.
+    #[error("there is no such voter to hand the lead over to")]
+    NoCandidate,
+}
+
+/// Why a read was not taken up: nothing will come of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// No leader is known here.
+    #[error("no leader is known")]
+    NoLeader,
+    /// [`crate::Limits::reads_pending_max`] is reached.
+    #[error("too many reads are pending")]
+    Busy,
+}
+
+/// Why a read that was taken up has no index. It may be asked for again.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadRefused {
+    /// The lead was lost, or the leader, or it refused.
+    #[error("there is another leader, or none")]
+    LostLeader,
+    /// The leader did not answer within an election timeout.
+    #[error("the leader did not answer in time")]
+    TimedOut,
 }

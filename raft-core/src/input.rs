@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::{
-    Configuration, Entry, EntryId, Envelope, FetchId, HardState, NodeId, TermRuns, WriteId,
+    Configuration, Entry, EntryId, Envelope, FetchId, HardState, Incarnation, LogIndex, NodeId,
+    TermRuns, WriteId,
 };
 
 /// One fact. Taking it in cannot fail, whatever it says.
@@ -19,7 +20,7 @@ pub enum Input {
     /// This [`crate::Write`] is durable, whole.
     Persisted(WriteId),
     /// The state machine has applied every entry up to this index (which it was handed before).
-    Applied(crate::LogIndex),
+    Applied(LogIndex),
     /// A snapshot of this node's own state machine is durable.
     SnapshotTaken(SnapshotMeta),
     /// A snapshot that a leader sent is durable here, whole.
@@ -38,7 +39,8 @@ pub enum Input {
         /// What was found.
         result: Fetched,
     },
-    /// The connection to this peer is closed: what was on its way may be lost.
+    /// The connection to this peer is closed: what was on its way may be lost. Where the peer leads, a follower asks at
+    /// once whether an election could be won (diss. §9.6), which disturbs nobody who still hears the leader.
     Disconnected(NodeId),
 }
 
@@ -76,6 +78,9 @@ pub struct SnapshotMeta {
 /// What the disk held when the node started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
+    /// Names the data directory: drawn at random when it was created. [`Incarnation`] 0 is for those who do not tell
+    /// incarnations apart.
+    pub incarnation: Incarnation,
     /// The last hard state that was written.
     pub hard_state: HardState,
     /// Where the log starts: the last compacted entry and the configuration in force there. For a log
@@ -83,18 +88,23 @@ pub struct Restored {
     pub start: SnapshotMeta,
     /// The terms of the entries after `start`, up to the last one.
     pub terms: TermRuns,
+    /// The configurations among these entries, ascending, each with its index.
+    pub configurations: Vec<(LogIndex, Configuration)>,
     /// The newest complete snapshot, if there is one.
     pub snapshot: Option<SnapshotMeta>,
 }
 
 impl Restored {
-    /// What a node starts from that never ran before: an empty log and the first configuration.
+    /// What a node starts from that never ran before: an empty log, the first configuration, and incarnation 0. A node
+    /// that is to join a cluster starts from an empty configuration.
     #[must_use]
     pub fn first_start(configuration: Configuration) -> Restored {
         Restored {
+            incarnation: Incarnation(0),
             hard_state: HardState::default(),
             start: SnapshotMeta { last: EntryId::ZERO, configuration },
             terms: TermRuns::new(EntryId::ZERO),
+            configurations: Vec::new(),
             snapshot: None,
         }
     }

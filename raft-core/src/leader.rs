@@ -5,18 +5,23 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::log::Log;
+use crate::membership::Change;
 use crate::node::RoleState;
 use crate::progress::{PeerFetch, Progress, ProgressState};
+use crate::reads::{LeaderReads, LeaseHeld};
+use crate::transfer::Transfer;
 use crate::{
-    AppendOutcome, Effects, Entries, EntryId, Envelope, Fetch, FetchId, Limits, LogIndex, Message,
-    Node, NodeId, Payload, SendSnapshot, Term,
+    AppendOutcome, ChangeFailed, Effects, Entries, EntryId, Envelope, Fetch, FetchId, Incarnation,
+    Limits, LogIndex, Member, Message, Node, NodeId, Payload, SendSnapshot, Term,
 };
 
 /// What a leader keeps for its term (paper, Fig. 2: "volatile state on leaders").
 #[derive(Debug)]
 pub(crate) struct Leader {
-    /// All other members, sorted by id.
+    /// All other members, and those that are just leaving, sorted by id.
     pub(crate) peers: Vec<Progress>,
+    /// The entry with which it opened its term.
+    pub(crate) first: LogIndex,
     /// The latest round of heartbeats. The first one is random, so that an answer to a former life of this
     /// process confirms nothing.
     pub(crate) round: u64,
@@ -24,6 +29,10 @@ pub(crate) struct Leader {
     /// Whether a round of heartbeats starts at the next drain.
     heartbeat_now: bool,
     pub(crate) uncommitted: Uncommitted,
+    pub(crate) reads: LeaderReads,
+    pub(crate) lease: LeaseHeld,
+    pub(crate) change: Option<Change>,
+    pub(crate) transfer: Option<Transfer>,
 }
 
 impl Leader {
@@ -31,8 +40,14 @@ impl Leader {
         self.peers.iter_mut().find(|peer| peer.id == id)
     }
 
-    fn progress(&self, id: NodeId) -> Option<&Progress> {
+    pub(crate) fn progress(&self, id: NodeId) -> Option<&Progress> {
         self.peers.iter().find(|peer| peer.id == id)
+    }
+
+    /// When it next has something to do without an input.
+    pub(crate) fn next_tick(&self) -> Duration {
+        let transfer = self.transfer.as_ref().map_or(Duration::MAX, |transfer| transfer.deadline);
+        self.heartbeat_due.min(transfer)
     }
 }
 
@@ -88,13 +103,19 @@ impl Node {
         let (now, id) = (self.now(), self.options.id);
         // With an entry of its own term, a leader can commit what earlier terms have left (§5.4.2, §8).
         let first = self.log.push(self.term, Payload::Empty).index;
-        let members = self.configuration.members().into_iter().filter(|member| *member != id);
+        let members = self.configurations.latest().members();
+        let peers = members.into_iter().filter(|member| member.id != id);
         self.role = RoleState::Leader(Leader {
-            peers: members.map(|member| Progress::new(member, first, now)).collect(),
+            peers: peers.map(|member| Progress::new(member, first, now)).collect(),
+            first,
             round: self.random.next() >> 1,
             heartbeat_due: now.saturating_add(self.options.heartbeat_interval),
             heartbeat_now: false,
             uncommitted: Uncommitted::new(first),
+            reads: LeaderReads::default(),
+            lease: LeaseHeld::default(),
+            change: None,
+            transfer: None,
         });
         self.leader = Some(id);
     }
@@ -103,38 +124,60 @@ impl Node {
         let now = self.now();
         let (timeout, interval) = (self.options.election_timeout, self.options.heartbeat_interval);
         let Some(leader) = self.leader_state() else { return };
+        leader.transfer.take_if(|transfer| transfer.deadline <= now);
         if now < leader.heartbeat_due {
             return;
         }
         leader.heartbeat_due = now.saturating_add(interval);
         leader.heartbeat_now = true;
+        leader.peers.retain(|peer| peer.leaving_until.is_none_or(|until| until > now));
         if self.options.check_quorum && self.quorum_heard_at().saturating_add(timeout) <= now {
             // Others may have elected a new leader by now (diss. §6.2).
             self.stop_leading();
         } else if self.is_stalled() {
             // Its heartbeats keep others from leading, and it can answer nobody.
             self.stop_leading();
+        } else {
+            self.hand_over_if_the_disk_is_sick();
         }
     }
 
     /// Whether the own disk has not taken a write in for so long that another voter had better lead.
     fn is_stalled(&self) -> bool {
-        let waited = self.disk.busy_since().map(|since| self.now().saturating_sub(since));
-        waited.is_some_and(|waited| waited >= self.options.write_stall_max)
-            && !self.configuration.is_sole_voter(self.options.id)
+        self.write_waits() >= self.options.write_stall_max && !self.is_sole_voter()
     }
 
     /// The latest moment by which a quorum had been heard in this term.
     fn quorum_heard_at(&self) -> Duration {
         let RoleState::Leader(leader) = &self.role else { return self.now() };
-        let heard_at = |id| match id == self.options.id {
-            true => self.now(),
-            false => leader.progress(id).map_or(Duration::ZERO, |peer| peer.heard_at),
-        };
-        self.configuration.quorum_value(heard_at).unwrap_or(self.now())
+        let heard_at = self.quorum_of(leader, self.now(), Duration::ZERO, |peer| peer.heard_at);
+        heard_at.unwrap_or(self.now())
     }
 
-    pub(crate) fn receive_append_response(&mut self, from: NodeId, outcome: AppendOutcome) {
+    /// The greatest value that a quorum has reached, when this node has reached `own`, and who was not heard
+    /// `nothing`.
+    pub(crate) fn quorum_of<T: Ord + Copy>(
+        &self,
+        leader: &Leader,
+        own: T,
+        nothing: T,
+        of: impl Fn(&Progress) -> T,
+    ) -> Option<T> {
+        let (id, incarnation) = (self.options.id, self.incarnation);
+        self.configuration().quorum_value(|voter: &Member| {
+            if voter.is(id, incarnation) {
+                return own;
+            }
+            leader.progress(voter.id).filter(|p| p.speaks_for(voter)).map_or(nothing, &of)
+        })
+    }
+
+    pub(crate) fn receive_append_response(
+        &mut self,
+        from: NodeId,
+        incarnation: Incarnation,
+        outcome: AppendOutcome,
+    ) {
         let (now, last, start) = (self.now(), self.log.last().index, self.log.start());
         let RoleState::Leader(leader) = &mut self.role else { return };
         let round = leader.round;
@@ -142,6 +185,10 @@ impl Node {
             self.counters.misaddressed += 1;
             return;
         };
+        if !peer.hears(incarnation) {
+            self.counters.forgotten_incarnations += 1;
+            return;
+        }
         match outcome {
             AppendOutcome::Accepted { matched } if matched > last => {
                 self.counters.acknowledged_unsent += 1;
@@ -176,6 +223,7 @@ impl Node {
     pub(crate) fn receive_heartbeat_response(
         &mut self,
         from: NodeId,
+        incarnation: Incarnation,
         round: u64,
         received: LogIndex,
     ) {
@@ -187,11 +235,16 @@ impl Node {
             self.counters.misaddressed += 1;
             return;
         };
+        if !peer.hears(incarnation) {
+            self.counters.forgotten_incarnations += 1;
+            return;
+        }
         if received > last || round > current {
             self.counters.acknowledged_unsent += 1;
             return;
         }
         peer.heard_at = now;
+        peer.answered = peer.answered.max(Some(round));
         peer.heartbeat_answered(round, received);
     }
 
@@ -199,11 +252,9 @@ impl Node {
     /// term is committed by counting; those before it follow (§5.4.2).
     pub(crate) fn advance_commit(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
-        let matched = |id| match id == self.options.id {
-            true => self.disk.durable(),
-            false => leader.progress(id).map_or(LogIndex::ZERO, |peer| peer.matched),
-        };
-        let Some(quorum) = self.configuration.quorum_value(matched) else { return };
+        let durable = self.disk.durable();
+        let matched = self.quorum_of(leader, durable, LogIndex::ZERO, |peer| peer.matched);
+        let Some(quorum) = matched else { return };
         if quorum > self.commit && self.log.terms().term(quorum) == Some(self.term) {
             self.commit_to(quorum);
         }
@@ -211,14 +262,22 @@ impl Node {
 
     /// Heartbeats, and to each peer as few AppendEntries as its window and the message limit allow.
     pub(crate) fn drain_leader(&mut self, effects: &mut Effects) {
+        self.confirm_rounds(effects);
+        let (now, may_read) = (self.now(), self.own_term_is_committed());
         let RoleState::Leader(leader) = &mut self.role else { return };
-        let heartbeat = core::mem::take(&mut leader.heartbeat_now);
+        let for_reads = may_read && leader.reads.want_a_round();
+        let heartbeat = core::mem::take(&mut leader.heartbeat_now) || for_reads;
         if heartbeat {
             leader.round = leader.round.wrapping_add(1);
+            leader.lease.round_left(leader.round, now);
+            if may_read {
+                leader.reads.round_left(leader.round, self.commit);
+            }
         }
         let round = leader.round;
         let mut sender = Sender {
             id: self.options.id,
+            incarnation: self.incarnation,
             term: self.term,
             commit: self.commit,
             round,
@@ -237,6 +296,29 @@ impl Node {
                 // The commit index moved, and no entries are there to carry it.
                 sender.heartbeat(peer, None);
             }
+        }
+        if heartbeat {
+            // Who is alone needs no answer.
+            self.confirm_rounds(effects);
+        }
+        self.drain_transfer(effects);
+        self.retire_if_removed(effects);
+    }
+
+    /// Whether an entry of this leader's own term is committed: only then does it know what is (§5.4.2, diss. §6.4).
+    pub(crate) fn own_term_is_committed(&self) -> bool {
+        match &self.role {
+            RoleState::Leader(leader) => self.commit >= leader.first,
+            RoleState::Follower | RoleState::PreCandidate(_) | RoleState::Candidate(_) => false,
+        }
+    }
+
+    /// This node led until now: whoever waits for it is told.
+    pub(crate) fn lead_lost(&mut self, leader: Leader) {
+        self.refuse_reads(leader.reads);
+        if leader.change.is_some() {
+            let configuration = self.configuration().clone();
+            self.change_done = Some(Err(ChangeFailed::LostLead { configuration }));
         }
     }
 
@@ -273,6 +355,7 @@ fn next_after_rejection(log: &Log, hint: EntryId) -> LogIndex {
 /// What it takes to send to peers, borrowed for one drain.
 struct Sender<'a> {
     id: NodeId,
+    incarnation: Incarnation,
     term: Term,
     commit: LogIndex,
     round: u64,
@@ -284,7 +367,8 @@ struct Sender<'a> {
 
 impl Sender<'_> {
     fn send(&mut self, to: NodeId, message: Message) {
-        self.effects.messages.push(Envelope { from: self.id, to, term: self.term, message });
+        let (from, incarnation, term) = (self.id, self.incarnation, self.term);
+        self.effects.messages.push(Envelope { from, incarnation, to, term, message });
     }
 
     fn heartbeat(&mut self, peer: &mut Progress, round: Option<u64>) {

@@ -39,8 +39,9 @@
 //!
 //! # Where to look
 //!
-//! Votes are granted in `election.rs`, entries accepted in `append.rs`, sent and committed in `leader.rs`; what must be
-//! durable first is asked of `disk.rs`. Section numbers (§) are those of the extended Raft paper, "diss." is Ongaro's
+//! Votes are granted in `election.rs`, entries accepted in `append.rs`, sent and committed in `leader.rs`; members change
+//! in `membership.rs`, reads are confirmed in `reads.rs`, the lead is handed over in `transfer.rs`; what must be durable
+//! first is asked of `disk.rs`. Section numbers (§) are those of the extended Raft paper, "diss." is Ongaro's
 //! dissertation.
 //!
 //! # Features
@@ -52,6 +53,7 @@ extern crate alloc;
 mod append;
 mod applying;
 mod configuration;
+mod configurations;
 mod disk;
 mod effects;
 mod election;
@@ -61,26 +63,34 @@ mod error;
 mod input;
 mod leader;
 mod log;
+mod membership;
 mod message;
 mod node;
 mod options;
 mod progress;
 mod quorum;
 mod random;
+mod reads;
 mod receive;
 mod snapshot;
 mod status;
 mod term_runs;
+mod transfer;
 
-pub use configuration::Configuration;
-pub use effects::{Applies, Effects, Fetch, FetchId, HardState, SendSnapshot, Write, WriteId};
+pub use configuration::{Configuration, Incarnation, Member};
+pub use effects::{
+    Applies, ChangeOutcome, Effects, Fetch, FetchId, HardState, Read, ReadId, SendSnapshot, Write,
+    WriteId,
+};
 pub use entries::Entries;
 pub use entry::{Entry, EntryId, LogIndex, NodeId, Payload, Term};
-pub use error::{ProposeError, RestoreError};
+pub use error::{
+    ChangeError, ChangeFailed, ProposeError, ReadError, ReadRefused, RestoreError, TransferError,
+};
 pub use input::{Fetched, Input, Restored, SnapshotMeta, SnapshotOutcome};
 pub use message::{AppendOutcome, Envelope, Message};
 pub use node::Node;
-pub use options::{Limits, Options};
+pub use options::{Lease, Limits, Options};
 pub use status::{Counters, PeerStatus, Replication, Role, Status};
 pub use term_runs::TermRuns;
 

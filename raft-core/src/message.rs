@@ -1,6 +1,6 @@
 //! What nodes say to each other.
 
-use crate::{Entries, EntryId, LogIndex, NodeId, Term};
+use crate::{Entries, EntryId, Incarnation, LogIndex, NodeId, Term};
 
 /// One message with its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,6 +8,9 @@ use crate::{Entries, EntryId, LogIndex, NodeId, Term};
 pub struct Envelope {
     /// Who sends it.
     pub from: NodeId,
+    /// Under which incarnation: votes and acknowledgements of any but the one that the configuration names count for
+    /// nothing.
+    pub incarnation: Incarnation,
     /// Whom it is for.
     pub to: NodeId,
     /// The sender's current term when it left (§5.1).
@@ -38,6 +41,9 @@ pub enum Message {
     RequestVote {
         /// The candidate's last entry (§5.4.1).
         last: EntryId,
+        /// The leader itself has told the candidate to campaign: that others hear the leader is no reason to refuse
+        /// (diss. §4.2.3).
+        transfer: bool,
     },
     /// The answer to a [`Message::RequestVote`]; a granted one is durable before it leaves.
     VoteResponse {
@@ -70,6 +76,20 @@ pub enum Message {
         /// Up to where the sender's log, durable or not, is known to be the leader's: a hint by
         /// which the leader notices lost messages.
         received: LogIndex,
+    },
+    /// "Campaign at once, without waiting" (diss. §3.10).
+    TimeoutNow,
+    /// A follower asks its leader for an index at which a read is linearizable (diss. §6.4).
+    ReadIndex {
+        /// Names the read; random at its start, so that an answer to a former life of the sender confirms nothing.
+        context: u64,
+    },
+    /// The answer to a [`Message::ReadIndex`].
+    ReadIndexResponse {
+        /// The read that is answered.
+        context: u64,
+        /// What the state must contain; `None`: the read is refused.
+        index: Option<LogIndex>,
     },
 }
 

@@ -6,15 +6,17 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::applying::Applying;
+use crate::configurations::Configurations;
 use crate::disk::Disk;
 use crate::election::Votes;
 use crate::leader::Leader;
 use crate::log::Log;
 use crate::random::Random;
+use crate::reads::FollowerReads;
 use crate::{
-    Configuration, Counters, Effects, Entries, EntryId, Envelope, HardState, Input, LogIndex,
-    Message, NodeId, Options, Payload, ProposeError, RestoreError, Restored, Role, SnapshotMeta,
-    Status, Term,
+    ChangeOutcome, Configuration, Counters, Effects, Entries, EntryId, Envelope, HardState,
+    Incarnation, Input, LogIndex, Message, NodeId, Options, Payload, ProposeError, Read,
+    RestoreError, Restored, Role, SnapshotMeta, Status, Term, TermRuns,
 };
 
 /// One replica of one group: a value that takes in facts by [`Node::step`] and requests by methods of their own,
@@ -49,7 +51,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Node {
     pub(crate) options: Options,
-    pub(crate) configuration: Configuration,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) configurations: Configurations,
     pub(crate) random: Random,
     /// The time of the last tick; `None` before the first.
     pub(crate) clock: Option<Duration>,
@@ -64,8 +67,8 @@ pub struct Node {
     pub(crate) role: RoleState,
     /// Who leads the current term.
     pub(crate) leader: Option<NodeId>,
-    /// When that leader was last heard.
-    pub(crate) leader_heard: Duration,
+    /// Until when a leader passes for heard: no vote is granted against it before.
+    pub(crate) leader_heard_until: Duration,
     /// When to stop waiting for a leader, and how long the wait is: drawn anew for each election.
     pub(crate) election_deadline: Duration,
     pub(crate) election_timeout: Duration,
@@ -73,10 +76,15 @@ pub struct Node {
     /// Answers that promise nothing and wait for the next drain only.
     pub(crate) answers: Vec<Envelope>,
     pub(crate) next_fetch: u64,
+    pub(crate) reads: FollowerReads,
+    /// Reads that are confirmed or refused, until the next drain.
+    pub(crate) reads_done: Vec<Read>,
+    /// What became of a change of membership, until the next drain.
+    pub(crate) change_done: Option<ChangeOutcome>,
     pub(crate) counters: Counters,
     pub(crate) stopped: bool,
     /// Whether anything has happened since the last drain that may have an effect.
-    has_news: bool,
+    pub(crate) has_news: bool,
 }
 
 /// What the node is in the current term, and what it needs for it.
@@ -108,7 +116,7 @@ impl Node {
     /// The disk's content contradicts itself, or `options` do.
     pub fn new(options: Options, restored: Restored) -> Result<Node, RestoreError> {
         check_options(&options)?;
-        let Restored { hard_state, start, terms, snapshot } = restored;
+        let Restored { incarnation, hard_state, start, terms, configurations, snapshot } = restored;
         if terms.start() != start.last {
             return Err(RestoreError::TermsMismatch { terms: terms.start(), start: start.last });
         }
@@ -128,9 +136,13 @@ impl Node {
             });
         }
         let last = terms.last();
+        check_places(&configurations, &terms)?;
+        let random = Random::new(options.seed);
+        let first_read = random.fork();
         let mut node = Node {
-            configuration: snapshot.as_ref().map_or(&start, |meta| meta).configuration.clone(),
-            random: Random::new(options.seed),
+            incarnation,
+            configurations: Configurations::new(start.configuration, configurations),
+            random,
             clock: None,
             term: hard_state.term,
             vote: hard_state.vote,
@@ -141,12 +153,15 @@ impl Node {
             applying: Applying::new(snapshot_id.index),
             role: RoleState::Follower,
             leader: None,
-            leader_heard: Duration::ZERO,
+            leader_heard_until: Duration::ZERO,
             election_deadline: Duration::ZERO,
             election_timeout: Duration::ZERO,
             follower: Follower::default(),
             answers: Vec::new(),
             next_fetch: 1,
+            reads: FollowerReads::new(first_read),
+            reads_done: Vec::new(),
+            change_done: None,
             counters: Counters::default(),
             stopped: false,
             has_news: true,
@@ -158,6 +173,7 @@ impl Node {
             } else {
                 // A received snapshot was durable, and the reset of the log was not yet (§7).
                 node.log.reset(meta.last);
+                node.configurations = Configurations::new(meta.configuration.clone(), Vec::new());
                 node.disk.replaced(meta);
             }
         }
@@ -178,10 +194,22 @@ impl Node {
         self.options.id
     }
 
+    /// The incarnation under which this node speaks.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
     /// The configuration in force: the latest in the log, committed or not (§6).
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
-        &self.configuration
+        self.configurations.latest()
+    }
+
+    /// Whether the configuration in force is committed: no change of membership is under way in this log.
+    #[must_use]
+    pub fn configuration_is_committed(&self) -> bool {
+        self.configurations.latest_index() <= self.commit
     }
 
     /// The current term.
@@ -249,14 +277,15 @@ impl Node {
         if self.clock.is_none() {
             return Duration::ZERO;
         }
-        match &self.role {
-            RoleState::Leader(leader) => leader.heartbeat_due,
+        let election = match &self.role {
+            RoleState::Leader(leader) => leader.next_tick(),
             RoleState::PreCandidate(votes) | RoleState::Candidate(votes) => {
                 self.election_deadline.min(votes.ask_again_at)
             }
             RoleState::Follower if self.is_electable() => self.election_deadline,
             RoleState::Follower => self.leader.map_or(Duration::MAX, |_| self.election_deadline),
-        }
+        };
+        election.min(self.reads.next_deadline())
     }
 
     /// Whether the log could not be read ([`crate::Fetched::Failed`]): the node does nothing any more.
@@ -312,6 +341,9 @@ impl Node {
         let RoleState::Leader(leader) = &mut self.role else {
             return Err(ProposeError::NotLeader { leader: self.leader });
         };
+        if let Some(to) = leader.transferring() {
+            return Err(ProposeError::Transferring { to });
+        }
         let limits = &self.options.limits;
         if command.len() > limits.command_bytes_max {
             let (len, max) = (command.len(), limits.command_bytes_max);
@@ -336,14 +368,17 @@ impl Node {
         if self.stopped || !core::mem::take(&mut self.has_news) {
             return;
         }
+        self.advance_membership();
         self.log.seal();
         effects.messages.append(&mut self.answers);
         self.drain_vote(effects);
         self.drain_acknowledgement(effects);
         self.drain_election(effects);
         self.drain_leader(effects);
+        self.drain_reads(effects);
         self.drain_applies(effects);
         self.drain_write(effects);
+        effects.change = self.change_done.take();
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -352,7 +387,8 @@ impl Node {
 
     /// An envelope from this node, in its current term.
     pub(crate) fn envelope(&self, to: NodeId, message: Message) -> Envelope {
-        Envelope { from: self.options.id, to, term: self.term, message }
+        let (from, incarnation) = (self.options.id, self.incarnation);
+        Envelope { from, incarnation, to, term: self.term, message }
     }
 
     pub(crate) fn hard_state(&self) -> HardState {
@@ -396,8 +432,10 @@ impl Node {
         if self.clock.is_none() {
             self.clock = Some(now);
             self.reset_election_timer();
+            self.honour_former_leases();
         }
         self.clock = self.clock.max(Some(now));
+        self.reads.time_out(now, &mut self.reads_done);
         if matches!(self.role, RoleState::Leader(_)) {
             self.tick_leader();
         } else {
@@ -441,6 +479,8 @@ impl Node {
     fn disconnected(&mut self, peer: NodeId) {
         if let Some(progress) = self.leader_state().and_then(|leader| leader.progress_mut(peer)) {
             progress.connection_lost();
+        } else if self.leader == Some(peer) {
+            self.leader_disconnected();
         }
     }
 
@@ -460,6 +500,22 @@ impl Node {
     }
 }
 
+/// Configurations come with the index of their entries, in the order of the log.
+fn check_places(
+    configurations: &[(LogIndex, Configuration)],
+    terms: &TermRuns,
+) -> Result<(), RestoreError> {
+    let mut before = terms.start().index;
+    for (index, _) in configurations {
+        if *index <= before || *index > terms.last().index {
+            let last = terms.last();
+            return Err(RestoreError::MisplacedConfiguration { index: *index, last });
+        }
+        before = *index;
+    }
+    Ok(())
+}
+
 fn check_options(options: &Options) -> Result<(), RestoreError> {
     if options.heartbeat_interval.is_zero() {
         return Err(RestoreError::Options("the heartbeat interval is zero"));
@@ -471,6 +527,14 @@ fn check_options(options: &Options) -> Result<(), RestoreError> {
     if options.write_stall_max < options.election_timeout {
         let problem = "write_stall_max is shorter than the election timeout";
         return Err(RestoreError::Options(problem));
+    }
+    if let Some(lease) = options.lease {
+        if !options.check_quorum {
+            return Err(RestoreError::Options("a lease needs check_quorum"));
+        }
+        if lease.clock_drift_ppm >= 500_000 {
+            return Err(RestoreError::Options("clock_drift_ppm of the lease is 500,000 or more"));
+        }
     }
     let limits = &options.limits;
     if limits.inflight_messages_max == 0 || limits.inflight_bytes_max == 0 {

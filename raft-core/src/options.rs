@@ -21,12 +21,36 @@ pub struct Options {
     pub check_quorum: bool,
     /// A leader that waits this long for one write to become durable steps down, unless it is the only voter: its
     /// heartbeats would keep others from leading while it can apply nothing. Well above what a sound disk takes for
-    /// [`Limits::write_bytes_max`].
+    /// [`Limits::write_bytes_max`]. After an election timeout already, it hands the lead over if there is a peer whose
+    /// disk does better.
     pub write_stall_max: Duration,
+    /// Answers reads without a round of heartbeats, by a lease (diss. §6.4.1). Off by default: it is only as good as the
+    /// clocks. Needs CheckQuorum, and all nodes must have the same.
+    pub lease: Option<Lease>,
+    /// A voter that joins has this long to catch up as a learner; after that the change of membership fails.
+    pub catch_up_max: Duration,
     /// Seeds the only randomness of the node, its election timeouts. Nodes need different ones.
     pub seed: u64,
     /// The limits of every queue and buffer.
     pub limits: Limits,
+}
+
+/// What a lease relies upon.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// How far the rate of any node's clock may be off, in millionths: at 1,000 a clock may gain or lose a
+    /// millisecond a second. Below 500,000.
+    pub clock_drift_ppm: u32,
+}
+
+impl Lease {
+    /// How long a lease is on the clock of its leader, when no node votes for another leader for `election_timeout` on a
+    /// clock of its own: the one may be as slow, and the other as fast, as the bound allows.
+    pub(crate) fn length(self, election_timeout: Duration) -> Duration {
+        const MILLION: u32 = 1_000_000;
+        let drift = self.clock_drift_ppm.min(MILLION);
+        election_timeout / (MILLION + drift) * (MILLION - drift)
+    }
 }
 
 /// The limits of every queue and buffer of a node. Bytes are counted by [`crate::Entry::cost_bytes`].
@@ -60,11 +84,14 @@ pub struct Limits {
     pub kept_bytes_max: usize,
     /// The entries of one write: this many bytes (but at least one entry).
     pub write_bytes_max: usize,
+    /// Reads that are not confirmed yet, those of followers included; beyond, reads are refused.
+    pub reads_pending_max: usize,
 }
 
 impl Options {
     /// The defaults for a node on a local network: election timeout 500 ms, heartbeats each 100 ms,
-    /// PreVote and CheckQuorum on, five seconds of patience with the own disk.
+    /// PreVote and CheckQuorum on, leases off, five seconds of patience with the own disk, a minute with voters that
+    /// join.
     #[must_use]
     pub fn new(id: NodeId) -> Options {
         Options {
@@ -74,6 +101,8 @@ impl Options {
             pre_vote: true,
             check_quorum: true,
             write_stall_max: Duration::from_secs(5),
+            lease: None,
+            catch_up_max: Duration::from_secs(60),
             seed: id.0,
             limits: Limits::default(),
         }
@@ -98,6 +127,7 @@ impl Default for Limits {
             kept_entries_max: 1024,
             kept_bytes_max: 4 * MIB,
             write_bytes_max: 8 * MIB,
+            reads_pending_max: 4096,
         }
     }
 }

@@ -3,12 +3,16 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use crate::{Entries, FetchId, Limits, LogIndex, NodeId};
+use crate::{Entries, FetchId, Incarnation, Limits, LogIndex, Member, NodeId};
 
 /// What a leader knows of one peer (paper, Fig. 2: `nextIndex` and `matchIndex`).
 #[derive(Debug)]
 pub(crate) struct Progress {
     pub(crate) id: NodeId,
+    /// The incarnation that counts: that of the configuration, or, where it names none, the first one heard.
+    pub(crate) incarnation: Option<Incarnation>,
+    /// It is no member any more: until then it is sent what it has not heard yet.
+    pub(crate) leaving_until: Option<Duration>,
     /// Everything up to here is durable at the peer, and the same as here.
     pub(crate) matched: LogIndex,
     /// The next entry to send.
@@ -19,6 +23,8 @@ pub(crate) struct Progress {
     inflight_bytes: usize,
     /// When the peer was last heard in this term.
     pub(crate) heard_at: Duration,
+    /// The latest round of heartbeats that it has answered.
+    pub(crate) answered: Option<u64>,
     /// The greatest commit index that was sent to the peer.
     pub(crate) commit_sent: LogIndex,
     /// The round, `matched` and `next` when a heartbeat left: the first since one was answered. (Not the latest: where
@@ -70,20 +76,34 @@ impl PeerFetch {
 
 impl Progress {
     /// Of a peer of which nothing is known, by a leader whose last entry is before `next`.
-    pub(crate) fn new(id: NodeId, next: LogIndex, now: Duration) -> Progress {
+    pub(crate) fn new(member: &Member, next: LogIndex, now: Duration) -> Progress {
         Progress {
-            id,
+            id: member.id,
+            incarnation: member.incarnation,
+            leaving_until: None,
             matched: LogIndex::ZERO,
             next,
             state: ProgressState::Probe { sent: None },
             inflight: VecDeque::new(),
             inflight_bytes: 0,
             heard_at: now,
+            answered: None,
             commit_sent: LogIndex::ZERO,
             at_heartbeat: None,
             ask: None,
             fetch: PeerFetch::None,
         }
+    }
+
+    /// Whether what this incarnation says counts; the first one does where none is known.
+    pub(crate) fn hears(&mut self, incarnation: Incarnation) -> bool {
+        *self.incarnation.get_or_insert(incarnation) == incarnation
+    }
+
+    /// Whether the peer is this voter, under the same incarnation.
+    pub(crate) fn speaks_for(&self, voter: &Member) -> bool {
+        voter.id == self.id
+            && (voter.incarnation.is_none() || voter.incarnation == self.incarnation)
     }
 
     /// Whether another AppendEntries may leave now.

@@ -1,6 +1,6 @@
 //! Majorities, of one set of voters and of two (§6).
 
-use crate::{Configuration, NodeId};
+use crate::{Configuration, Member};
 
 /// How an election stands.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -11,29 +11,29 @@ pub(crate) enum Tally {
 }
 
 /// The greatest value that a majority of `voters` has reached. `None` without voters.
-fn majority_value<T: Ord + Copy>(voters: &[NodeId], value: impl Fn(NodeId) -> T) -> Option<T> {
+fn majority_value<T: Ord + Copy>(voters: &[Member], value: impl Fn(&Member) -> T) -> Option<T> {
     /// Clusters are small: up to so many voters their values are sorted without an allocation.
     const SORTED_MAX: usize = 9;
     let majority = voters.len() / 2 + 1;
     if voters.len() <= SORTED_MAX {
         let mut values = [None; SORTED_MAX];
         for (slot, voter) in values.iter_mut().zip(voters) {
-            *slot = Some(value(*voter));
+            *slot = Some(value(voter));
         }
         let values = &mut values[..voters.len()];
         values.sort_unstable();
         return *values.get(voters.len().checked_sub(majority)?)?;
     }
     let reached = |at_least: &T| {
-        voters.iter().filter(|id| value(**id) >= *at_least).take(majority).count() == majority
+        voters.iter().filter(|voter| value(voter) >= *at_least).take(majority).count() == majority
     };
-    voters.iter().map(|id| value(*id)).filter(reached).max()
+    voters.iter().map(&value).filter(reached).max()
 }
 
-fn tally(voters: &[NodeId], vote: &impl Fn(NodeId) -> Option<bool>) -> Tally {
+fn tally(voters: &[Member], vote: &impl Fn(&Member) -> Option<bool>) -> Tally {
     let majority = voters.len() / 2 + 1;
-    let granted = voters.iter().filter(|id| vote(**id) == Some(true)).count();
-    let denied = voters.iter().filter(|id| vote(**id) == Some(false)).count();
+    let granted = voters.iter().filter(|voter| vote(voter) == Some(true)).count();
+    let denied = voters.iter().filter(|voter| vote(voter) == Some(false)).count();
     if granted >= majority {
         Tally::Won
     } else if voters.len() - denied < majority {
@@ -45,7 +45,7 @@ fn tally(voters: &[NodeId], vote: &impl Fn(NodeId) -> Option<bool>) -> Tally {
 
 impl Configuration {
     /// The greatest value that a quorum has reached: in a joint configuration, a majority of each set.
-    pub(crate) fn quorum_value<T: Ord + Copy>(&self, value: impl Fn(NodeId) -> T) -> Option<T> {
+    pub(crate) fn quorum_value<T: Ord + Copy>(&self, value: impl Fn(&Member) -> T) -> Option<T> {
         let incoming = majority_value(self.voters(), &value);
         if !self.is_joint() {
             return incoming;
@@ -54,7 +54,7 @@ impl Configuration {
     }
 
     /// How an election stands, from each voter's answer.
-    pub(crate) fn tally(&self, vote: impl Fn(NodeId) -> Option<bool>) -> Tally {
+    pub(crate) fn tally(&self, vote: impl Fn(&Member) -> Option<bool>) -> Tally {
         let incoming = tally(self.voters(), &vote);
         if !self.is_joint() {
             return incoming;
@@ -70,6 +70,7 @@ impl Configuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NodeId;
     use alloc::vec::Vec;
 
     fn ids(ids: &[u64]) -> impl Iterator<Item = NodeId> {
@@ -78,7 +79,7 @@ mod tests {
 
     /// Node n has reached `values[n - 1]`.
     fn value(configuration: &Configuration, values: &[u64]) -> Option<u64> {
-        configuration.quorum_value(|id| values[usize::try_from(id.0).unwrap() - 1])
+        configuration.quorum_value(|voter| values[usize::try_from(voter.id.0).unwrap() - 1])
     }
 
     #[test]
@@ -105,9 +106,9 @@ mod tests {
         assert_eq!(value(&joint, &[9, 9, 9, 1, 2]), Some(2));
         assert_eq!(value(&joint, &[1, 2, 9, 9, 9]), Some(2));
         let votes = |granted: &'static [u64], denied: &'static [u64]| {
-            joint.tally(|id| {
-                (granted.contains(&id.0).then_some(true))
-                    .or(denied.contains(&id.0).then_some(false))
+            joint.tally(|voter| {
+                (granted.contains(&voter.id.0).then_some(true))
+                    .or(denied.contains(&voter.id.0).then_some(false))
             })
         };
         assert_eq!(votes(&[1, 2], &[]), Tally::Open);

@@ -21,6 +21,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// A number from a sequence of its own, so that whoever draws it changes no other draw.
+    pub(crate) fn fork(&self) -> u64 {
+        Random::new(self.state ^ 0x6a09_e667_f3bc_c908).next()
+    }
+
     /// From `base` up to, but not including, twice that (§5.2).
     pub(crate) fn timeout(&mut self, base: Duration) -> Duration {
         let nanos = u64::try_from(base.as_nanos()).unwrap_or(u64::MAX / 2).max(1);

@@ -1,11 +1,11 @@
 //! What arrives from peers: the term first (§5.1), then the message.
 
-use crate::{AppendOutcome, EntryId, Envelope, LogIndex, Message, Node, NodeId, Term};
+use crate::{AppendOutcome, EntryId, Envelope, LogIndex, Message, Node, NodeId, Role, Term};
 
 impl Node {
     /// Takes in one message. Whatever it says, it never panics: what makes no sense is refused and counted.
     pub(crate) fn receive(&mut self, envelope: Envelope) {
-        let Envelope { from, to, term, message } = envelope;
+        let Envelope { from, incarnation, to, term, message } = envelope;
         if to != self.options.id || from == self.options.id {
             self.counters.misaddressed += 1;
             return;
@@ -20,17 +20,23 @@ impl Node {
             self.receive_pre_vote(from, campaign, last);
             return;
         }
-        if matches!(message, Message::RequestVote { .. })
-            && term > self.term
+        // With leases, who has entered the term by another way still keeps what it promised to the leader before.
+        let may_disrupt = term > self.term || self.options.lease.is_some();
+        if matches!(message, Message::RequestVote { transfer: false, .. })
+            && may_disrupt
             && self.is_disruption()
         {
             return;
         }
         if term > self.term {
+            if self.comes_from_outside(from, &message) {
+                self.counters.misaddressed += 1;
+                return;
+            }
             self.enter_term(term);
         }
         if let Message::PreVoteResponse { campaign, granted } = message {
-            self.receive_pre_vote_response(from, campaign, granted);
+            self.receive_pre_vote_response(from, incarnation, campaign, granted);
             return;
         }
         if term < self.term {
@@ -40,16 +46,45 @@ impl Node {
         match message {
             // They were taken above: they are about a term that nobody is in yet.
             Message::PreVote { .. } | Message::PreVoteResponse { .. } => {}
-            Message::RequestVote { last } => self.receive_request_vote(from, last),
-            Message::VoteResponse { granted } => self.receive_vote_response(from, granted),
+            Message::RequestVote { last, transfer: _ } => self.receive_request_vote(from, last),
+            Message::VoteResponse { granted } => {
+                self.receive_vote_response(from, incarnation, granted);
+            }
             Message::AppendEntries { previous, entries, commit } => {
                 self.receive_append_entries(from, previous, entries, commit);
             }
-            Message::AppendResponse(outcome) => self.receive_append_response(from, outcome),
+            Message::AppendResponse(outcome) => {
+                self.receive_append_response(from, incarnation, outcome);
+            }
             Message::Heartbeat { commit, round } => self.receive_heartbeat(from, commit, round),
             Message::HeartbeatResponse { round, received } => {
-                self.receive_heartbeat_response(from, round, received);
+                self.receive_heartbeat_response(from, incarnation, round, received);
             }
+            Message::TimeoutNow => self.receive_timeout_now(from),
+            Message::ReadIndex { context } => self.receive_read_index(from, context),
+            Message::ReadIndexResponse { context, index } => {
+                self.receive_read_index_response(from, context, index);
+            }
+        }
+    }
+
+    /// Whether this is an answer to this leader from a node that is no member, and so was asked nothing: a node that was
+    /// removed deposes nobody (diss. §4.2.3).
+    fn comes_from_outside(&self, from: NodeId, message: &Message) -> bool {
+        match message {
+            Message::PreVoteResponse { .. }
+            | Message::VoteResponse { .. }
+            | Message::AppendResponse(_)
+            | Message::HeartbeatResponse { .. }
+            | Message::ReadIndex { .. }
+            | Message::ReadIndexResponse { .. } => {
+                self.role() == Role::Leader && !self.configuration().contains(from)
+            }
+            Message::PreVote { .. }
+            | Message::RequestVote { .. }
+            | Message::AppendEntries { .. }
+            | Message::Heartbeat { .. }
+            | Message::TimeoutNow => false,
         }
     }
 
@@ -67,11 +102,16 @@ impl Node {
             Message::Heartbeat { round, .. } => {
                 Message::HeartbeatResponse { round: round.unwrap_or(0), received: LogIndex::ZERO }
             }
+            Message::ReadIndex { context } => {
+                Message::ReadIndexResponse { context: *context, index: None }
+            }
             Message::PreVote { .. }
             | Message::PreVoteResponse { .. }
             | Message::VoteResponse { .. }
             | Message::AppendResponse(_)
-            | Message::HeartbeatResponse { .. } => return,
+            | Message::HeartbeatResponse { .. }
+            | Message::TimeoutNow
+            | Message::ReadIndexResponse { .. } => return,
         };
         let answer = self.envelope(from, answer);
         self.answers.push(answer);

@@ -1,6 +1,9 @@
 //! Snapshots and compaction (§7). The images are the driver's to write, move and read.
 
+use alloc::vec::Vec;
+
 use crate::applying::Applying;
+use crate::configurations::Configurations;
 use crate::{LogIndex, Node, NodeId, SnapshotMeta, SnapshotOutcome, Term};
 
 impl Node {
@@ -22,7 +25,8 @@ impl Node {
             return;
         }
         self.log.compact(start);
-        let configuration = meta.configuration.clone();
+        let configuration = self.configurations.at(start).clone();
+        self.configurations.compact(start);
         self.disk.compact = Some(SnapshotMeta { last: self.log.start(), configuration });
     }
 
@@ -48,7 +52,7 @@ impl Node {
         }
         if !contained {
             self.log.reset(meta.last);
-            self.configuration = meta.configuration.clone();
+            self.configurations = Configurations::new(meta.configuration.clone(), Vec::new());
             self.snapshot = meta.last;
             self.commit = index;
             self.applying = Applying::new(index);

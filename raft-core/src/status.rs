@@ -47,6 +47,8 @@ pub struct Status {
     pub snapshot: EntryId,
     /// The configuration in force.
     pub configuration: Configuration,
+    /// To whom the lead is being handed over.
+    pub transferring: Option<NodeId>,
     /// What a leader knows of each other member, sorted by id; empty elsewhere.
     pub peers: Vec<PeerStatus>,
     /// What was refused, and how often.
@@ -85,6 +87,8 @@ pub enum Replication {
 pub struct Counters {
     /// Messages to another node, from this one, or from nobody it leads.
     pub misaddressed: u64,
+    /// Votes and acknowledgements of an incarnation that the configuration does not name.
+    pub forgotten_incarnations: u64,
     /// Messages that contradict themselves.
     pub malformed: u64,
     /// Messages of a second leader in one term.
@@ -132,7 +136,8 @@ impl Status {
             start: node.log.start(),
             last: node.log.last(),
             snapshot: node.snapshot,
-            configuration: node.configuration.clone(),
+            configuration: node.configuration().clone(),
+            transferring: node.transferring(),
             peers,
             counters: node.counters,
         }

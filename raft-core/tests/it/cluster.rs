@@ -7,13 +7,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft_core::{
     AppendOutcome, Configuration, Effects, Entry, EntryId, Envelope, Fetch, Fetched, HardState,
-    Input, LogIndex, Message, Node, NodeId, Options, Payload, Restored, Role, SnapshotMeta,
-    SnapshotOutcome, Term, TermRuns, Write,
+    Incarnation, Input, LogIndex, Member, Message, Node, NodeId, Options, Payload, Restored, Role,
+    SnapshotMeta, SnapshotOutcome, Term, TermRuns, Write,
 };
+
+use crate::harness::configurations;
 
 /// What one disk holds.
 #[derive(Clone, Debug)]
 pub(crate) struct Disk {
+    pub(crate) incarnation: Incarnation,
     pub(crate) hard_state: HardState,
     start: SnapshotMeta,
     entries: Vec<Entry>,
@@ -31,6 +34,7 @@ pub(crate) struct State {
 impl Disk {
     fn new(configuration: Configuration) -> Disk {
         Disk {
+            incarnation: Incarnation(0),
             hard_state: HardState::default(),
             start: SnapshotMeta::new(EntryId::ZERO, configuration),
             entries: Vec::new(),
@@ -89,7 +93,14 @@ impl Disk {
             assert!(terms.push(entry.id.term));
         }
         let snapshot = self.snapshots.last_key_value().map(|(_, (meta, _))| meta.clone());
-        Restored { hard_state: self.hard_state, start: self.start.clone(), terms, snapshot }
+        Restored {
+            incarnation: self.incarnation,
+            hard_state: self.hard_state,
+            start: self.start.clone(),
+            terms,
+            configurations: configurations(&self.entries),
+            snapshot,
+        }
     }
 
     fn read(&self, fetch: &Fetch) -> Fetched {
@@ -171,7 +182,8 @@ impl Cluster {
         configuration: Configuration,
         options: impl Fn(NodeId) -> Options,
     ) -> Cluster {
-        let members = configuration.members();
+        let members: Vec<NodeId> =
+            configuration.members().into_iter().map(|member| member.id).collect();
         let mut cluster = Cluster {
             now: Duration::ZERO,
             servers: BTreeMap::new(),
@@ -437,14 +449,16 @@ impl Cluster {
         *before = last.index;
         if commit > self.checker.committed {
             self.checker.committed = commit;
-            let holders = |voters: &[NodeId]| {
-                let holds = |voter: &&NodeId| {
-                    let disk = &self.servers[voter].disk;
-                    disk.last().index >= commit
+            let hold = |voters: &[Member]| {
+                let holds = |voter: &&Member| {
+                    let disk = &self.servers[&voter.id].disk;
+                    voter.is(voter.id, disk.incarnation) && disk.last().index >= commit
                 };
-                voters.iter().filter(holds).count() > voters.len() / 2
+                voters.is_empty() || voters.iter().filter(holds).count() > voters.len() / 2
             };
-            assert!(holders(self.configuration.voters()), "{commit} is committed without a quorum");
+            let configuration = node.configuration();
+            let quorum = hold(configuration.voters()) && hold(configuration.outgoing());
+            assert!(quorum, "{commit} is committed without a quorum");
         }
     }
 
@@ -473,6 +487,7 @@ impl Checker {
         let payload = match &entry.payload {
             Payload::Empty => 0,
             Payload::Command(command) => u64::from_le_bytes(command[..8].try_into().unwrap()),
+            Payload::Configuration(configuration) => configuration.members().len() as u64,
         };
         let check = (state.check.rotate_left(7) ^ payload ^ entry.id.term.0.rotate_left(32))
             .wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -522,6 +537,9 @@ fn check_promise(envelope: &Envelope, disk: &Disk, term: Term) {
         | Message::VoteResponse { granted: false }
         | Message::AppendResponse(AppendOutcome::Rejected { .. })
         | Message::Heartbeat { .. }
-        | Message::HeartbeatResponse { .. } => assert!(envelope.term <= term),
+        | Message::HeartbeatResponse { .. }
+        | Message::TimeoutNow
+        | Message::ReadIndex { .. }
+        | Message::ReadIndexResponse { .. } => assert!(envelope.term <= term),
     }
 }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use raft_core::{
-    AppendOutcome, Applies, Configuration, Effects, Entry, EntryId, Envelope, Fetch, Fetched,
-    HardState, Input, LogIndex, Message, Node, NodeId, Options, Payload, Restored, Role,
-    SendSnapshot, SnapshotMeta, SnapshotOutcome, Term, TermRuns, Write,
+    AppendOutcome, Applies, ChangeOutcome, Configuration, Effects, Entry, EntryId, Envelope, Fetch,
+    Fetched, HardState, Incarnation, Input, LogIndex, Member, Message, Node, NodeId, Options,
+    Payload, Read, Restored, Role, SendSnapshot, SnapshotMeta, SnapshotOutcome, Term, TermRuns,
+    Write,
 };
 
 pub(crate) fn ms(milliseconds: u64) -> Duration {
@@ -55,9 +56,24 @@ pub(crate) fn snapshot(last: EntryId, configuration: &Configuration) -> Snapshot
     SnapshotMeta::new(last, configuration.clone())
 }
 
+/// A message of a sender that is of incarnation 0, as all are that no test says otherwise of.
+pub(crate) fn envelope(from: NodeId, to: NodeId, term: Term, message: Message) -> Envelope {
+    Envelope { from, incarnation: Incarnation(0), to, term, message }
+}
+
+/// The configurations among `entries`, each with its index.
+pub(crate) fn configurations(entries: &[Entry]) -> Vec<(LogIndex, Configuration)> {
+    let found = entries.iter().filter_map(|entry| match &entry.payload {
+        Payload::Configuration(configuration) => Some((entry.id.index, configuration.clone())),
+        Payload::Empty | Payload::Command(_) => None,
+    });
+    found.collect()
+}
+
 /// What survives a crash.
 #[derive(Clone, Debug)]
 pub(crate) struct Disk {
+    pub(crate) incarnation: Incarnation,
     pub(crate) hard_state: HardState,
     pub(crate) start: SnapshotMeta,
     pub(crate) entries: Vec<Entry>,
@@ -67,6 +83,7 @@ pub(crate) struct Disk {
 impl Disk {
     pub(crate) fn empty(configuration: Configuration) -> Disk {
         Disk {
+            incarnation: Incarnation(0),
             hard_state: HardState::default(),
             start: SnapshotMeta::new(EntryId::ZERO, configuration),
             entries: Vec::new(),
@@ -116,9 +133,11 @@ impl Disk {
             assert!(terms.push(entry.id.term));
         }
         Restored {
+            incarnation: self.incarnation,
             hard_state: self.hard_state,
             start: self.start.clone(),
             terms,
+            configurations: configurations(&self.entries),
             snapshot: self.snapshot.clone(),
         }
     }
@@ -157,6 +176,8 @@ pub(crate) struct Replica {
     pub(crate) restores: Vec<SnapshotMeta>,
     pub(crate) fetches: Vec<Fetch>,
     pub(crate) snapshots: Vec<SendSnapshot>,
+    pub(crate) reads: Vec<Read>,
+    pub(crate) changes: Vec<ChangeOutcome>,
     /// Whether the state machine applies at once what it is handed.
     pub(crate) applies_at_once: bool,
     effects: Effects,
@@ -180,6 +201,8 @@ impl Replica {
             restores: Vec::new(),
             fetches: Vec::new(),
             snapshots: Vec::new(),
+            reads: Vec::new(),
+            changes: Vec::new(),
             applies_at_once: true,
             effects: Effects::default(),
         };
@@ -251,7 +274,7 @@ impl Replica {
     pub(crate) fn peers(&self) -> Vec<u64> {
         let own = self.node.id();
         let members = self.node.configuration().members();
-        members.into_iter().filter(|id| *id != own).map(|id| id.0).collect()
+        members.into_iter().map(|member| member.id).filter(|id| *id != own).map(|id| id.0).collect()
     }
 
     pub(crate) fn tick(&mut self, milliseconds: u64) {
@@ -271,7 +294,7 @@ impl Replica {
 
     pub(crate) fn receive_in(&mut self, term: u64, from: u64, message: Message) {
         let (from, to) = (NodeId(from), self.node.id());
-        self.step(Input::Receive(Envelope { from, to, term: Term(term), message }));
+        self.step(Input::Receive(envelope(from, to, Term(term), message)));
     }
 
     pub(crate) fn propose(&mut self, command: &str) -> EntryId {
@@ -282,7 +305,8 @@ impl Replica {
 
     pub(crate) fn drain(&mut self) {
         self.node.drain(&mut self.effects);
-        let Effects { write, messages, restore, applies, fetches, snapshots } = &mut self.effects;
+        let Effects { write, messages, restore, applies, fetches, snapshots, reads, change } =
+            &mut self.effects;
         if let Some(write) = write.take() {
             assert!(self.write.is_none(), "at most one write is out");
             self.write = Some(write);
@@ -291,6 +315,8 @@ impl Replica {
         self.restores.extend(restore.take());
         self.fetches.append(fetches);
         self.snapshots.append(snapshots);
+        self.reads.append(reads);
+        self.changes.extend(change.take());
         let Some(Applies { entries, .. }) = applies.take() else { return };
         let last = entries.last().expect("a batch is never empty").id.index;
         self.applied.extend(entries.iter().cloned());
@@ -366,7 +392,10 @@ impl Replica {
             | Message::VoteResponse { .. }
             | Message::AppendResponse(_)
             | Message::Heartbeat { .. }
-            | Message::HeartbeatResponse { .. } => None,
+            | Message::HeartbeatResponse { .. }
+            | Message::TimeoutNow
+            | Message::ReadIndex { .. }
+            | Message::ReadIndexResponse { .. } => None,
         });
         appends.collect()
     }
@@ -393,7 +422,10 @@ impl Replica {
             | Message::VoteResponse { .. }
             | Message::AppendEntries { .. }
             | Message::AppendResponse(_)
-            | Message::HeartbeatResponse { .. } => None,
+            | Message::HeartbeatResponse { .. }
+            | Message::TimeoutNow
+            | Message::ReadIndex { .. }
+            | Message::ReadIndexResponse { .. } => None,
         })
     }
 
@@ -403,11 +435,25 @@ impl Replica {
     }
 }
 
+/// A configuration as text: `1 2 3`, learners after `+`, outgoing voters after `<`.
+pub(crate) fn members(configuration: &Configuration) -> String {
+    let ids = |mark: &str, set: &[Member]| {
+        set.iter().map(|member| format!("{mark}{}", member.id)).collect::<Vec<_>>()
+    };
+    let sets = [
+        ids("", configuration.voters()),
+        ids("<", configuration.outgoing()),
+        ids("+", configuration.learners()),
+    ];
+    sets.concat().join(" ")
+}
+
 /// The commands among `entries`, as text; `-` for an empty entry.
 pub(crate) fn text(entries: &[Entry]) -> String {
     let words = entries.iter().map(|entry| match &entry.payload {
         Payload::Empty => "-".to_owned(),
         Payload::Command(command) => String::from_utf8_lossy(command).into_owned(),
+        Payload::Configuration(configuration) => members(configuration),
     });
     words.collect::<Vec<_>>().join(" ")
 }

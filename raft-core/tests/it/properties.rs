@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 use raft_core::{
-    AppendOutcome, Configuration, Effects, Entry, EntryId, Envelope, Input, LogIndex, Message,
-    Node, NodeId, Options, Restored, Role, Term,
+    AppendOutcome, Configuration, Effects, Entry, EntryId, Envelope, Incarnation, Input, LogIndex,
+    Message, Node, NodeId, Options, Payload, Restored, Role, Term,
 };
 
 use crate::cluster::Cluster;
@@ -257,19 +257,30 @@ impl Arbitrary for Absurd {
     fn arbitrary(g: &mut Gen) -> Absurd {
         let number = |g: &mut Gen| *g.choose(&[0, 1, 2, 3, 5, 9, u64::MAX - 1, u64::MAX]).unwrap();
         let id = |g: &mut Gen| EntryId::new(Term(number(g)), LogIndex(number(g)));
-        let message = match u8::arbitrary(g) % 9 {
+        let message = match u8::arbitrary(g) % 12 {
             0 => Message::PreVote { campaign: Term(number(g)), last: id(g) },
             1 => {
                 Message::PreVoteResponse { campaign: Term(number(g)), granted: bool::arbitrary(g) }
             }
-            2 => Message::RequestVote { last: id(g) },
+            2 => Message::RequestVote { last: id(g), transfer: bool::arbitrary(g) },
             3 => Message::VoteResponse { granted: bool::arbitrary(g) },
             4 => {
                 let previous = id(g);
                 let first = previous.index.0.wrapping_add(u64::from(u8::arbitrary(g) % 8 != 0));
                 let entry = |i| {
                     let id = EntryId::new(previous.term, LogIndex(first.wrapping_add(i)));
-                    Entry::command(id, vec![0; 8])
+                    let members = (0..i).map(NodeId);
+                    match i % 2 {
+                        0 => Entry::command(id, vec![0; 8]),
+                        _ => Entry {
+                            id,
+                            payload: Payload::Configuration(Configuration::joint(
+                                members.clone().skip(1),
+                                members,
+                                [NodeId(first % 3)],
+                            )),
+                        },
+                    }
                 };
                 let entries = (0..u64::arbitrary(g) % 4).map(entry).collect();
                 Message::AppendEntries { previous, entries, commit: LogIndex(number(g)) }
@@ -283,11 +294,18 @@ impl Arbitrary for Absurd {
                 commit: LogIndex(number(g)),
                 round: bool::arbitrary(g).then(|| number(g)),
             },
-            _ => Message::HeartbeatResponse { round: number(g), received: LogIndex(number(g)) },
+            8 => Message::HeartbeatResponse { round: number(g), received: LogIndex(number(g)) },
+            9 => Message::TimeoutNow,
+            10 => Message::ReadIndex { context: number(g) },
+            _ => Message::ReadIndexResponse {
+                context: number(g),
+                index: bool::arbitrary(g).then(|| LogIndex(number(g))),
+            },
         };
         let from = NodeId(u64::arbitrary(g) % 4);
         let to = NodeId(if u8::arbitrary(g) % 8 == 0 { 2 } else { 1 });
-        Absurd(Envelope { from, to, term: Term(number(g)), message })
+        let incarnation = Incarnation(u64::arbitrary(g) % 2);
+        Absurd(Envelope { from, incarnation, to, term: Term(number(g)), message })
     }
 }
 

@@ -32,8 +32,8 @@ fn request_vote_leaves_only_once_the_new_term_and_the_self_vote_are_durable() {
     let state = replica.write.as_ref().unwrap().hard_state.unwrap();
     assert_eq!((state.term, state.vote), (campaign, Some(NodeId(1))));
     replica.persist();
-    assert_eq!(replica.sent_to(2), [Message::RequestVote { last: id(0, 0) }]);
-    assert_eq!(replica.sent_to(3), [Message::RequestVote { last: id(0, 0) }]);
+    assert_eq!(replica.sent_to(2), [Message::RequestVote { last: id(0, 0), transfer: false }]);
+    assert_eq!(replica.sent_to(3), [Message::RequestVote { last: id(0, 0), transfer: false }]);
     assert!(replica.sent.iter().all(|envelope| envelope.term == campaign));
 }
 
@@ -68,7 +68,7 @@ fn the_votes_of_all_others_make_no_leader_whose_own_vote_is_not_durable() {
 #[test]
 fn a_granted_vote_leaves_only_once_it_is_durable() {
     let mut replica = Replica::first_of(3);
-    replica.receive_in(7, 2, Message::RequestVote { last: id(0, 0) });
+    replica.receive_in(7, 2, Message::RequestVote { last: id(0, 0), transfer: false });
     assert_eq!(replica.sent, []);
     let state = replica.write.as_ref().unwrap().hard_state.unwrap();
     assert_eq!((state.term.0, state.vote), (7, Some(NodeId(2))));
@@ -80,8 +80,8 @@ fn a_granted_vote_leaves_only_once_it_is_durable() {
 #[test]
 fn a_vote_that_was_overtaken_by_a_later_term_never_leaves() {
     let mut replica = Replica::first_of(3);
-    replica.receive_in(7, 2, Message::RequestVote { last: id(0, 0) });
-    replica.receive_in(8, 3, Message::RequestVote { last: id(0, 0) });
+    replica.receive_in(7, 2, Message::RequestVote { last: id(0, 0), transfer: false });
+    replica.receive_in(8, 3, Message::RequestVote { last: id(0, 0), transfer: false });
     replica.persist();
     assert_eq!(replica.sent, [], "the disk holds a vote of term 7, and term 7 is over");
     replica.persist();
@@ -97,7 +97,7 @@ fn pre_votes_promise_nothing_and_leave_at_once() {
     let campaign = replica.node.term().next();
     assert_eq!(replica.sent_to(2), [Message::PreVote { campaign, last: id(0, 0) }]);
 
-    replica.receive_in(7, 2, Message::RequestVote { last: id(0, 0) });
+    replica.receive_in(7, 2, Message::RequestVote { last: id(0, 0), transfer: false });
     assert!(replica.write.is_some());
     let campaign = replica.node.term().next();
     replica.receive(3, Message::PreVote { campaign, last: id(0, 0) });
@@ -131,7 +131,7 @@ fn a_repeated_append_whose_entries_are_still_being_written_is_not_acknowledged()
 fn a_repeated_request_vote_is_not_answered_before_the_vote_is_durable() {
     let mut replica = Replica::first_of(3);
     for _ in 0..3 {
-        replica.receive_in(7, 2, Message::RequestVote { last: id(0, 0) });
+        replica.receive_in(7, 2, Message::RequestVote { last: id(0, 0), transfer: false });
         assert_eq!(replica.sent, []);
     }
     replica.persist();
@@ -244,9 +244,9 @@ fn what_arrives_meanwhile_is_merged_into_one_write() {
     for i in 0..100 {
         leader.propose(&i.to_string());
     }
-    leader.receive_in(5, 3, Message::RequestVote { last: id(9, 9) });
+    leader.receive_in(5, 3, Message::RequestVote { last: id(9, 9), transfer: false });
     leader.tick(10_000);
-    leader.receive_in(6, 3, Message::RequestVote { last: id(9, 9) });
+    leader.receive_in(6, 3, Message::RequestVote { last: id(9, 9), transfer: false });
     leader.persist();
     let Write { entries, hard_state, .. } = leader.write.clone().unwrap();
     assert_eq!(entries.len(), 100);
@@ -453,7 +453,7 @@ fn a_node_that_cannot_read_its_log_stops() {
     assert!(leader.node.is_stopped());
     assert_ne!(leader.node.role(), Role::Leader, "status shows no dead leader");
     leader.tick(10_000);
-    leader.receive_in(9, 2, Message::RequestVote { last: id(9, 9) });
+    leader.receive_in(9, 2, Message::RequestVote { last: id(9, 9), transfer: false });
     assert_eq!(leader.sent, []);
     assert!(leader.node.propose("x".into()).is_err());
     assert_eq!(leader.node.next_tick(), std::time::Duration::MAX, "it waits for nothing");

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use raft_core::{
-    Applies, Effects, Envelope, Fetch, FetchId, Fetched, HardState, Input, Node, NodeId, Options,
-    Restored, SendSnapshot, Term, Write, WriteId,
+    Applies, Effects, Fetch, FetchId, Fetched, HardState, Input, Node, NodeId, Options, Read,
+    ReadId, Restored, SendSnapshot, Term, Write, WriteId,
 };
 
 use crate::harness::*;
@@ -30,7 +30,7 @@ fn effects_are_empty_when_there_is_nothing_of_any_kind_to_do() {
     let (entries, to, last) = (entries(0, &[1]).into(), NodeId(2), id(1, 1));
     let write = Write { id: WriteId(1), reset: None, compact: None, entries, hard_state: None };
     let applies = Applies { entries: write.entries.clone(), configuration: voters(3) };
-    let message = Envelope { from: NodeId(1), to, term: Term(1), message: heartbeat(0, 1) };
+    let message = envelope(NodeId(1), to, Term(1), heartbeat(0, 1));
     let index = last.index;
     let fetch = Fetch { id: FetchId(1), first: index, last: index, bytes_max: 1 };
     for some in [
@@ -40,6 +40,8 @@ fn effects_are_empty_when_there_is_nothing_of_any_kind_to_do() {
         Effects { applies: Some(applies), ..none() },
         Effects { fetches: vec![fetch], ..none() },
         Effects { snapshots: vec![SendSnapshot { to }], ..none() },
+        Effects { reads: vec![Read { id: ReadId(1), index: Ok(index) }], ..none() },
+        Effects { change: Some(Ok(voters(3))), ..none() },
     ] {
         assert!(!some.is_empty(), "{some:?}");
     }
@@ -52,7 +54,7 @@ fn a_node_that_stops_hands_out_nothing_that_it_owed() {
     let fetch = replica.fetches.pop().unwrap();
     let (from, to, term) = (NodeId(2), NodeId(1), Term(5));
     let message = heartbeat(0, 1);
-    replica.node.step(Input::Receive(Envelope { from, to, term, message }));
+    replica.node.step(Input::Receive(envelope(from, to, term, message)));
     replica.node.step(Input::Fetched { id: fetch.id, result: Fetched::Failed });
     let mut effects = Effects::default();
     replica.node.drain(&mut effects);

@@ -390,6 +390,7 @@ fn with_every_limit_at_its_least_the_cluster_still_works() {
             kept_entries_max: 0,
             kept_bytes_max: 0,
             write_bytes_max: 0,
+            reads_pending_max: 0,
         };
     };
     let start = |node| {

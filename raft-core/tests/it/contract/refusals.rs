@@ -1,6 +1,6 @@
 //! What makes no sense is refused, and counted: an operator can see it.
 
-use raft_core::{Envelope, Input, LogIndex, Message, NodeId, Options, Role, Term};
+use raft_core::{Input, LogIndex, Message, NodeId, Options, Role, Term};
 
 use crate::harness::*;
 
@@ -17,7 +17,7 @@ fn messages_for_another_node_and_from_the_own_self_are_counted() {
     let mut follower = Replica::first_of(3);
     for (from, to) in [(2, 3), (1, 1)] {
         let (from, to, message) = (NodeId(from), NodeId(to), heartbeat(0, 1));
-        follower.step(Input::Receive(Envelope { from, to, term: Term(9), message }));
+        follower.step(Input::Receive(envelope(from, to, Term(9), message)));
     }
     assert_eq!(follower.node.counters().misaddressed, 2);
     assert_eq!((follower.node.term(), follower.sent.len()), (Term(0), 0));

@@ -1,8 +1,8 @@
 //! Facts, requests, and the outcome of a proposal.
 
 use raft_core::{
-    EntryId, Envelope, FetchId, Fetched, HardState, Input, LogIndex, Message, NodeId, Options,
-    ProposeError, Role, SnapshotOutcome, Term, WriteId,
+    EntryId, Envelope, FetchId, Fetched, HardState, Incarnation, Input, LogIndex, Message, NodeId,
+    Options, ProposeError, Role, SnapshotOutcome, Term, WriteId,
 };
 
 use crate::harness::*;
@@ -129,7 +129,7 @@ fn absurd(term: u64) -> Vec<Envelope> {
         messages.push(Message::Heartbeat { commit: LogIndex(a), round: None });
         for b in numbers {
             let (last, campaign) = (id(a, b), Term(a));
-            messages.push(Message::RequestVote { last });
+            messages.push(Message::RequestVote { last, transfer: false });
             messages.push(Message::PreVote { campaign, last });
             messages.push(Message::PreVoteResponse { campaign, granted: b > 1 });
             messages.push(heartbeat(a, b));
@@ -146,6 +146,7 @@ fn absurd(term: u64) -> Vec<Envelope> {
     let envelopes = messages.into_iter().flat_map(|message| {
         [1, 2, 3, 99].map(|from| Envelope {
             from: NodeId(from),
+            incarnation: Incarnation(0),
             to: NodeId(1),
             term: Term(term),
             message: message.clone(),
@@ -177,6 +178,7 @@ fn in_state((state, disk): (State, usize)) -> Replica {
         0 => Disk::empty(voters(3)),
         1 => Disk::with_log(voters(3), &[1, 1, 2, 2, 3], 3, 2),
         _ => Disk {
+            incarnation: Incarnation(0),
             start: start.clone(),
             snapshot: Some(start),
             entries: entries(3, &[2, 3]),

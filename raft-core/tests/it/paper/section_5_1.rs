@@ -88,7 +88,7 @@ fn if_one_servers_current_term_is_smaller_it_updates_its_current_term_to_the_lar
     for message in [
         append(id(0, 0), vec![], 0),
         heartbeat(0, 1),
-        Message::RequestVote { last: id(0, 0) },
+        Message::RequestVote { last: id(0, 0), transfer: false },
         accepted(0),
         rejected(1, id(0, 0)),
         GRANTED,
@@ -125,7 +125,7 @@ fn a_candidate_or_leader_whose_term_is_out_of_date_immediately_reverts_to_follow
 fn if_a_server_receives_a_request_with_a_stale_term_number_it_rejects_the_request() {
     let mut replica = Replica::with_log(&[1], 5, 0);
     for (request, answer) in [
-        (Message::RequestVote { last: id(9, 9) }, DENIED),
+        (Message::RequestVote { last: id(9, 9), transfer: false }, DENIED),
         (append(id(1, 1), entries(1, &[2]), 1), rejected(1, id(0, 0))),
     ] {
         replica.sent.clear();

@@ -50,7 +50,7 @@ fn a_server_remains_in_follower_state_as_long_as_it_receives_valid_rpcs_from_a_l
 fn granting_a_vote_puts_the_own_election_off() {
     let mut follower = Replica::first_of(3);
     follower.tick(400);
-    follower.receive_in(1, 2, Message::RequestVote { last: id(0, 0) });
+    follower.receive_in(1, 2, Message::RequestVote { last: id(0, 0), transfer: false });
     follower.tick(400);
     assert_eq!(follower.node.role(), Role::Follower);
 }
@@ -60,7 +60,7 @@ fn granting_a_vote_puts_the_own_election_off() {
 fn a_follower_of_the_terms_leader_votes_for_nobody_else_in_that_term() {
     let mut follower = Replica::first_of(3);
     follower.receive_in(1, 2, heartbeat(0, 1));
-    follower.receive_in(1, 3, Message::RequestVote { last: id(0, 0) });
+    follower.receive_in(1, 3, Message::RequestVote { last: id(0, 0), transfer: false });
     follower.persist_all();
     assert_eq!(follower.sent_to(3), [Message::VoteResponse { granted: false }]);
     assert_eq!(follower.node.leader(), Some(NodeId(2)));
@@ -106,7 +106,10 @@ fn a_candidate_increments_its_term_votes_for_itself_and_issues_request_vote_to_a
     assert_eq!((status.role, status.term), (Role::Candidate, Term(4)));
     assert_eq!(status.vote, Some(NodeId(1)));
     for peer in 2..=5 {
-        assert_eq!(candidate.sent_to(peer), [Message::RequestVote { last: id(3, 2) }]);
+        assert_eq!(
+            candidate.sent_to(peer),
+            [Message::RequestVote { last: id(3, 2), transfer: false }]
+        );
     }
     assert!(candidate.sent.iter().all(|envelope| envelope.term == Term(4)));
 }
@@ -150,13 +153,13 @@ fn the_votes_of_learners_and_strangers_do_not_count() {
 #[test]
 fn each_server_will_vote_for_at_most_one_candidate_in_a_given_term_first_come_first_served() {
     let mut voter = Replica::first_of(3);
-    voter.receive_in(1, 2, Message::RequestVote { last: id(0, 0) });
-    voter.receive_in(1, 3, Message::RequestVote { last: id(0, 0) });
+    voter.receive_in(1, 2, Message::RequestVote { last: id(0, 0), transfer: false });
+    voter.receive_in(1, 3, Message::RequestVote { last: id(0, 0), transfer: false });
     voter.persist_all();
     assert_eq!((voter.sent_to(2), voter.sent_to(3)), (vec![GRANTED], vec![DENIED]));
     // In the next term it has a vote again.
     voter.sent.clear();
-    voter.receive_in(2, 3, Message::RequestVote { last: id(0, 0) });
+    voter.receive_in(2, 3, Message::RequestVote { last: id(0, 0), transfer: false });
     voter.persist_all();
     assert_eq!(voter.sent_to(3), [GRANTED]);
 }

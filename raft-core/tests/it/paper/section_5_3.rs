@@ -190,7 +190,7 @@ fn a_leader_never_overwrites_or_deletes_entries_in_its_own_log() {
         append(id(1, 1), vec![entry(1, 2)], 2),
         heartbeat(9, 1),
         rejected(1, id(0, 0)),
-        Message::RequestVote { last: id(9, 9) },
+        Message::RequestVote { last: id(9, 9), transfer: false },
     ] {
         leader.receive(2, message);
         assert_eq!(leader.node.last(), id(1, 2));

@@ -7,7 +7,7 @@ use crate::harness::*;
 /// Whether a node with a log of these terms votes for a candidate whose last entry is `last`.
 fn votes(log: &[u64], last: EntryId) -> bool {
     let mut voter = Replica::with_log(log, 9, 0);
-    voter.receive_in(10, 2, Message::RequestVote { last });
+    voter.receive_in(10, 2, Message::RequestVote { last, transfer: false });
     voter.persist_all();
     voter.sent_to(2) == [GRANTED]
 }
@@ -40,9 +40,9 @@ fn if_the_logs_end_with_the_same_term_then_whichever_log_is_longer_is_more_up_to
 #[test]
 fn a_voter_that_denies_its_vote_is_free_for_a_better_candidate_of_the_term() {
     let mut voter = Replica::with_log(&[1, 1], 1, 0);
-    voter.receive_in(5, 2, Message::RequestVote { last: id(1, 1) });
+    voter.receive_in(5, 2, Message::RequestVote { last: id(1, 1), transfer: false });
     assert_eq!((voter.sent_to(2), voter.node.term().0), (vec![DENIED], 5));
-    voter.receive_in(5, 3, Message::RequestVote { last: id(1, 2) });
+    voter.receive_in(5, 3, Message::RequestVote { last: id(1, 2), transfer: false });
     voter.persist_all();
     assert_eq!(voter.sent_to(3), [GRANTED]);
 }

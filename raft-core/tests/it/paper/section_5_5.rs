@@ -45,7 +45,7 @@ fn a_server_that_crashed_before_responding_answers_the_same_message_after_it_res
     assert_eq!(follower.write, None, "there is nothing new in it");
     assert_eq!(follower.sent_to(2), [accepted(2)]);
 
-    let request = Message::RequestVote { last: id(0, 0) };
+    let request = Message::RequestVote { last: id(0, 0), transfer: false };
     let mut voter = Replica::first_of(3);
     voter.receive_in(1, 2, request.clone());
     voter.persist();
@@ -77,9 +77,9 @@ fn the_term_the_vote_and_the_log_survive_a_crash() {
     let mut replica = Replica::leader_of(3);
     replica.propose("a");
     replica.persist_all();
-    replica.receive_in(5, 2, Message::RequestVote { last: id(9, 9) });
+    replica.receive_in(5, 2, Message::RequestVote { last: id(9, 9), transfer: false });
     replica.tick(2000);
-    replica.receive_in(5, 2, Message::RequestVote { last: id(9, 9) });
+    replica.receive_in(5, 2, Message::RequestVote { last: id(9, 9), transfer: false });
     replica.persist_all();
     let before = replica.node.status();
     replica.crash();

@@ -128,7 +128,10 @@ impl Printer {
             Message::PreVoteResponse { campaign, granted } => {
                 format!("PreVoteResponse for term {campaign} {}", yes(*granted))
             }
-            Message::RequestVote { last } => format!("RequestVote last {last}"),
+            Message::RequestVote { last, transfer: false } => format!("RequestVote last {last}"),
+            Message::RequestVote { last, transfer: true } => {
+                format!("RequestVote last {last} for a transfer")
+            }
             Message::VoteResponse { granted } => format!("VoteResponse {}", yes(*granted)),
             Message::AppendEntries { previous, entries, commit } => {
                 format!("AppendEntries after {previous} [{}] commit {commit}", ids(entries))
@@ -145,6 +148,14 @@ impl Printer {
             },
             Message::HeartbeatResponse { round, received } => {
                 format!("HeartbeatResponse round {} received {received}", self.round(*round))
+            }
+            Message::TimeoutNow => "TimeoutNow".to_owned(),
+            Message::ReadIndex { context } => format!("ReadIndex {}", self.round(*context)),
+            Message::ReadIndexResponse { context, index: Some(index) } => {
+                format!("ReadIndexResponse {} at {index}", self.round(*context))
+            }
+            Message::ReadIndexResponse { context, index: None } => {
+                format!("ReadIndexResponse {} refused", self.round(*context))
             }
         };
         format!("{}->{} t{} {what}", envelope.from, envelope.to, envelope.term)

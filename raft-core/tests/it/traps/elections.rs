@@ -14,10 +14,10 @@ fn no_pre_vote() -> Options {
 #[test]
 fn a_crash_before_the_vote_is_durable_leaves_no_vote_behind_that_anybody_knows_of() {
     let mut replica = Replica::first_of(3);
-    replica.receive_in(7, 2, Message::RequestVote { last: id(0, 0) });
+    replica.receive_in(7, 2, Message::RequestVote { last: id(0, 0), transfer: false });
     assert_eq!(replica.sent, []);
     replica.crash();
-    replica.receive_in(7, 3, Message::RequestVote { last: id(0, 0) });
+    replica.receive_in(7, 3, Message::RequestVote { last: id(0, 0), transfer: false });
     replica.persist();
     assert_eq!((replica.sent_to(2), replica.sent_to(3)), (vec![], vec![GRANTED]));
 }
@@ -26,13 +26,13 @@ fn a_crash_before_the_vote_is_durable_leaves_no_vote_behind_that_anybody_knows_o
 #[test]
 fn a_crash_after_the_vote_was_durable_does_not_let_the_node_vote_twice() {
     let mut replica = Replica::first_of(3);
-    replica.receive_in(7, 2, Message::RequestVote { last: id(0, 0) });
+    replica.receive_in(7, 2, Message::RequestVote { last: id(0, 0), transfer: false });
     replica.persist();
     replica.crash();
-    replica.receive_in(7, 3, Message::RequestVote { last: id(9, 9) });
+    replica.receive_in(7, 3, Message::RequestVote { last: id(9, 9), transfer: false });
     replica.persist_all();
     assert_eq!(replica.sent_to(3), [DENIED]);
-    replica.receive_in(7, 2, Message::RequestVote { last: id(0, 0) });
+    replica.receive_in(7, 2, Message::RequestVote { last: id(0, 0), transfer: false });
     assert_eq!(replica.sent_to(2), [GRANTED], "the same vote may be given again");
 }
 
@@ -135,7 +135,7 @@ fn a_vote_for_the_own_self_is_no_grant_for_another_candidate_of_the_term() {
     replica.time_out();
     replica.persist();
     replica.sent.clear();
-    replica.receive(2, Message::RequestVote { last: id(0, 0) });
+    replica.receive(2, Message::RequestVote { last: id(0, 0), transfer: false });
     assert_eq!(replica.sent_to(2), [DENIED]);
     assert_eq!(replica.node.role(), Role::Candidate);
 }
@@ -151,7 +151,7 @@ fn a_longer_log_of_an_older_term_gets_no_vote_and_a_shorter_one_of_a_later_term_
         (id(3, 1), true),
     ] {
         let mut replica = Replica::with_log(&[1, 2, 2], 3, 0);
-        replica.receive_in(4, 2, Message::RequestVote { last });
+        replica.receive_in(4, 2, Message::RequestVote { last, transfer: false });
         replica.persist_all();
         assert_eq!(replica.sent_to(2), [Message::VoteResponse { granted }], "{last}");
         let campaign = Term(5);
@@ -166,7 +166,7 @@ fn a_longer_log_of_an_older_term_gets_no_vote_and_a_shorter_one_of_a_later_term_
 fn a_node_that_thinks_itself_a_learner_grants_its_vote() {
     let configuration = Configuration::new([NodeId(2), NodeId(3)], [NodeId(1)]);
     let mut learner = Replica::start(Options::new(NodeId(1)), Disk::empty(configuration));
-    learner.receive_in(7, 2, Message::RequestVote { last: id(0, 0) });
+    learner.receive_in(7, 2, Message::RequestVote { last: id(0, 0), transfer: false });
     learner.persist();
     assert_eq!(learner.sent_to(2), [GRANTED]);
 }
@@ -192,7 +192,11 @@ fn a_request_for_a_vote_does_not_depose_a_leader_that_is_heard() {
     let term = cluster.at(1).node.term();
     for node in [1, 2, 3] {
         let replica = cluster.at(node);
-        replica.receive_in(term.0 + 5, 99, Message::RequestVote { last: id(9, 99) });
+        replica.receive_in(
+            term.0 + 5,
+            99,
+            Message::RequestVote { last: id(9, 99), transfer: false },
+        );
         assert_eq!(replica.node.term(), term);
         assert_eq!(replica.sent_to(99), []);
     }

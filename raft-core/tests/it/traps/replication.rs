@@ -1,6 +1,6 @@
 //! Replication and commitment.
 
-use raft_core::{Fetched, Input, LogIndex, Message, NodeId, Options};
+use raft_core::{Fetched, Incarnation, Input, LogIndex, Message, NodeId, Options};
 
 use crate::harness::*;
 
@@ -198,6 +198,7 @@ fn the_next_index_stays_above_the_match_index() {
     {
         let envelope = raft_core::Envelope {
             from: NodeId(2),
+            incarnation: Incarnation(0),
             to: NodeId(1),
             term: leader.node.term(),
             message,

@@ -34,7 +34,7 @@ fn a_candidate_whose_vote_is_still_being_written_raises_its_term_no_further() {
     }
     assert_eq!(replica.node.term(), Term(1));
     replica.persist();
-    assert_eq!(replica.sent_to(2), [Message::RequestVote { last: id(0, 0) }]);
+    assert_eq!(replica.sent_to(2), [Message::RequestVote { last: id(0, 0), transfer: false }]);
     replica.receive(2, GRANTED);
     assert_eq!(replica.node.role(), Role::Leader);
 }

@@ -1,0 +1,287 @@
+//! Changes of membership, by way of a joint configuration (§6, diss. §4.3), and the incarnations of members.
+//!
+//! From one configuration to any other in up to three entries, each of which waits until the one before is committed: the
+//! voters that join become learners and catch up; the joint configuration; the new one. Whoever leads enters and leaves
+//! a joint configuration by itself: a leader that dies half-way is finished by the next.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::leader::Leader;
+use crate::node::RoleState;
+use crate::progress::Progress;
+use crate::{
+    ChangeError, ChangeFailed, Configuration, Entry, LogIndex, Member, Node, NodeId, Payload,
+};
+
+/// A voter that joins is given up when it has not caught up after so many rounds (diss. §4.2.1).
+const ROUNDS_MAX: u32 = 10;
+
+/// A member that was removed is sent what it has not heard yet for so many election timeouts: its own removal, above all.
+const LEAVING_TIMEOUTS: u32 = 4;
+
+/// A change that this leader was asked for.
+#[derive(Debug)]
+pub(crate) struct Change {
+    target: Configuration,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Until an entry of the leader's own term is committed, and the configuration in force (§6, diss. §4.1).
+    Waiting,
+    /// These learners catch up, until the given time at most.
+    CatchingUp(Vec<CatchUp>, Duration),
+    /// The new configuration, or the joint one before it, is in the log.
+    Appended,
+}
+
+/// A learner on its way to becoming a voter, in rounds: each one replicates what was in the log when it began.
+#[derive(Debug)]
+struct CatchUp {
+    id: NodeId,
+    round: u32,
+    /// The last entry of the round.
+    until: LogIndex,
+    began_at: Duration,
+    is_done: bool,
+}
+
+impl Node {
+    /// Changes the members from those in force to `target`, which is not joint: any voters and learners. Where `target`
+    /// does not name the incarnation or the address of a member in force, that stays as it is.
+    ///
+    /// `Ok` means begun: what comes of it is handed out once, in [`crate::Effects::change`]. Voters that join first catch
+    /// up as learners, within [`crate::Options::catch_up_max`]. A leader that is not among the voters of `target` steps
+    /// down when the change is committed.
+    ///
+    /// # Errors
+    /// Nothing is begun, now or later.
+    pub fn change_membership(&mut self, target: &Configuration) -> Result<(), ChangeError> {
+        let RoleState::Leader(leader) = &self.role else {
+            return Err(ChangeError::NotLeader { leader: self.leader });
+        };
+        if let Some(to) = leader.transferring() {
+            return Err(ChangeError::Transferring { to });
+        }
+        let configuration = self.configuration();
+        if leader.change.is_some() || configuration.is_joint() {
+            let configuration = configuration.clone();
+            return Err(ChangeError::InProgress { configuration });
+        }
+        check_target(target)?;
+        let target = configuration.complete(target);
+        if let Some(leader) = self.leader_state() {
+            leader.change = Some(Change { target, phase: Phase::Waiting });
+        }
+        self.has_news = true;
+        Ok(())
+    }
+
+    /// Takes the next step of a change, whoever has begun it, once the last one is committed.
+    pub(crate) fn advance_membership(&mut self) {
+        if !self.own_term_is_committed() || !self.configuration_is_committed() {
+            return;
+        }
+        if self.configuration().is_joint() {
+            let next = self.configuration().after_joint();
+            self.append_configuration(next);
+            return;
+        }
+        let Some(mut change) = self.leader_state().and_then(|leader| leader.change.take()) else {
+            self.name_incarnations();
+            return;
+        };
+        match self.next_phase(&mut change) {
+            Step::Stay => {}
+            Step::Append(configuration) => self.append_configuration(configuration),
+            Step::End(outcome) => {
+                self.change_done = Some(outcome);
+                return;
+            }
+        }
+        if let Some(leader) = self.leader_state() {
+            leader.change = Some(change);
+        }
+    }
+
+    /// What follows upon a committed configuration that is not joint.
+    fn next_phase(&self, change: &mut Change) -> Step {
+        let configuration = self.configuration();
+        let now = self.now();
+        match &mut change.phase {
+            Phase::Appended => Step::End(Ok(configuration.clone())),
+            Phase::Waiting => {
+                let joining = joining(configuration, &change.target);
+                if joining.is_empty() {
+                    return self.enter(change);
+                }
+                let deadline = now.saturating_add(self.options.catch_up_max);
+                let until = self.log.last().index;
+                let rounds = joining.iter().map(|member| {
+                    let id = member.id;
+                    CatchUp { id, round: 1, until, began_at: now, is_done: false }
+                });
+                let rounds = rounds.collect();
+                change.phase = Phase::CatchingUp(rounds, deadline);
+                let staged = with_learners(configuration, joining);
+                if staged == *configuration { Step::Stay } else { Step::Append(staged) }
+            }
+            Phase::CatchingUp(rounds, deadline) => {
+                for round in rounds.iter_mut().filter(|round| !round.is_done) {
+                    if !self.catches_up(round) || now >= *deadline {
+                        let (id, configuration) = (round.id, configuration.clone());
+                        return Step::End(Err(ChangeFailed::NotCaughtUp { id, configuration }));
+                    }
+                }
+                match rounds.iter().all(|round| round.is_done) {
+                    true => self.enter(change),
+                    false => Step::Stay,
+                }
+            }
+        }
+    }
+
+    /// The step from which the voters of the target count.
+    fn enter(&self, change: &mut Change) -> Step {
+        let configuration = self.configuration();
+        let target = &change.target;
+        change.phase = Phase::Appended;
+        if configuration == target {
+            Step::End(Ok(configuration.clone()))
+        } else if configuration.has_voters_of(target) {
+            Step::Append(target.clone())
+        } else {
+            Step::Append(configuration.towards(target))
+        }
+    }
+
+    /// Whether a learner may still become a voter. It is caught up when the last round took less than an election timeout:
+    /// then it cannot hold up commitment for longer.
+    fn catches_up(&self, round: &mut CatchUp) -> bool {
+        let RoleState::Leader(leader) = &self.role else { return false };
+        let Some(peer) = leader.progress(round.id) else { return false };
+        if peer.matched < round.until {
+            return true;
+        }
+        let now = self.now();
+        if now.saturating_sub(round.began_at) < self.options.election_timeout {
+            round.is_done = true;
+            return true;
+        }
+        (round.round, round.began_at) = (round.round + 1, now);
+        round.until = self.log.last().index;
+        round.round <= ROUNDS_MAX
+    }
+
+    /// Names the incarnations of members that none was named for, as they are heard: from then on no other counts.
+    fn name_incarnations(&mut self) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        let known = |id| match id == self.options.id {
+            true => Some(self.incarnation),
+            false => leader.progress(id).and_then(|peer| peer.incarnation),
+        };
+        let configuration = self.configuration();
+        let mut members = configuration.voters().iter().chain(configuration.learners());
+        if members.any(|member| member.incarnation.is_none() && known(member.id).is_some()) {
+            let named = configuration.with_incarnations(known);
+            self.append_configuration(named);
+        }
+    }
+
+    /// A configuration counts from the moment at which it is appended (§6).
+    fn append_configuration(&mut self, configuration: Configuration) {
+        let payload = Payload::Configuration(configuration.clone());
+        let cost = Entry::OVERHEAD_BYTES + payload.len();
+        let index = self.log.push(self.term, payload).index;
+        self.configurations.push(index, configuration);
+        let until = self.now().saturating_add(self.options.election_timeout * LEAVING_TIMEOUTS);
+        let (own, now) = (self.options.id, self.now());
+        let members = self.configurations.latest().members();
+        if let RoleState::Leader(leader) = &mut self.role {
+            leader.uncommitted.push(cost);
+            leader.follow_configuration(own, &members, index, now, until);
+        }
+    }
+}
+
+/// What to do next about a change.
+enum Step {
+    Stay,
+    Append(Configuration),
+    End(crate::ChangeOutcome),
+}
+
+impl Leader {
+    /// Its peers are the other `members` now, as of the entry at `index`; those who leave are kept for a while.
+    fn follow_configuration(
+        &mut self,
+        own: NodeId,
+        members: &[&Member],
+        index: LogIndex,
+        now: Duration,
+        until: Duration,
+    ) {
+        for peer in &mut self.peers {
+            if !members.iter().any(|member| member.id == peer.id) {
+                peer.leaving_until.get_or_insert(until);
+            }
+        }
+        for member in members.iter().filter(|member| member.id != own) {
+            let known = self.progress_mut(member.id);
+            match known {
+                Some(peer) if peer.speaks_for(member) || peer.incarnation.is_none() => {
+                    peer.leaving_until = None;
+                    peer.incarnation = peer.incarnation.or(member.incarnation);
+                }
+                // Its disk was wiped: nothing is known of it any more.
+                Some(peer) => *peer = Progress::new(member, index, now),
+                None => {
+                    let place = self.peers.partition_point(|peer| peer.id < member.id);
+                    self.peers.insert(place, Progress::new(member, index, now));
+                }
+            }
+        }
+    }
+}
+
+fn check_target(target: &Configuration) -> Result<(), ChangeError> {
+    let members = target.members();
+    let learns_and_votes = |m: &Member| target.voters().iter().any(|voter| voter.id == m.id);
+    let problem = if target.is_joint() {
+        "a joint configuration is entered and left by itself: name the one that is to come of it"
+    } else if target.voters().is_empty() {
+        "there would be no voters"
+    } else if target.learners().iter().any(learns_and_votes) {
+        "a node cannot be a voter and a learner"
+    } else if members.len() > Configuration::MEMBERS_MAX {
+        "there would be more than 128 members"
+    } else if members.iter().any(|member| member.address.len() > Member::ADDRESS_BYTES_MAX) {
+        "an address is longer than 512 bytes"
+    } else {
+        return Ok(());
+    };
+    Err(ChangeError::Invalid(problem))
+}
+
+/// The voters of `target` that have no vote yet under the incarnation named there.
+fn joining<'t>(configuration: &Configuration, target: &'t Configuration) -> Vec<&'t Member> {
+    let votes = |member: &&Member| {
+        configuration
+            .voters()
+            .iter()
+            .any(|voter| (voter.id, voter.incarnation) == (member.id, member.incarnation))
+    };
+    target.voters().iter().filter(|member| !votes(member)).collect()
+}
+
+/// The same voters, and all of `joining` as learners.
+fn with_learners(configuration: &Configuration, joining: Vec<&Member>) -> Configuration {
+    let others = configuration
+        .learners()
+        .iter()
+        .filter(|learner| joining.iter().all(|member| member.id != learner.id));
+    let learners = joining.iter().copied().chain(others).cloned().collect::<Vec<_>>();
+    Configuration::of_members(configuration.voters().iter().cloned(), [], learners)
+}
