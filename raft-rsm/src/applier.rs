@@ -10,10 +10,11 @@ use std::time::Duration;
 use raft_core::{Applies, Configuration, Entry, EntryId, LogIndex, Payload, SnapshotMeta};
 
 use crate::driver::intake::{Completion, Intake};
-use crate::driver::waiters::{Unmet, Waiters, WaitsFor};
+use crate::driver::queries::Queries;
+use crate::driver::waiters::{Proposer, Unmet, Waiters};
 use crate::error::{StopReason, Uncertain};
 use crate::image::{Counting, ImageHeader};
-use crate::payload::{self, Body};
+use crate::payload;
 use crate::runtime::blocking;
 use crate::storage::StorageError;
 use crate::tasks::Tasks;
@@ -30,6 +31,8 @@ pub(crate) enum Work {
     Restore(SnapshotMeta),
     /// Apply these.
     Apply(Applies),
+    /// Answer this group of queries.
+    Answer(u64),
     /// Take a snapshot.
     Snapshot,
 }
@@ -112,6 +115,7 @@ pub(crate) struct Shared<M: StateMachine> {
     pub(crate) work: Arc<WorkQueue>,
     /// Those who wait for entries that are handed out.
     pub(crate) waiters: Arc<Mutex<Waiters<M>>>,
+    pub(crate) queries: Arc<Mutex<Queries<M>>>,
     pub(crate) intake: Arc<Intake<M>>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) runtime: Arc<dyn Runtime>,
@@ -163,6 +167,7 @@ impl<M: StateMachine> Applier<M> {
             match work {
                 Work::Restore(meta) => self.restore(meta)?,
                 Work::Apply(applies) => self.apply(applies)?,
+                Work::Answer(group) => self.answer(group),
                 Work::Snapshot => self.snapshot(),
             }
         }
@@ -194,45 +199,39 @@ impl<M: StateMachine> Applier<M> {
     }
 
     fn apply_one(&mut self, entry: &Entry) -> Result<(), StopReason> {
-        let Payload::Command(bytes) = &entry.payload else { return Ok(()) };
+        let bytes = match &entry.payload {
+            Payload::Command(bytes) => bytes,
+            Payload::Empty | Payload::Configuration(_) => return Ok(()),
+        };
         let unreadable = |error| StopReason::Unreadable {
             problem: format!("entry {} is committed but cannot be read: {error}", entry.id),
         };
         let payload = payload::Payload::decode(bytes).map_err(unreadable)?;
         self.time = self.time.max(payload.time);
-        match payload.body {
-            Body::Command(body) => {
-                let command = payload::decode_body(body).map_err(unreadable)?;
-                let context =
-                    Context { index: entry.id.index, term: entry.id.term, time: self.time };
-                let response = self.machine.apply(&context, command);
-                match self.waiter(entry.id.index) {
-                    Some(WaitsFor::Command(respond)) => respond.answer(Ok(response)),
-                    Some(other @ WaitsFor::Query(..)) => other.fail(Unmet::Superseded),
-                    None => {}
-                }
-            }
-            Body::Query => {
-                while let Some(waits_for) = self.waiter(entry.id.index) {
-                    match waits_for {
-                        WaitsFor::Query(query, respond) => {
-                            respond.answer(Ok(self.machine.query(query)));
-                        }
-                        WaitsFor::Command(_) => waits_for.fail(Unmet::Superseded),
-                    }
-                }
-            }
+        let command = payload::decode_body(payload.command).map_err(unreadable)?;
+        let context = Context { index: entry.id.index, term: entry.id.term, time: self.time };
+        let response = self.machine.apply(&context, command);
+        if let Some(respond) = self.waiter(entry.id.index) {
+            respond.answer(Ok(response));
         }
         Ok(())
     }
 
-    fn waiter(&self, index: LogIndex) -> Option<WaitsFor<M>> {
+    /// Answers queries for which the state contains enough by now.
+    fn answer(&self, group: u64) {
+        let asked = lock(&self.shared.queries).take_group(group);
+        for asked in asked {
+            asked.respond.answer(Ok(self.machine.query(asked.query)));
+        }
+    }
+
+    fn waiter(&self, index: LogIndex) -> Option<Proposer<M>> {
         lock(&self.shared.waiters).take_up_to(index)
     }
 
     fn passed_by_snapshot(&self, index: LogIndex) {
-        while let Some(waits_for) = self.waiter(index) {
-            waits_for.fail(Unmet::Maybe(Uncertain::SnapshotPassed));
+        while let Some(respond) = self.waiter(index) {
+            respond.answer(Err(Unmet::Maybe(Uncertain::SnapshotPassed).into()));
         }
     }
 

@@ -8,6 +8,8 @@ mod compaction;
 mod inputs;
 pub(crate) mod intake;
 mod log_clock;
+pub(crate) mod operations;
+pub(crate) mod queries;
 mod snapshot_receiving;
 mod snapshot_sending;
 pub(crate) mod waiters;
@@ -21,11 +23,15 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use raft_core::{Effects, EntryId, Input, LogIndex, Node, NodeId, Role, SnapshotMeta, WriteId};
+use raft_core::{
+    Configuration, Effects, EntryId, Input, LogIndex, Node, NodeId, Role, SnapshotMeta, WriteId,
+};
 
 use self::compaction::Compaction;
 use self::intake::{Batch, Completion, Intake, Refusal, SnapshotCaller};
 use self::log_clock::LogClock;
+use self::operations::Operations;
+use self::queries::Queries;
 use self::snapshot_receiving::{Chunks, Receiving};
 use self::snapshot_sending::Answers;
 use self::waiters::Waiters;
@@ -73,6 +79,10 @@ pub(crate) struct Driver<M: StateMachine> {
     waiters: Waiters<M>,
     /// ... and for entries that the applier has.
     handed_out: Arc<Mutex<Waiters<M>>>,
+    queries: Arc<Mutex<Queries<M>>>,
+    operations: Operations,
+    /// The configuration that the transport knows the addresses of.
+    routed: Configuration,
     /// When the deadlines of those who wait are to be looked at.
     sweep_at: Option<Duration>,
     applied: LogIndex,
@@ -121,11 +131,13 @@ impl<M: StateMachine> Driver<M> {
         };
         let work = Arc::new(WorkQueue::default());
         let handed_out = Arc::new(Mutex::new(Waiters::new()));
+        let queries = Arc::new(Mutex::new(Queries::new()));
         let applier = Applier::new(
             machine,
             Shared {
                 work: Arc::clone(&work),
                 waiters: Arc::clone(&handed_out),
+                queries: Arc::clone(&queries),
                 intake: Arc::clone(&parts.intake),
                 storage: Arc::clone(&parts.storage),
                 runtime: Arc::clone(&parts.runtime),
@@ -159,6 +171,9 @@ impl<M: StateMachine> Driver<M> {
             work,
             waiters: Waiters::new(),
             handed_out,
+            queries,
+            operations: Operations::new(),
+            routed: Configuration::default(),
             sweep_at: None,
             applied: LogIndex::ZERO,
             clock: LogClock::default(),
@@ -209,7 +224,9 @@ impl<M: StateMachine> Driver<M> {
         self.carry_out(&mut effects);
         self.effects = effects;
         self.sweep();
+        self.settle_operations()?;
         self.take_snapshot_if_due();
+        self.follow_addresses();
         self.publish();
         Ok(())
     }
@@ -235,7 +252,11 @@ impl<M: StateMachine> Driver<M> {
             self.timer = None;
             ready = true;
         }
-        let pending = self.waiters.len() + lock(&self.handed_out).len();
+        let pending = {
+            let queries = lock(&self.queries);
+            let waiting = self.waiters.len() + lock(&self.handed_out).len() + queries.len();
+            (waiting, queries.bytes())
+        };
         if self.parts.intake.poll_take(cx, &mut self.batch, pending).is_ready() {
             ready = true;
         }
@@ -246,7 +267,7 @@ impl<M: StateMachine> Driver<M> {
     /// follower's deadline moves with each heartbeat, and a new timer for each would cost more than a
     /// round for nothing now and then.
     fn set_timer(&mut self) {
-        let mut at = self.node.next_tick();
+        let mut at = self.node.next_tick().min(self.operations.next_deadline());
         if let Some(sweep_at) = self.sweep_at {
             at = at.min(sweep_at);
         }
@@ -265,7 +286,8 @@ impl<M: StateMachine> Driver<M> {
         }
         let waiting = self.waiters.sweep(self.now);
         let handed_out = lock(&self.handed_out).sweep(self.now);
-        let earliest = waiting.into_iter().chain(handed_out).min();
+        let queries = lock(&self.queries).sweep(self.now);
+        let earliest = waiting.into_iter().chain(handed_out).chain(queries).min();
         self.sweep_at = earliest.map(|at| at.max(self.now + SWEEP_EACH));
     }
 
@@ -287,6 +309,7 @@ impl<M: StateMachine> Driver<M> {
             status.snapshot = self.snapshot.as_ref().map(|meta| meta.last);
             status.snapshot_bytes = self.snapshot_bytes;
             status.refused = self.refused;
+            status.transferring = node.transferring();
             status.counters = *node.counters();
             if status.configuration != *node.configuration() {
                 status.configuration = node.configuration().clone();
@@ -310,8 +333,10 @@ impl<M: StateMachine> Driver<M> {
         }
         self.waiters.stop();
         lock(&self.handed_out).stop();
+        lock(&self.queries).stop();
+        self.operations.stop();
         for caller in self.snapshot_callers.iter_mut().flat_map(|callers| callers.drain(..)) {
-            let _ = caller.send(Err(SnapshotError::Stopped));
+            caller.answer(Err(SnapshotError::Stopped));
         }
         self.work.close();
         self.chunks.close();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::Stream;
-use raft_core::{Configuration, Counters, EntryId, LogIndex, NodeId, Role, Term};
+use raft_core::{Configuration, Counters, EntryId, Incarnation, LogIndex, NodeId, Role, Term};
 use serde::{Deserialize, Serialize};
 
 use crate::watch::{Watch, Watcher};
@@ -42,6 +42,10 @@ pub struct Status {
     pub snapshot_bytes: u64,
     /// The members, as of the latest configuration in its log.
     pub configuration: Configuration,
+    /// The incarnation under which it speaks.
+    pub incarnation: Incarnation,
+    /// To whom it is handing over the lead.
+    pub transferring: Option<NodeId>,
     /// What it had to refuse or drop since it was started.
     pub refused: Refused,
     /// What its protocol refused since it was started. All zero in a healthy cluster.

@@ -68,6 +68,7 @@ fn applier() -> Applier<Times> {
         Shared {
             work: Arc::default(),
             waiters: Arc::new(Mutex::new(Waiters::new())),
+            queries: Arc::new(Mutex::new(Queries::new())),
             intake: Arc::new(Intake::new(&Options::new(NodeId(1)))),
             storage: Arc::new(MemoryStorage::new(voters())),
             runtime: Arc::new(ThreadRuntime::new()),
@@ -130,8 +131,7 @@ fn where_two_snapshots_arrived_the_newer_one_is_restored_once_and_what_it_contai
     // The second one is durable before the machine comes to restore the first.
     store(&applier, 8, 80, seconds(8));
     let (sender, mut answer) = oneshot::channel();
-    let waits_for = WaitsFor::Command(Responder::Local(sender));
-    lock(&applier.shared.waiters).add(id(6), seconds(60), waits_for);
+    lock(&applier.shared.waiters).add(id(6), seconds(60), Responder::Local(sender));
 
     carry_out(&mut applier, [restore(5), apply(6, &[(6, 6)]), Work::Snapshot, restore(8)]);
     let answer = (&mut answer).now_or_never().expect("answered").expect("not dropped");

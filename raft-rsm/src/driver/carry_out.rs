@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use raft_core::{Applies, Effects, Fetch, Fetched, Role, SendSnapshot, SnapshotMeta, Write};
+use raft_core::{
+    Applies, Effects, Fetch, Fetched, Read, ReadRefused, Role, SendSnapshot, SnapshotMeta, Write,
+};
 
 use super::intake::Completion;
 use super::snapshot_sending::{Answers, Sending};
 use super::{Driver, Outgoing, Writing};
 use crate::StateMachine;
 use crate::applier::Work;
+use crate::error::QueryError;
 use crate::transport::Packet;
 use crate::watch::lock;
 
 impl<M: StateMachine> Driver<M> {
     pub(super) fn carry_out(&mut self, effects: &mut Effects) {
-        let Effects { write, messages, restore, applies, fetches, snapshots } = effects;
+        let Effects { write, messages, restore, applies, fetches, snapshots, reads, change } =
+            effects;
         for envelope in messages.drain(..) {
             self.parts.transport.send(Packet::Raft(envelope));
         }
@@ -29,6 +33,13 @@ impl<M: StateMachine> Driver<M> {
         }
         if let Some(applies) = applies.take() {
             self.apply(applies);
+        }
+        for read in reads.drain(..) {
+            self.answer_read(read);
+        }
+        self.hand_over_queries();
+        if let Some(outcome) = change.take() {
+            self.membership_changed(outcome);
         }
         for fetch in fetches.drain(..) {
             self.fetch(fetch);
@@ -61,6 +72,24 @@ impl<M: StateMachine> Driver<M> {
     fn apply(&mut self, applies: Applies) {
         self.waiters.hand_over(&applies.entries, &mut lock(&self.handed_out));
         self.work.push(Work::Apply(applies));
+    }
+
+    fn answer_read(&self, read: Read) {
+        let mut queries = lock(&self.queries);
+        match read.index {
+            Ok(index) => queries.confirmed(read.id, index),
+            Err(ReadRefused::TimedOut) => queries.refused(read.id, &QueryError::TimedOut),
+            Err(ReadRefused::LostLeader | _) => {
+                queries.refused(read.id, &QueryError::Superseded);
+            }
+        }
+    }
+
+    /// Those that the state will contain enough for, once the applier has carried out what it was given.
+    fn hand_over_queries(&self) {
+        if let Some(group) = lock(&self.queries).hand_over(self.node.handed_out()) {
+            self.work.push(Work::Answer(group));
+        }
     }
 
     fn fetch(&self, fetch: Fetch) {

@@ -5,8 +5,10 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use raft_core::{
-    AppendOutcome, Configuration, EntryId, Envelope, LogIndex, Message, NodeId, SnapshotMeta, Term,
+    AppendOutcome, EntryId, Envelope, Incarnation, LogIndex, Message, NodeId, SnapshotMeta, Term,
 };
+
+use crate::configuration_codec::{NoConfiguration, decode_configuration, encode_configuration};
 
 use crate::entry_codec::{DecodeEntryError, ENTRY_HEADER_BYTES, decode_entry, encode_entry};
 use crate::transport::{Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
@@ -35,6 +37,9 @@ pub enum DecodePacketError {
     /// An entry makes no sense.
     #[error(transparent)]
     Entry(#[from] DecodeEntryError),
+    /// A configuration makes no sense.
+    #[error("the packet carries no configuration where it should")]
+    Configuration(#[from] NoConfiguration),
 }
 
 /// The kinds, as they are on the wire.
@@ -50,6 +55,9 @@ mod kind {
     pub(super) const APPEND_REJECTED: u8 = 22;
     pub(super) const HEARTBEAT: u8 = 23;
     pub(super) const HEARTBEAT_RESPONSE: u8 = 24;
+    pub(super) const TIMEOUT_NOW: u8 = 25;
+    pub(super) const READ_INDEX: u8 = 26;
+    pub(super) const READ_INDEX_RESPONSE: u8 = 27;
 
     pub(super) const CONTINUE: u8 = 0;
     pub(super) const DONE: u8 = 1;
@@ -69,9 +77,7 @@ pub(crate) fn encode_packet<'p>(packet: &'p Packet, out: &mut BytesMut) -> Optio
             encode_addresses(kind::SNAPSHOT_CHUNK, *from, *to, out);
             out.put_u64_le(*transfer);
             encode_entry_id(meta.last, out);
-            encode_nodes(meta.configuration.voters(), out);
-            encode_nodes(meta.configuration.outgoing(), out);
-            encode_nodes(meta.configuration.learners(), out);
+            encode_configuration(&meta.configuration, out);
             out.put_u64_le(*image_bytes);
             out.put_u64_le(*offset);
             Some(data)
@@ -105,8 +111,7 @@ pub(crate) fn decode_packet(body: Bytes) -> Result<Packet, DecodePacketError> {
         kind::SNAPSHOT_CHUNK => {
             let transfer = fields.u64()?;
             let last = fields.entry_id()?;
-            let (voters, outgoing) = (fields.nodes()?, fields.nodes()?);
-            let configuration = Configuration::joint(voters, outgoing, fields.nodes()?);
+            let configuration = decode_configuration(&mut fields.0)?;
             Packet::SnapshotChunk(SnapshotChunk {
                 from,
                 to,
@@ -124,9 +129,10 @@ pub(crate) fn decode_packet(body: Bytes) -> Result<Packet, DecodePacketError> {
             status: fields.snapshot_status()?,
         }),
         _ => {
+            let incarnation = Incarnation(fields.u64()?);
             let term = fields.term()?;
             let message = fields.message(kind)?;
-            Packet::Raft(Envelope { from, to, term, message })
+            Packet::Raft(Envelope { from, incarnation, to, term, message })
         }
     };
     match fields.0.len() {
@@ -149,9 +155,10 @@ pub(crate) fn packet_bytes(packet: &Packet) -> usize {
 }
 
 fn encode_envelope(envelope: &Envelope, out: &mut BytesMut) {
-    let Envelope { from, to, term, message } = envelope;
+    let Envelope { from, incarnation, to, term, message } = envelope;
     let mut start = |kind| {
         encode_addresses(kind, *from, *to, out);
+        out.put_u64_le(incarnation.0);
         out.put_u64_le(term.0);
     };
     match message {
@@ -165,9 +172,10 @@ fn encode_envelope(envelope: &Envelope, out: &mut BytesMut) {
             out.put_u64_le(campaign.0);
             out.put_u8(u8::from(*granted));
         }
-        Message::RequestVote { last } => {
+        Message::RequestVote { last, transfer } => {
             start(kind::REQUEST_VOTE);
             encode_entry_id(*last, out);
+            out.put_u8(u8::from(*transfer));
         }
         Message::VoteResponse { granted } => {
             start(kind::VOTE_RESPONSE);
@@ -202,6 +210,19 @@ fn encode_envelope(envelope: &Envelope, out: &mut BytesMut) {
             out.put_u64_le(*round);
             out.put_u64_le(received.0);
         }
+        Message::TimeoutNow => start(kind::TIMEOUT_NOW),
+        Message::ReadIndex { context } => {
+            start(kind::READ_INDEX);
+            out.put_u64_le(*context);
+        }
+        Message::ReadIndexResponse { context, index } => {
+            start(kind::READ_INDEX_RESPONSE);
+            out.put_u64_le(*context);
+            out.put_u8(u8::from(index.is_some()));
+            if let Some(index) = index {
+                out.put_u64_le(index.0);
+            }
+        }
     }
 }
 
@@ -214,11 +235,6 @@ fn encode_addresses(kind: u8, from: NodeId, to: NodeId, out: &mut BytesMut) {
 fn encode_entry_id(id: EntryId, out: &mut BytesMut) {
     out.put_u64_le(id.term.0);
     out.put_u64_le(id.index.0);
-}
-
-fn encode_nodes(nodes: &[NodeId], out: &mut BytesMut) {
-    encode_count(nodes.len(), out);
-    nodes.iter().for_each(|node| out.put_u64_le(node.0));
 }
 
 /// A list too long for its count does not fit into a frame either, and is never sent.
@@ -271,11 +287,6 @@ impl Fields {
             .ok_or(DecodePacketError::Count(count))
     }
 
-    fn nodes(&mut self) -> Result<Vec<NodeId>, DecodePacketError> {
-        let count = self.count(size_of::<u64>())?;
-        (0..count).map(|_| self.node()).collect()
-    }
-
     fn rest(&mut self) -> Bytes {
         std::mem::take(&mut self.0)
     }
@@ -295,7 +306,9 @@ impl Fields {
             kind::PRE_VOTE_RESPONSE => {
                 Message::PreVoteResponse { campaign: self.term()?, granted: self.bool()? }
             }
-            kind::REQUEST_VOTE => Message::RequestVote { last: self.entry_id()? },
+            kind::REQUEST_VOTE => {
+                Message::RequestVote { last: self.entry_id()?, transfer: self.bool()? }
+            }
             kind::VOTE_RESPONSE => Message::VoteResponse { granted: self.bool()? },
             kind::APPEND_ENTRIES => {
                 let previous = self.entry_id()?;
@@ -321,6 +334,13 @@ impl Fields {
             }
             kind::HEARTBEAT_RESPONSE => {
                 Message::HeartbeatResponse { round: self.u64()?, received: self.index()? }
+            }
+            kind::TIMEOUT_NOW => Message::TimeoutNow,
+            kind::READ_INDEX => Message::ReadIndex { context: self.u64()? },
+            kind::READ_INDEX_RESPONSE => {
+                let context = self.u64()?;
+                let index = if self.bool()? { Some(self.index()?) } else { None };
+                Message::ReadIndexResponse { context, index }
             }
             kind => return Err(DecodePacketError::Kind { what: "packet", kind }),
         })

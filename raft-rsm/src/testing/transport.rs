@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use futures::future::{join_all, select};
 use raft_core::{
-    AppendOutcome, Configuration, Entry, EntryId, Envelope, LogIndex, Message, NodeId,
-    SnapshotMeta, Term,
+    AppendOutcome, Configuration, Entry, EntryId, Envelope, Incarnation, LogIndex, Member, Message,
+    NodeId, Payload, SnapshotMeta, Term,
 };
 
 use self::stand::{Answering, Stand, wait_until};
@@ -109,6 +109,7 @@ pub fn packets_for_several_nodes_arrive_at_each(network: &dyn Network) {
     for (from, to) in [(ONE, TWO), (ONE, THREE), (TWO, THREE), (THREE, ONE), (TWO, ONE)] {
         let packet = Packet::Raft(Envelope {
             from,
+            incarnation: Incarnation(from.0),
             to,
             term: Term(from.0 * 10 + to.0),
             message: Message::VoteResponse { granted: false },
@@ -321,7 +322,7 @@ fn raft(message: Message) -> Packet {
 }
 
 fn raft_between(from: NodeId, to: NodeId, message: Message) -> Packet {
-    Packet::Raft(Envelope { from, to, term: Term(7), message })
+    Packet::Raft(Envelope { from, incarnation: Incarnation(5), to, term: Term(7), message })
 }
 
 fn chunk(bytes: usize) -> Packet {
@@ -341,14 +342,24 @@ fn chunk(bytes: usize) -> Packet {
 /// One of each kind.
 fn packets() -> Vec<Packet> {
     let id = EntryId::new(Term(5), LogIndex(6));
-    let entries = vec![Entry::command(id, "command"), Entry::command(id, "")];
+    let members = [Member::new(ONE, "host:1"), Member::of_incarnation(TWO, Incarnation(7), "")];
+    let configuration = Configuration::of_members(members.clone(), members, []);
+    let entries = vec![
+        Entry::command(id, "command"),
+        Entry::command(id, ""),
+        Entry { id, payload: Payload::Configuration(configuration) },
+    ];
     let response = |status| {
         Packet::SnapshotResponse(SnapshotResponse { from: ONE, to: TWO, transfer: 99, status })
     };
     let messages = [
         Message::PreVote { campaign: Term(8), last: id },
         Message::PreVoteResponse { campaign: Term(8), granted: true },
-        Message::RequestVote { last: id },
+        Message::RequestVote { last: id, transfer: true },
+        Message::TimeoutNow,
+        Message::ReadIndex { context: 9 },
+        Message::ReadIndexResponse { context: 9, index: Some(LogIndex(3)) },
+        Message::ReadIndexResponse { context: 9, index: None },
         Message::VoteResponse { granted: false },
         Message::AppendEntries { previous: id, entries: entries.into(), commit: LogIndex(4) },
         Message::AppendResponse(AppendOutcome::Accepted { matched: LogIndex(4) }),
