@@ -31,7 +31,12 @@ fn message(Envelope { term, message, .. }: &Envelope) -> String {
         Message::PreVoteResponse { campaign, granted } => {
             format!("PreVoteResponse t{term} for t{campaign} {}", verdict(granted))
         }
-        Message::RequestVote { last } => format!("RequestVote t{term} last {last}"),
+        Message::RequestVote { last, transfer: false } => {
+            format!("RequestVote t{term} last {last}")
+        }
+        Message::RequestVote { last, transfer: true } => {
+            format!("RequestVote t{term} last {last} for a transfer")
+        }
         Message::VoteResponse { granted } => format!("VoteResponse t{term} {}", verdict(granted)),
         Message::AppendEntries { previous, entries, commit } => {
             format!("AppendEntries t{term} after {previous} +{} commit {commit}", entries.len())
@@ -48,6 +53,14 @@ fn message(Envelope { term, message, .. }: &Envelope) -> String {
         Message::Heartbeat { commit, round: None } => format!("Heartbeat t{term} commit {commit}"),
         Message::HeartbeatResponse { round, received } => {
             format!("HeartbeatResponse t{term} round {round} received {received}")
+        }
+        Message::TimeoutNow => format!("TimeoutNow t{term}"),
+        Message::ReadIndex { context } => format!("ReadIndex t{term} {context}"),
+        Message::ReadIndexResponse { context, index: Some(index) } => {
+            format!("ReadIndexResponse t{term} {context} at {index}")
+        }
+        Message::ReadIndexResponse { context, index: None } => {
+            format!("ReadIndexResponse t{term} {context} refused")
         }
     }
 }

@@ -188,11 +188,14 @@ fn direction(packet: &Packet) -> Direction {
             Message::PreVote { .. }
             | Message::RequestVote { .. }
             | Message::AppendEntries { .. }
-            | Message::Heartbeat { .. } => Direction::Request,
+            | Message::Heartbeat { .. }
+            | Message::TimeoutNow
+            | Message::ReadIndex { .. } => Direction::Request,
             Message::PreVoteResponse { .. }
             | Message::VoteResponse { .. }
             | Message::AppendResponse(_)
-            | Message::HeartbeatResponse { .. } => Direction::Response,
+            | Message::HeartbeatResponse { .. }
+            | Message::ReadIndexResponse { .. } => Direction::Response,
         },
     }
 }

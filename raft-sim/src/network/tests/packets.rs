@@ -15,7 +15,7 @@ fn packets() -> Vec<Packet> {
     let messages = [
         Message::PreVote { campaign: Term(8), last: id },
         Message::PreVoteResponse { campaign: Term(8), granted: true },
-        Message::RequestVote { last: id },
+        Message::RequestVote { last: id, transfer: false },
         Message::VoteResponse { granted: false },
         Message::AppendEntries { previous: id, entries: entries.into(), commit: LogIndex(4) },
         Message::AppendResponse(AppendOutcome::Accepted { matched: LogIndex(4) }),

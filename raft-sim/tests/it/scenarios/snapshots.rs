@@ -215,7 +215,7 @@ async fn late_snapshot(stand: Stand<Ledger>, late: Arc<AtomicUsize>) {
     let own = replica.clone();
     stand.spawn(async move {
         let taken = own.snapshot().await.unwrap();
-        let is_late = own.status().snapshot > Some(taken.last);
+        let is_late = own.status().snapshot > Some(taken);
         late.fetch_add(usize::from(is_late), Ordering::Relaxed);
     });
     let mut newest = None;
