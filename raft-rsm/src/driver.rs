@@ -5,6 +5,7 @@
 
 mod carry_out;
 mod compaction;
+mod divergence;
 mod inputs;
 pub(crate) mod intake;
 mod log_clock;
@@ -24,6 +25,7 @@ use futures::future::BoxFuture;
 use raft_core::{Effects, EntryId, Input, LogIndex, Node, NodeId, Role, SnapshotMeta, WriteId};
 
 use self::compaction::Compaction;
+use self::divergence::Comparison;
 use self::intake::{Batch, Completion, Intake, Refusal, SnapshotCaller};
 use self::log_clock::LogClock;
 use self::snapshot_receiving::{Chunks, Receiving};
@@ -77,6 +79,7 @@ pub(crate) struct Driver<M: StateMachine> {
     sweep_at: Option<Duration>,
     applied: LogIndex,
     clock: LogClock,
+    comparison: Comparison,
 
     compaction: Compaction,
     snapshot: Option<SnapshotMeta>,
@@ -123,6 +126,7 @@ impl<M: StateMachine> Driver<M> {
         let handed_out = Arc::new(Mutex::new(Waiters::new()));
         let applier = Applier::new(
             machine,
+            options.divergence_check_entries,
             Shared {
                 work: Arc::clone(&work),
                 waiters: Arc::clone(&handed_out),
@@ -145,6 +149,7 @@ impl<M: StateMachine> Driver<M> {
         };
         tasks.spawn(&*parts.runtime, "snapshot receiver", receiving.run());
         Driver {
+            comparison: Comparison::new(node.id()),
             compaction: Compaction::new(options.snapshot_log_bytes),
             node,
             options,
@@ -202,7 +207,7 @@ impl<M: StateMachine> Driver<M> {
         self.node.step(Input::Tick(self.now));
         self.step_written()?;
         self.step_completions()?;
-        self.step_packets();
+        self.step_packets()?;
         self.take_requests();
         let mut effects = mem::take(&mut self.effects);
         self.node.drain(&mut effects);
@@ -275,6 +280,9 @@ impl<M: StateMachine> Driver<M> {
         let node = &self.node;
         self.parts.status.change(|status| {
             let before = (status.role, status.term, status.leader);
+            let diverged = self.comparison.found();
+            let is_news = status.diverged != diverged;
+            status.diverged = diverged;
             status.role = node.role();
             status.term = node.term();
             status.leader = node.leader();
@@ -298,7 +306,7 @@ impl<M: StateMachine> Driver<M> {
                     leader = ?status.leader.map(|leader| leader.0), "changed"
                 );
             }
-            changed
+            changed || is_news
         });
     }
 

@@ -9,7 +9,7 @@ use raft_core::{
 };
 
 use crate::entry_codec::{DecodeEntryError, ENTRY_HEADER_BYTES, decode_entry, encode_entry};
-use crate::transport::{Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
+use crate::transport::{Checksum, Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
 
 /// Why bytes are no packet.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +41,7 @@ pub enum DecodePacketError {
 mod kind {
     pub(super) const SNAPSHOT_CHUNK: u8 = 1;
     pub(super) const SNAPSHOT_RESPONSE: u8 = 2;
+    pub(super) const CHECKSUM: u8 = 3;
     pub(super) const PRE_VOTE: u8 = 16;
     pub(super) const PRE_VOTE_RESPONSE: u8 = 17;
     pub(super) const REQUEST_VOTE: u8 = 18;
@@ -89,6 +90,12 @@ pub(crate) fn encode_packet<'p>(packet: &'p Packet, out: &mut BytesMut) -> Optio
             }
             None
         }
+        Packet::Checksum(Checksum { from, to, index, checksum }) => {
+            encode_addresses(kind::CHECKSUM, *from, *to, out);
+            out.put_u64_le(index.0);
+            out.put_u32_le(*checksum);
+            None
+        }
     }
 }
 
@@ -123,6 +130,9 @@ pub(crate) fn decode_packet(body: Bytes) -> Result<Packet, DecodePacketError> {
             transfer: fields.u64()?,
             status: fields.snapshot_status()?,
         }),
+        kind::CHECKSUM => {
+            Packet::Checksum(Checksum { from, to, index: fields.index()?, checksum: fields.u32()? })
+        }
         _ => {
             let term = fields.term()?;
             let message = fields.message(kind)?;
@@ -144,7 +154,7 @@ pub(crate) fn packet_bytes(packet: &Packet) -> usize {
                 entries.iter().map(|entry| ENTRY_HEADER_BYTES + entry.payload.len()).sum()
             }
             Packet::SnapshotChunk(chunk) => chunk.data.len(),
-            Packet::Raft(_) | Packet::SnapshotResponse(_) => 0,
+            Packet::Raft(_) | Packet::SnapshotResponse(_) | Packet::Checksum(_) => 0,
         }
 }
 
@@ -234,6 +244,10 @@ impl Fields {
         self.0.try_get_u8().map_err(|_| DecodePacketError::Truncated)
     }
 
+    fn u32(&mut self) -> Result<u32, DecodePacketError> {
+        self.0.try_get_u32_le().map_err(|_| DecodePacketError::Truncated)
+    }
+
     fn u64(&mut self) -> Result<u64, DecodePacketError> {
         self.0.try_get_u64_le().map_err(|_| DecodePacketError::Truncated)
     }
@@ -264,7 +278,7 @@ impl Fields {
 
     /// The number of items of a list, of which each takes at least `item_bytes`.
     fn count(&mut self, item_bytes: usize) -> Result<usize, DecodePacketError> {
-        let count = self.0.try_get_u32_le().map_err(|_| DecodePacketError::Truncated)?;
+        let count = self.u32()?;
         usize::try_from(count)
             .ok()
             .filter(|count| *count <= self.0.len() / item_bytes)
