@@ -1,5 +1,7 @@
 //! Owns the state machine and runs it beside the driver: a slow command delays no heartbeat.
 
+mod checksum;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, BufReader, BufWriter, Write};
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use raft_core::{Applies, Configuration, Entry, EntryId, LogIndex, Payload, SnapshotMeta};
 
+use self::checksum::RunningChecksum;
 use crate::driver::intake::{Completion, Intake};
 use crate::driver::queries::Queries;
 use crate::driver::waiters::{Proposer, Unmet, Waiters};
@@ -20,6 +23,8 @@ use crate::storage::StorageError;
 use crate::tasks::Tasks;
 use crate::watch::lock;
 use crate::{Context, Runtime, SnapshotView, StateMachine, Storage};
+
+pub(crate) use self::checksum::Mark;
 
 /// The size of the buffer through which an image is written and read.
 const IMAGE_BUFFER_BYTES: usize = 64 * 1024;
@@ -100,6 +105,8 @@ pub(crate) struct Applier<M: StateMachine> {
     applied: EntryId,
     /// The log's time there.
     time: Duration,
+    /// Of all that the machine was told and has answered up to there.
+    checksum: RunningChecksum,
     /// The configuration in force there.
     configuration: Configuration,
     /// The last entry that the core has handed out. A restore may find a newer snapshot than the one that it
@@ -123,11 +130,13 @@ pub(crate) struct Shared<M: StateMachine> {
 }
 
 impl<M: StateMachine> Applier<M> {
-    pub(crate) fn new(machine: M, shared: Shared<M>) -> Applier<M> {
+    /// For `divergence_check_entries`, see [`crate::Options`].
+    pub(crate) fn new(machine: M, divergence_check_entries: u64, shared: Shared<M>) -> Applier<M> {
         Applier {
             machine,
             applied: EntryId::ZERO,
             time: Duration::ZERO,
+            checksum: RunningChecksum::new(divergence_check_entries),
             configuration: Configuration::default(),
             handed_out: LogIndex::ZERO,
             snapshot: LogIndex::ZERO,
@@ -182,6 +191,9 @@ impl<M: StateMachine> Applier<M> {
             } else if entry.id.index == self.applied.index.next() {
                 self.apply_one(entry)?;
                 self.applied = entry.id;
+                if let Some(mark) = self.checksum.passed(entry.id.index) {
+                    self.shared.intake.complete(Completion::Marked(mark));
+                }
             } else {
                 let problem = format!("entry {} follows {}", entry.id, self.applied);
                 return Err(StopReason::Internal { problem });
@@ -211,6 +223,7 @@ impl<M: StateMachine> Applier<M> {
         let command = payload::decode_body(payload.command).map_err(unreadable)?;
         let context = Context { index: entry.id.index, term: entry.id.term, time: self.time };
         let response = self.machine.apply(&context, command);
+        self.checksum.applied(&context, payload.command, &response);
         if let Some(respond) = self.waiter(entry.id.index) {
             respond.answer(Ok(response));
         }
@@ -257,6 +270,7 @@ impl<M: StateMachine> Applier<M> {
             let header = ImageHeader::read_from(&mut image).map_err(unreadable)?;
             self.machine.restore(&mut image).map_err(unreadable)?;
             self.time = header.time;
+            self.checksum.restored(header.checksum);
             self.applied = meta.last;
             self.snapshot = meta.last.index;
             self.configuration = meta.configuration;
@@ -275,7 +289,7 @@ impl<M: StateMachine> Applier<M> {
         }
         let meta = SnapshotMeta { last: self.applied, configuration: self.configuration.clone() };
         self.snapshot = self.applied.index;
-        let header = ImageHeader { time: self.time };
+        let header = ImageHeader { time: self.time, checksum: self.checksum.value() };
         let view = self.machine.snapshot();
         let storage = Arc::clone(&self.shared.storage);
         let intake = Arc::clone(&self.shared.intake);

@@ -5,6 +5,7 @@
 
 mod carry_out;
 mod compaction;
+mod divergence;
 mod inputs;
 pub(crate) mod intake;
 mod log_clock;
@@ -28,6 +29,7 @@ use raft_core::{
 };
 
 use self::compaction::Compaction;
+use self::divergence::Comparison;
 use self::intake::{Batch, Completion, Intake, Refusal, SnapshotCaller};
 use self::log_clock::LogClock;
 use self::operations::Operations;
@@ -87,6 +89,7 @@ pub(crate) struct Driver<M: StateMachine> {
     sweep_at: Option<Duration>,
     applied: LogIndex,
     clock: LogClock,
+    comparison: Comparison,
 
     compaction: Compaction,
     snapshot: Option<SnapshotMeta>,
@@ -134,6 +137,7 @@ impl<M: StateMachine> Driver<M> {
         let queries = Arc::new(Mutex::new(Queries::new()));
         let applier = Applier::new(
             machine,
+            options.divergence_check_entries,
             Shared {
                 work: Arc::clone(&work),
                 waiters: Arc::clone(&handed_out),
@@ -157,6 +161,7 @@ impl<M: StateMachine> Driver<M> {
         };
         tasks.spawn(&*parts.runtime, "snapshot receiver", receiving.run());
         Driver {
+            comparison: Comparison::new(node.id()),
             compaction: Compaction::new(options.snapshot_log_bytes),
             node,
             options,
@@ -217,7 +222,7 @@ impl<M: StateMachine> Driver<M> {
         self.node.step(Input::Tick(self.now));
         self.step_written()?;
         self.step_completions()?;
-        self.step_packets();
+        self.step_packets()?;
         self.take_requests();
         let mut effects = mem::take(&mut self.effects);
         self.node.drain(&mut effects);
@@ -297,6 +302,9 @@ impl<M: StateMachine> Driver<M> {
         let node = &self.node;
         self.parts.status.change(|status| {
             let before = (status.role, status.term, status.leader);
+            let diverged = self.comparison.found();
+            let is_news = status.diverged != diverged;
+            status.diverged = diverged;
             status.role = node.role();
             status.term = node.term();
             status.leader = node.leader();
@@ -321,7 +329,7 @@ impl<M: StateMachine> Driver<M> {
                     leader = ?status.leader.map(|leader| leader.0), "changed"
                 );
             }
-            changed
+            changed || is_news
         });
     }
 

@@ -1,6 +1,6 @@
 //! Why something was not done; every variant says whether it may still be.
 
-use raft_core::{Configuration, NodeId};
+use raft_core::{Configuration, LogIndex, NodeId};
 use serde::{Deserialize, Serialize};
 
 use crate::storage::StorageError;
@@ -288,6 +288,20 @@ pub enum StopReason {
         /// How.
         problem: String,
     },
+    /// This replica is not what most others are, though it was told the same: the state machine is not deterministic
+    /// ([`crate::StateMachine`]), its program is not that of the others, or memory or a disk is damaged. The
+    /// others go on. Its state is in its snapshots as well, so it comes back with an empty disk, as one that has lost it.
+    #[error("{}", diverged(*index, *agreed, *own, *majority))]
+    Diverged {
+        /// Where it was seen: something at or before this index was answered otherwise here.
+        index: LogIndex,
+        /// The last index at which it was known since its start to be what the majority is.
+        agreed: Option<LogIndex>,
+        /// The running checksum here, at `index`.
+        own: u32,
+        /// The one of the majority.
+        majority: u32,
+    },
     /// The runtime dropped the node or one of its tasks: it is shutting down, it cannot start threads, or the node's
     /// own code panicked.
     #[error("the runtime dropped the node")]
@@ -304,4 +318,15 @@ impl From<StorageError> for StopReason {
     fn from(error: StorageError) -> StopReason {
         StopReason::Storage { problem: error.to_string() }
     }
+}
+
+fn diverged(index: LogIndex, agreed: Option<LogIndex>, own: u32, majority: u32) -> String {
+    let place = match agreed {
+        Some(agreed) => format!("between index {agreed} and {index}"),
+        None => format!("at or before index {index}"),
+    };
+    format!(
+        "this replica has diverged from the majority {place} (checksum {own:08x}, theirs is {majority:08x}): its state \
+         machine is not deterministic, or its memory or disk is damaged; let it join again with an empty disk"
+    )
 }

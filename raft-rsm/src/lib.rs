@@ -100,7 +100,7 @@ pub use raft_core;
 pub use runtime::Runtime;
 pub use serve::{Begin, ServeError, connect, serve};
 pub use state_machine::{Admission, Context, SnapshotView, StateMachine};
-pub use status::{Refused, Status, StatusChanges};
+pub use status::{Divergence, Refused, Status, StatusChanges};
 pub use storage::Storage;
 pub use transport::Transport;
 

@@ -34,6 +34,11 @@ pub struct Options {
     pub packets_pending_max: usize,
     /// ... and this many bytes (but at least one packet). Beyond either, packets are dropped and counted.
     pub packets_pending_bytes_max: usize,
+    /// The replicas compare a running checksum of what their machines were told and answered at each index that is a
+    /// multiple of this many entries: see [`crate::StopReason::Diverged`]. 0 turns it off, and then nothing
+    /// is computed for it. A snapshot that was taken while it was off holds no checksum; a replica that is
+    /// restored from such a one takes no part in comparisons until a leader's snapshot brings one.
+    pub divergence_check_entries: u64,
     /// A node that stops waits this long for what is under way: a write, a command that is being
     /// applied, connections that are being closed.
     pub shutdown_timeout: Duration,
@@ -41,7 +46,7 @@ pub struct Options {
 
 impl Options {
     /// The defaults for the replica `id`: those of [`raft_core::Options::new`], a snapshot each 16 MiB of
-    /// log, chunks of 256 KiB, answers within 10 seconds.
+    /// log, chunks of 256 KiB, answers within 10 seconds, checksums compared each 1024 entries.
     #[must_use]
     pub fn new(id: NodeId) -> Options {
         Options {
@@ -54,6 +59,7 @@ impl Options {
             requests_pending_bytes_max: 64 * MIB,
             packets_pending_max: 16 * KIB,
             packets_pending_bytes_max: 64 * MIB,
+            divergence_check_entries: 1024,
             shutdown_timeout: Duration::from_secs(5),
         }
     }

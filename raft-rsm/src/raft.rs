@@ -180,7 +180,8 @@ impl<M: StateMachine> Raft<M> {
         self.status.read(Status::clone)
     }
 
-    /// The status now, and then at each change of role, leader or term. Only the latest is kept for whoever is
+    /// The status now, and then at each change of role, leader or term, and when a
+    /// divergence is found or over. Only the latest is kept for whoever is
     /// slow. It ends when the replica stops.
     #[must_use]
     pub fn status_changes(&self) -> StatusChanges {
@@ -225,6 +226,7 @@ fn first_status(node: &Node, snapshot: Option<&SnapshotMeta>, storage: &dyn Stor
         configuration: node.configuration().clone(),
         incarnation: node.incarnation(),
         transferring: None,
+        diverged: None,
         refused: Refused::default(),
         counters: *node.counters(),
     }

@@ -46,10 +46,23 @@ pub struct Status {
     pub incarnation: Incarnation,
     /// To whom it is handing over the lead.
     pub transferring: Option<NodeId>,
+    /// Another member that is no longer what this one is, and has not been since.
+    pub diverged: Option<Divergence>,
     /// What it had to refuse or drop since it was started.
     pub refused: Refused,
     /// What its protocol refused since it was started. All zero in a healthy cluster.
     pub counters: Counters,
+}
+
+/// Two replicas that were told the same and are no longer alike: see [`crate::StopReason::Diverged`]. Which of them is
+/// wrong is for the majority to say; without one, for the operator.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Divergence {
+    /// The other one.
+    pub peer: NodeId,
+    /// The first index at which they were seen to differ: something at or before it did.
+    pub index: LogIndex,
 }
 
 /// What a node had to refuse or drop since it was started. The counts only grow.
@@ -64,7 +77,7 @@ pub struct Refused {
     pub requests: u64,
 }
 
-/// The changes of a node's role, leader or term: see [`crate::Raft::status_changes`].
+/// The changes of a node's role, leader or term, and divergences: see [`crate::Raft::status_changes`].
 #[derive(Debug)]
 pub struct StatusChanges {
     watcher: Watcher<Status>,

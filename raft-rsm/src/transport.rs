@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use raft_core::{Envelope, NodeId, SnapshotMeta};
+use raft_core::{Envelope, LogIndex, NodeId, SnapshotMeta};
 use serde::{Deserialize, Serialize};
 
 pub use self::options::{BindError, TcpLimits, TcpOptions};
@@ -56,6 +56,8 @@ pub enum Packet {
     SnapshotChunk(SnapshotChunk),
     /// The answer to one.
     SnapshotResponse(SnapshotResponse),
+    /// What a replica has become.
+    Checksum(Checksum),
 }
 
 /// A part of a snapshot on its way to a follower.
@@ -104,6 +106,19 @@ pub enum SnapshotStatus {
     Refused,
 }
 
+/// What a replica has become, to be compared with what the receiver is at the same index. Nobody waits for it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checksum {
+    /// Who sends it.
+    pub from: NodeId,
+    /// Whom it is for.
+    pub to: NodeId,
+    /// Up to where the sender has applied the log.
+    pub index: LogIndex,
+    /// Its running checksum there.
+    pub checksum: u32,
+}
+
 impl Packet {
     /// Who sends it.
     #[must_use]
@@ -112,6 +127,7 @@ impl Packet {
             Packet::Raft(envelope) => envelope.from,
             Packet::SnapshotChunk(chunk) => chunk.from,
             Packet::SnapshotResponse(response) => response.from,
+            Packet::Checksum(checksum) => checksum.from,
         }
     }
 
@@ -122,6 +138,7 @@ impl Packet {
             Packet::Raft(envelope) => envelope.to,
             Packet::SnapshotChunk(chunk) => chunk.to,
             Packet::SnapshotResponse(response) => response.to,
+            Packet::Checksum(checksum) => checksum.to,
         }
     }
 }

@@ -2,19 +2,20 @@
 
 use std::mem;
 
-use raft_core::{Fetched, Input, Role};
+use raft_core::{Fetched, Input, NodeId, Role};
 
 use super::Driver;
 use super::compaction::LogExtent;
+use super::divergence::{Finding, Heard};
 use super::intake::{Completion, Refusal, Request};
 use super::queries::Asked;
 use crate::StateMachine;
-use crate::applier::Work;
+use crate::applier::{Mark, Work};
 use crate::consistency::Consistency;
 use crate::error::{ProposeError, QueryError, StopReason};
 use crate::payload::{Draft, HEADER_BYTES};
 use crate::server::Responder;
-use crate::transport::{Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
+use crate::transport::{Checksum, Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
 use crate::watch::lock;
 
 impl<M: StateMachine> Driver<M> {
@@ -47,7 +48,9 @@ impl<M: StateMachine> Driver<M> {
                     self.clock.own_term_applied(last.term, time, self.now);
                 }
             }
+            Completion::Marked(mark) => self.marked(mark)?,
             Completion::Restored { meta, image_bytes } => {
+                self.comparison.restored(meta.last.index);
                 self.node.step(Input::Applied(meta.last.index));
                 self.applied = self.applied.max(meta.last.index);
                 self.snapshot_stored(meta, image_bytes);
@@ -88,7 +91,7 @@ impl<M: StateMachine> Driver<M> {
         Ok(())
     }
 
-    pub(super) fn step_packets(&mut self) {
+    pub(super) fn step_packets(&mut self) -> Result<(), StopReason> {
         self.refused.packets += mem::take(&mut self.batch.refused.packets);
         let mut packets = mem::take(&mut self.batch.packets);
         for packet in packets.drain(..) {
@@ -100,12 +103,14 @@ impl<M: StateMachine> Driver<M> {
                 Packet::Raft(envelope) => self.node.step(Input::Receive(envelope)),
                 Packet::SnapshotChunk(chunk) => self.take_chunk(chunk),
                 Packet::SnapshotResponse(response) => self.take_snapshot_response(&response),
+                Packet::Checksum(checksum) => self.take_checksum(checksum)?,
             }
         }
         self.batch.packets = packets;
         for peer in self.batch.disconnected.drain(..) {
             self.node.step(Input::Disconnected(peer));
         }
+        Ok(())
     }
 
     fn take_chunk(&mut self, chunk: SnapshotChunk) {
@@ -132,6 +137,56 @@ impl<M: StateMachine> Driver<M> {
             // The answer to a transfer that is over.
             Some(_) | None => {}
         }
+    }
+
+    /// The machine has come to an index at which it is compared. Whom this does not reach compares the next one.
+    fn marked(&mut self, mark: Mark) -> Result<(), StopReason> {
+        for member in self.node.configuration().members() {
+            if member.id != self.node.id() {
+                self.tell(member.id, mark);
+            }
+        }
+        let findings = self.comparison.reached(mark, self.node.configuration());
+        self.take_findings(findings)
+    }
+
+    fn take_checksum(&mut self, checksum: Checksum) -> Result<(), StopReason> {
+        let Checksum { from, to: _, index, checksum } = checksum;
+        let configuration = self.node.configuration();
+        if !configuration.contains(from) {
+            self.refused.packets_senseless += 1;
+            return Ok(());
+        }
+        let mark = Mark { index, checksum };
+        let Heard { findings, answer } = self.comparison.hear(from, mark, configuration);
+        if let Some(own) = answer {
+            self.tell(from, own);
+        }
+        self.take_findings(findings)
+    }
+
+    fn tell(&self, to: NodeId, mark: Mark) {
+        let Mark { index, checksum } = mark;
+        let from = self.node.id();
+        self.parts.transport.send(Packet::Checksum(Checksum { from, to, index, checksum }));
+    }
+
+    fn take_findings(&mut self, findings: Vec<Finding>) -> Result<(), StopReason> {
+        let node = self.node.id();
+        for finding in findings {
+            match finding {
+                Finding::Differs { peer, index } => {
+                    tracing::warn!(%node, %peer, %index, "another replica has diverged from this one");
+                }
+                Finding::Split { index } => {
+                    tracing::error!(%node, %index, "the replicas have diverged, and no majority is alike");
+                }
+                Finding::Outvoted { index, agreed, own, majority } => {
+                    return Err(StopReason::Diverged { index, agreed, own, majority });
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn take_requests(&mut self) {

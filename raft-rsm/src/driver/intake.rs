@@ -11,6 +11,7 @@ use raft_core::{
 
 use super::operations::{ChangeCaller, TransferCaller};
 use crate::StateMachine;
+use crate::applier::Mark;
 use crate::consistency::Consistency;
 use crate::error::{
     MembershipError, ProposeError, QueryError, SnapshotError, StopReason, TransferError,
@@ -55,6 +56,8 @@ pub(crate) type SnapshotCaller = Responder<EntryId, SnapshotError>;
 pub(crate) enum Completion {
     /// The machine has applied everything up to `last`.
     Applied { last: EntryId, time: Duration },
+    /// The machine's running checksum at an index at which it is compared.
+    Marked(Mark),
     /// The machine's state is the one of this snapshot.
     Restored { meta: SnapshotMeta, image_bytes: u64 },
     /// A snapshot of the machine is durable.
@@ -310,7 +313,7 @@ fn packet_bytes(packet: &Packet) -> usize {
             | Message::ReadIndexResponse { .. } => 0,
         },
         Packet::SnapshotChunk(chunk) => chunk.data.len(),
-        Packet::SnapshotResponse(_) => 0,
+        Packet::SnapshotResponse(_) | Packet::Checksum(_) => 0,
     };
     OVERHEAD_BYTES + content
 }

@@ -11,7 +11,7 @@ use raft_core::{
 use crate::configuration_codec::{NoConfiguration, decode_configuration, encode_configuration};
 
 use crate::entry_codec::{DecodeEntryError, ENTRY_HEADER_BYTES, decode_entry, encode_entry};
-use crate::transport::{Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
+use crate::transport::{Checksum, Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
 
 /// Why bytes are no packet.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +46,7 @@ pub enum DecodePacketError {
 mod kind {
     pub(super) const SNAPSHOT_CHUNK: u8 = 1;
     pub(super) const SNAPSHOT_RESPONSE: u8 = 2;
+    pub(super) const CHECKSUM: u8 = 3;
     pub(super) const PRE_VOTE: u8 = 16;
     pub(super) const PRE_VOTE_RESPONSE: u8 = 17;
     pub(super) const REQUEST_VOTE: u8 = 18;
@@ -95,6 +96,12 @@ pub(crate) fn encode_packet<'p>(packet: &'p Packet, out: &mut BytesMut) -> Optio
             }
             None
         }
+        Packet::Checksum(Checksum { from, to, index, checksum }) => {
+            encode_addresses(kind::CHECKSUM, *from, *to, out);
+            out.put_u64_le(index.0);
+            out.put_u32_le(*checksum);
+            None
+        }
     }
 }
 
@@ -128,6 +135,9 @@ pub(crate) fn decode_packet(body: Bytes) -> Result<Packet, DecodePacketError> {
             transfer: fields.u64()?,
             status: fields.snapshot_status()?,
         }),
+        kind::CHECKSUM => {
+            Packet::Checksum(Checksum { from, to, index: fields.index()?, checksum: fields.u32()? })
+        }
         _ => {
             let incarnation = Incarnation(fields.u64()?);
             let term = fields.term()?;
@@ -150,7 +160,7 @@ pub(crate) fn packet_bytes(packet: &Packet) -> usize {
                 entries.iter().map(|entry| ENTRY_HEADER_BYTES + entry.payload.len()).sum()
             }
             Packet::SnapshotChunk(chunk) => chunk.data.len(),
-            Packet::Raft(_) | Packet::SnapshotResponse(_) => 0,
+            Packet::Raft(_) | Packet::SnapshotResponse(_) | Packet::Checksum(_) => 0,
         }
 }
 
@@ -250,6 +260,10 @@ impl Fields {
         self.0.try_get_u8().map_err(|_| DecodePacketError::Truncated)
     }
 
+    fn u32(&mut self) -> Result<u32, DecodePacketError> {
+        self.0.try_get_u32_le().map_err(|_| DecodePacketError::Truncated)
+    }
+
     fn u64(&mut self) -> Result<u64, DecodePacketError> {
         self.0.try_get_u64_le().map_err(|_| DecodePacketError::Truncated)
     }
@@ -280,7 +294,7 @@ impl Fields {
 
     /// The number of items of a list, of which each takes at least `item_bytes`.
     fn count(&mut self, item_bytes: usize) -> Result<usize, DecodePacketError> {
-        let count = self.0.try_get_u32_le().map_err(|_| DecodePacketError::Truncated)?;
+        let count = self.u32()?;
         usize::try_from(count)
             .ok()
             .filter(|count| *count <= self.0.len() / item_bytes)

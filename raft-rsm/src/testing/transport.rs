@@ -19,7 +19,8 @@ use raft_core::{
 use self::stand::{Answering, Stand, wait_until};
 use crate::Runtime;
 use crate::transport::{
-    CallError, Connector, Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus, Transport,
+    CallError, Checksum, Connector, Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus,
+    Transport,
 };
 
 /// A transport under test: a network of the nodes 1, 2 and 3.
@@ -375,6 +376,12 @@ fn packets() -> Vec<Packet> {
         response(SnapshotStatus::Continue { offset: 12_345 }),
         response(SnapshotStatus::Done),
         response(SnapshotStatus::Refused),
+        Packet::Checksum(Checksum {
+            from: ONE,
+            to: TWO,
+            index: LogIndex(6),
+            checksum: 0x1234_5678,
+        }),
     ]);
     packets
 }

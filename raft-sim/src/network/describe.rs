@@ -1,7 +1,7 @@
 //! Packets in words, for traces.
 
 use raft_rsm::raft_core::{AppendOutcome, Envelope, Message};
-use raft_rsm::transport::{Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
+use raft_rsm::transport::{Checksum, Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
 
 /// A packet in one line, without its addresses: `AppendEntries t3 after 7.2 +4 commit 6`. Entries are written
 /// `index.term`.
@@ -19,6 +19,9 @@ pub fn describe(packet: &Packet) -> String {
             SnapshotStatus::Done => "SnapshotResponse done".to_owned(),
             SnapshotStatus::Refused => "SnapshotResponse refused".to_owned(),
         },
+        Packet::Checksum(Checksum { index, checksum, .. }) => {
+            format!("Checksum {checksum:08x} at {index}")
+        }
     }
 }
 

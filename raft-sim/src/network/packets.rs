@@ -182,7 +182,7 @@ impl Network {
 
 fn direction(packet: &Packet) -> Direction {
     match packet {
-        Packet::SnapshotChunk(_) => Direction::Request,
+        Packet::SnapshotChunk(_) | Packet::Checksum(_) => Direction::Request,
         Packet::SnapshotResponse(_) => Direction::Response,
         Packet::Raft(envelope) => match envelope.message {
             Message::PreVote { .. }

@@ -31,6 +31,12 @@ impl Arbitrary for AnyPacket {
                     _ => SnapshotStatus::Refused,
                 },
             }),
+            2 => Packet::Checksum(Checksum {
+                from,
+                to,
+                index: LogIndex(u64::arbitrary(g)),
+                checksum: u32::arbitrary(g),
+            }),
             _ => Packet::Raft(Envelope {
                 from,
                 incarnation: Incarnation(u64::arbitrary(g)),
@@ -134,7 +140,7 @@ quickcheck! {
         let bytes = encoded(&packet.0);
         let payload = match &packet.0 {
             Packet::SnapshotChunk(chunk) => chunk.data.len(),
-            Packet::Raft(_) | Packet::SnapshotResponse(_) => 0,
+            Packet::Raft(_) | Packet::SnapshotResponse(_) | Packet::Checksum(_) => 0,
         };
         (0..bytes.len() - payload).all(|len| decode_packet(bytes[..len].to_vec().into()).is_err())
     }
