@@ -365,7 +365,11 @@ impl Node {
     /// Empties `effects`, keeping what it has allocated, and fills it with what is to be done.
     pub fn drain(&mut self, effects: &mut Effects) {
         effects.clear();
-        if self.stopped || !core::mem::take(&mut self.has_news) {
+        if !core::mem::take(&mut self.has_news) {
+            return;
+        }
+        if self.stopped {
+            self.drain_refusals(effects);
             return;
         }
         self.advance_membership();
@@ -378,6 +382,13 @@ impl Node {
         self.drain_reads(effects);
         self.drain_applies(effects);
         self.drain_write(effects);
+        effects.change = self.change_done.take();
+    }
+
+    /// All that is handed out by a node that has stopped, and once: whoever asked it waits for nothing any more.
+    fn drain_refusals(&mut self, effects: &mut Effects) {
+        self.reads.refuse_all(&mut self.reads_done);
+        effects.reads.append(&mut self.reads_done);
         effects.change = self.change_done.take();
     }
 

@@ -145,6 +145,12 @@ impl FollowerReads {
         let late = self.pending.drain(..late);
         done.extend(late.map(|read| Read { id: read.id, index: Err(ReadRefused::TimedOut) }));
     }
+
+    /// Nobody will answer any of them.
+    pub(crate) fn refuse_all(&mut self, done: &mut Vec<Read>) {
+        let all = self.pending.drain(..);
+        done.extend(all.map(|read| Read { id: read.id, index: Err(ReadRefused::LostLeader) }));
+    }
 }
 
 impl Node {
