@@ -379,6 +379,8 @@ impl Node {
         self.drain_acknowledgement(effects);
         self.drain_election(effects);
         self.drain_leader(effects);
+        // A leader that has just retired refuses what it was asked.
+        effects.messages.append(&mut self.answers);
         self.drain_reads(effects);
         self.drain_applies(effects);
         self.drain_write(effects);
