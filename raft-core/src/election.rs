@@ -194,8 +194,7 @@ impl Node {
     /// Answers a [`Message::PreVote`]. It promises nothing, changes no term, and is no contact with a leader.
     pub(crate) fn receive_pre_vote(&mut self, from: NodeId, campaign: Term, last: EntryId) {
         let own = (self.log.last(), self.options.id);
-        let mut granted =
-            campaign > self.term && last >= self.log.last() && !self.hears_a_leader();
+        let mut granted = campaign > self.term && last >= self.log.last() && !self.hears_a_leader();
         // Two who ask at the same time would split the votes: the one with the longer log, or the greater id, goes
         // first.
         let is_rival = campaign == self.term.next() && self.configuration().is_voter(from);
