@@ -345,6 +345,16 @@ fn the_connection_to_another_node_closes_and_a_follower_does_nothing() {
     assert_eq!(learner.node.leader(), None, "it shows no leader that is gone");
 }
 
+/// Absurd, but no reason to give up the lead without a word to those who wait.
+#[test]
+fn a_leader_that_is_told_of_a_connection_to_itself_leads_on() {
+    let mut leader = Replica::leader_of(3);
+    leader.node.read_index().unwrap();
+    leader.step(Input::Disconnected(NodeId(1)));
+    assert_eq!((leader.node.role(), leader.node.leader()), (Role::Leader, Some(NodeId(1))));
+    assert_eq!(leader.reads, []);
+}
+
 /// The leader may be alive and cut off, and answer reads until its lease ends (diss. §6.4.1).
 #[test]
 fn a_lease_that_the_leader_may_hold_is_waited_for_and_nothing_else() {
