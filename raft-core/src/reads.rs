@@ -156,7 +156,9 @@ impl FollowerReads {
 impl Node {
     /// Asks for an index at which a read is linearizable: one that comes out in [`Effects::reads`] under the returned id,
     /// or is refused there. A state that contains that index, at this node, answers the read as of a moment after this
-    /// call (diss. §6.4). A follower asks its leader, and gives up after an election timeout.
+    /// call (diss. §6.4). A follower asks its leader, and gives up after an election timeout. A leader confirms it, or
+    /// loses the lead: without CheckQuorum, or while nothing of its own term is committed, that may take as long as it
+    /// takes, so whoever asks needs a deadline of its own.
     ///
     /// # Errors
     /// Nothing will come out for it.
