@@ -74,6 +74,7 @@ impl<M: StateMachine> Driver<M> {
                 if current {
                     self.sending.remove(&to);
                     self.node.step(Input::SnapshotSent { to, outcome });
+                    self.send_waiting_snapshots();
                 }
             }
             Completion::Fetched { id, result } => {
@@ -100,7 +101,7 @@ impl<M: StateMachine> Driver<M> {
             match packet {
                 Packet::Raft(envelope) => self.node.step(Input::Receive(envelope)),
                 Packet::SnapshotChunk(chunk) => self.take_chunk(chunk),
-                Packet::SnapshotResponse(response) => self.take_snapshot_response(&response),
+                Packet::SnapshotResponse(response) => self.take_snapshot_response(response),
             }
         }
         self.batch.packets = packets;
@@ -125,7 +126,7 @@ impl<M: StateMachine> Driver<M> {
         }
     }
 
-    fn take_snapshot_response(&mut self, response: &SnapshotResponse) {
+    fn take_snapshot_response(&mut self, response: SnapshotResponse) {
         match self.sending.get(&response.from) {
             Some(outgoing) if outgoing.transfer == response.transfer => {
                 outgoing.answers.put(response.status);

@@ -272,7 +272,7 @@ fn packet_bytes(packet: &Packet) -> usize {
             | Message::HeartbeatResponse { .. } => 0,
         },
         Packet::SnapshotChunk(chunk) => chunk.data.len(),
-        Packet::SnapshotResponse(_) => 0,
+        Packet::SnapshotResponse(response) => response.status.held_bytes(),
     };
     OVERHEAD_BYTES + content
 }

@@ -65,7 +65,8 @@ pub(crate) fn encode_packet<'p>(packet: &'p Packet, out: &mut BytesMut) -> Optio
             None
         }
         Packet::SnapshotChunk(chunk) => {
-            let SnapshotChunk { from, to, transfer, meta, image_bytes, offset, data } = chunk;
+            let SnapshotChunk { from, to, transfer, meta, image_bytes, offset, checksum, data } =
+                chunk;
             encode_addresses(kind::SNAPSHOT_CHUNK, *from, *to, out);
             out.put_u64_le(*transfer);
             encode_entry_id(meta.last, out);
@@ -74,15 +75,19 @@ pub(crate) fn encode_packet<'p>(packet: &'p Packet, out: &mut BytesMut) -> Optio
             encode_nodes(meta.configuration.learners(), out);
             out.put_u64_le(*image_bytes);
             out.put_u64_le(*offset);
+            out.put_u32_le(*checksum);
             Some(data)
         }
         Packet::SnapshotResponse(SnapshotResponse { from, to, transfer, status }) => {
             encode_addresses(kind::SNAPSHOT_RESPONSE, *from, *to, out);
             out.put_u64_le(*transfer);
             match status {
-                SnapshotStatus::Continue { offset } => {
+                SnapshotStatus::Continue { reception, offset, held } => {
                     out.put_u8(kind::CONTINUE);
+                    out.put_u64_le(*reception);
                     out.put_u64_le(*offset);
+                    encode_count(held.len(), out);
+                    held.iter().for_each(|offset| out.put_u64_le(*offset));
                 }
                 SnapshotStatus::Done => out.put_u8(kind::DONE),
                 SnapshotStatus::Refused => out.put_u8(kind::REFUSED),
@@ -114,6 +119,7 @@ pub(crate) fn decode_packet(body: Bytes) -> Result<Packet, DecodePacketError> {
                 meta: SnapshotMeta { last, configuration },
                 image_bytes: fields.u64()?,
                 offset: fields.u64()?,
+                checksum: fields.u32()?,
                 data: fields.rest(),
             })
         }
@@ -144,7 +150,8 @@ pub(crate) fn packet_bytes(packet: &Packet) -> usize {
                 entries.iter().map(|entry| ENTRY_HEADER_BYTES + entry.payload.len()).sum()
             }
             Packet::SnapshotChunk(chunk) => chunk.data.len(),
-            Packet::Raft(_) | Packet::SnapshotResponse(_) => 0,
+            Packet::SnapshotResponse(response) => response.status.held_bytes(),
+            Packet::Raft(_) => 0,
         }
 }
 
@@ -234,6 +241,10 @@ impl Fields {
         self.0.try_get_u8().map_err(|_| DecodePacketError::Truncated)
     }
 
+    fn u32(&mut self) -> Result<u32, DecodePacketError> {
+        self.0.try_get_u32_le().map_err(|_| DecodePacketError::Truncated)
+    }
+
     fn u64(&mut self) -> Result<u64, DecodePacketError> {
         self.0.try_get_u64_le().map_err(|_| DecodePacketError::Truncated)
     }
@@ -264,7 +275,7 @@ impl Fields {
 
     /// The number of items of a list, of which each takes at least `item_bytes`.
     fn count(&mut self, item_bytes: usize) -> Result<usize, DecodePacketError> {
-        let count = self.0.try_get_u32_le().map_err(|_| DecodePacketError::Truncated)?;
+        let count = self.u32()?;
         usize::try_from(count)
             .ok()
             .filter(|count| *count <= self.0.len() / item_bytes)
@@ -282,7 +293,12 @@ impl Fields {
 
     fn snapshot_status(&mut self) -> Result<SnapshotStatus, DecodePacketError> {
         match self.u8()? {
-            kind::CONTINUE => Ok(SnapshotStatus::Continue { offset: self.u64()? }),
+            kind::CONTINUE => {
+                let (reception, offset) = (self.u64()?, self.u64()?);
+                let count = self.count(size_of::<u64>())?;
+                let held = (0..count).map(|_| self.u64()).collect::<Result<_, _>>()?;
+                Ok(SnapshotStatus::Continue { reception, offset, held })
+            }
             kind::DONE => Ok(SnapshotStatus::Done),
             kind::REFUSED => Ok(SnapshotStatus::Refused),
             kind => Err(DecodePacketError::Kind { what: "snapshot status", kind }),
