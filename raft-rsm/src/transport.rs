@@ -135,7 +135,7 @@ pub enum SnapshotStatus {
         reception: u64,
         /// Everything before this offset, in bytes, has arrived.
         offset: u64,
-        /// Where the chunks begin that have arrived beyond that, in bytes, in order. No more of them than a window holds.
+        /// Where the chunks begin that have arrived beyond that, in bytes, in order: no more than a window holds.
         held: Vec<u64>,
     },
     /// The snapshot is durable here, or no longer needed.

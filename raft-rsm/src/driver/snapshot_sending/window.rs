@@ -188,8 +188,8 @@ impl Window {
 }
 
 impl Sent {
-    /// What left after it has arrived, and it has not; or nothing is heard of it for too long. The former takes the first
-    /// number of what has arrived, since nobody knows which of its copies that was.
+    /// What left after it has arrived, and it has not; or nothing is heard of it for too long. The former takes the
+    /// first number of what has arrived, since nobody knows which of its copies that was.
     fn is_lost(&self, arrived: u64, now: Duration) -> bool {
         !self.held && (self.latest < arrived || now.saturating_sub(self.at) >= self.patience)
     }
