@@ -15,7 +15,7 @@ mod snapshot_receiving;
 mod snapshot_sending;
 pub(crate) mod waiters;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::mem;
 use std::sync::{Arc, Mutex};
@@ -35,7 +35,7 @@ use self::log_clock::LogClock;
 use self::operations::Operations;
 use self::queries::Queries;
 use self::snapshot_receiving::{Chunks, Receiving};
-use self::snapshot_sending::Answers;
+use self::snapshot_sending::{Answers, Pace};
 use self::waiters::Waiters;
 use crate::applier::{Applier, Shared, WorkQueue};
 use crate::error::{SnapshotError, StopReason};
@@ -97,6 +97,9 @@ pub(crate) struct Driver<M: StateMachine> {
     /// Who waits for the snapshot that is being built, and who for the one after it.
     snapshot_callers: [Vec<SnapshotCaller>; 2],
     sending: BTreeMap<NodeId, Outgoing>,
+    /// Who is to be sent one when one of those has ended.
+    sending_later: VecDeque<NodeId>,
+    pace: Arc<Pace>,
     chunks: Arc<Chunks>,
     refused: Refused,
     /// Everybody is answered and nothing runs any more.
@@ -163,6 +166,7 @@ impl<M: StateMachine> Driver<M> {
         Driver {
             comparison: Comparison::new(node.id()),
             compaction: Compaction::new(options.snapshot_log_bytes),
+            pace: Arc::new(Pace::new(options.snapshot_bytes_per_second_max)),
             node,
             options,
             parts,
@@ -186,6 +190,7 @@ impl<M: StateMachine> Driver<M> {
             snapshot_bytes: 0,
             snapshot_callers: [Vec::new(), Vec::new()],
             sending: BTreeMap::new(),
+            sending_later: VecDeque::new(),
             chunks,
             refused: Refused::default(),
             ended: false,
@@ -318,6 +323,7 @@ impl<M: StateMachine> Driver<M> {
             status.snapshot_bytes = self.snapshot_bytes;
             status.refused = self.refused;
             status.transferring = node.transferring();
+            status.refused.chunks_damaged = self.chunks.damaged();
             status.counters = *node.counters();
             if status.configuration != *node.configuration() {
                 status.configuration = node.configuration().clone();

@@ -55,7 +55,8 @@ impl<M: StateMachine> Raft<M> {
     /// are served.
     ///
     /// # Errors
-    /// The disk cannot be read or contradicts itself, or the options do. Nothing of the replica runs.
+    /// The disk cannot be read or contradicts itself, or the options do, or the transport cannot carry what they allow.
+    /// Nothing of the replica runs.
     pub async fn start(
         options: Options,
         machine: M,
@@ -63,9 +64,7 @@ impl<M: StateMachine> Raft<M> {
         transport: Arc<dyn Transport>,
         runtime: Arc<dyn Runtime>,
     ) -> Result<Raft<M>, StartError> {
-        if options.snapshot_chunk_bytes == 0 {
-            return Err(StartError::Options("snapshot_chunk_bytes is 0"));
-        }
+        options.check(transport.packet_bytes_max()).map_err(StartError::Options)?;
         let restored = storage.load().await?;
         let snapshot = restored.snapshot.clone();
         let mut core = options.core.clone();

@@ -73,6 +73,9 @@ pub struct Refused {
     pub packets: u64,
     /// Packets that were not for this node, or that said what cannot be.
     pub packets_senseless: u64,
+    /// Parts of a snapshot that were not what the leader had read, by their checksums: a machine on the way damages
+    /// what it holds. They were asked for again.
+    pub chunks_damaged: u64,
     /// Proposals and queries that were answered by `Busy`.
     pub requests: u64,
 }

@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn a_packet_comes_back() {
         let (from, to) = (NodeId(1), NodeId(2));
-        let status = SnapshotStatus::Continue { offset: 7 };
+        let status = SnapshotStatus::Continue { reception: 5, offset: 7, held: vec![9] };
         let response = SnapshotResponse { from, to, transfer: 3, status };
         let packet = Packet::SnapshotResponse(response);
         assert_eq!(decode_packet(encode_packet(&packet)), Ok(packet));

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use raft_core::{
-    Applies, Effects, Fetch, Fetched, Read, ReadRefused, Role, SendSnapshot, SnapshotMeta, Write,
+    Applies, Effects, Fetch, Fetched, NodeId, Read, ReadRefused, Role, SendSnapshot, SnapshotMeta,
+    Write,
 };
 
 use super::intake::Completion;
@@ -50,6 +51,7 @@ impl<M: StateMachine> Driver<M> {
                 outgoing.answers.cancel();
                 false
             });
+            self.sending_later.clear();
         }
         for snapshot in snapshots.drain(..) {
             self.send_snapshot(snapshot);
@@ -107,8 +109,29 @@ impl<M: StateMachine> Driver<M> {
         self.tasks.spawn(&*self.parts.runtime, "fetch", task);
     }
 
+    /// Begins to send a snapshot, or has it wait until another one has arrived.
     fn send_snapshot(&mut self, snapshot: SendSnapshot) {
         let SendSnapshot { to } = snapshot;
+        self.sending_later.retain(|waiting| *waiting != to);
+        if let Some(before) = self.sending.remove(&to) {
+            before.answers.cancel();
+        }
+        // Each peer once, so the queue is no longer than the cluster.
+        self.sending_later.push_back(to);
+        self.send_waiting_snapshots();
+    }
+
+    pub(super) fn send_waiting_snapshots(&mut self) {
+        while self.sending.len() < self.options.snapshots_sending_max
+            && let Some(to) = self.sending_later.pop_front()
+        {
+            if self.node.configuration().contains(to) {
+                self.begin_to_send_snapshot(to);
+            }
+        }
+    }
+
+    fn begin_to_send_snapshot(&mut self, to: NodeId) {
         let transfer = self.parts.runtime.random();
         let answers = Arc::new(Answers::default());
         let sending = Sending {
@@ -117,14 +140,12 @@ impl<M: StateMachine> Driver<M> {
             transfer,
             chunk_bytes: self.options.snapshot_chunk_bytes,
             answers: Arc::clone(&answers),
+            pace: Arc::clone(&self.pace),
             storage: Arc::clone(&self.parts.storage),
             transport: Arc::clone(&self.parts.transport),
             runtime: Arc::clone(&self.parts.runtime),
         };
-        let before = self.sending.insert(to, Outgoing { transfer, answers });
-        if let Some(before) = before {
-            before.answers.cancel();
-        }
+        self.sending.insert(to, Outgoing { transfer, answers });
         let intake = Arc::clone(&self.parts.intake);
         let task = async move {
             let result = sending.run().await;

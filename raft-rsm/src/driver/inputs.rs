@@ -75,6 +75,7 @@ impl<M: StateMachine> Driver<M> {
                 if current {
                     self.sending.remove(&to);
                     self.node.step(Input::SnapshotSent { to, outcome });
+                    self.send_waiting_snapshots();
                 }
             }
             Completion::Fetched { id, result } => {
@@ -102,7 +103,7 @@ impl<M: StateMachine> Driver<M> {
             match packet {
                 Packet::Raft(envelope) => self.node.step(Input::Receive(envelope)),
                 Packet::SnapshotChunk(chunk) => self.take_chunk(chunk),
-                Packet::SnapshotResponse(response) => self.take_snapshot_response(&response),
+                Packet::SnapshotResponse(response) => self.take_snapshot_response(response),
                 Packet::Checksum(checksum) => self.take_checksum(checksum)?,
             }
         }
@@ -129,7 +130,7 @@ impl<M: StateMachine> Driver<M> {
         }
     }
 
-    fn take_snapshot_response(&mut self, response: &SnapshotResponse) {
+    fn take_snapshot_response(&mut self, response: SnapshotResponse) {
         match self.sending.get(&response.from) {
             Some(outgoing) if outgoing.transfer == response.transfer => {
                 outgoing.answers.put(response.status);

@@ -313,7 +313,8 @@ fn packet_bytes(packet: &Packet) -> usize {
             | Message::ReadIndexResponse { .. } => 0,
         },
         Packet::SnapshotChunk(chunk) => chunk.data.len(),
-        Packet::SnapshotResponse(_) | Packet::Checksum(_) => 0,
+        Packet::SnapshotResponse(response) => response.status.held_bytes(),
+        Packet::Checksum(_) => 0,
     };
     OVERHEAD_BYTES + content
 }

@@ -74,22 +74,27 @@ pub(crate) fn encode_packet<'p>(packet: &'p Packet, out: &mut BytesMut) -> Optio
             None
         }
         Packet::SnapshotChunk(chunk) => {
-            let SnapshotChunk { from, to, transfer, meta, image_bytes, offset, data } = chunk;
+            let SnapshotChunk { from, to, transfer, meta, image_bytes, offset, checksum, data } =
+                chunk;
             encode_addresses(kind::SNAPSHOT_CHUNK, *from, *to, out);
             out.put_u64_le(*transfer);
             encode_entry_id(meta.last, out);
             encode_configuration(&meta.configuration, out);
             out.put_u64_le(*image_bytes);
             out.put_u64_le(*offset);
+            out.put_u32_le(*checksum);
             Some(data)
         }
         Packet::SnapshotResponse(SnapshotResponse { from, to, transfer, status }) => {
             encode_addresses(kind::SNAPSHOT_RESPONSE, *from, *to, out);
             out.put_u64_le(*transfer);
             match status {
-                SnapshotStatus::Continue { offset } => {
+                SnapshotStatus::Continue { reception, offset, held } => {
                     out.put_u8(kind::CONTINUE);
+                    out.put_u64_le(*reception);
                     out.put_u64_le(*offset);
+                    encode_count(held.len(), out);
+                    held.iter().for_each(|offset| out.put_u64_le(*offset));
                 }
                 SnapshotStatus::Done => out.put_u8(kind::DONE),
                 SnapshotStatus::Refused => out.put_u8(kind::REFUSED),
@@ -126,6 +131,7 @@ pub(crate) fn decode_packet(body: Bytes) -> Result<Packet, DecodePacketError> {
                 meta: SnapshotMeta { last, configuration },
                 image_bytes: fields.u64()?,
                 offset: fields.u64()?,
+                checksum: fields.u32()?,
                 data: fields.rest(),
             })
         }
@@ -160,7 +166,8 @@ pub(crate) fn packet_bytes(packet: &Packet) -> usize {
                 entries.iter().map(|entry| ENTRY_HEADER_BYTES + entry.payload.len()).sum()
             }
             Packet::SnapshotChunk(chunk) => chunk.data.len(),
-            Packet::Raft(_) | Packet::SnapshotResponse(_) | Packet::Checksum(_) => 0,
+            Packet::SnapshotResponse(response) => response.status.held_bytes(),
+            Packet::Raft(_) | Packet::Checksum(_) => 0,
         }
 }
 
@@ -307,7 +314,12 @@ impl Fields {
 
     fn snapshot_status(&mut self) -> Result<SnapshotStatus, DecodePacketError> {
         match self.u8()? {
-            kind::CONTINUE => Ok(SnapshotStatus::Continue { offset: self.u64()? }),
+            kind::CONTINUE => {
+                let (reception, offset) = (self.u64()?, self.u64()?);
+                let count = self.count(size_of::<u64>())?;
+                let held = (0..count).map(|_| self.u64()).collect::<Result<_, _>>()?;
+                Ok(SnapshotStatus::Continue { reception, offset, held })
+            }
             kind::DONE => Ok(SnapshotStatus::Done),
             kind::REFUSED => Ok(SnapshotStatus::Refused),
             kind => Err(DecodePacketError::Kind { what: "snapshot status", kind }),

@@ -22,6 +22,7 @@ use crate::transport::{
     CallError, Checksum, Connector, Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus,
     Transport,
 };
+use crate::wire::encode_packet;
 
 /// A transport under test: a network of the nodes 1, 2 and 3.
 pub trait Network {
@@ -44,6 +45,7 @@ macro_rules! transport_conformance {
         $crate::transport_conformance!(@tests $network;
             a_packet_of_each_kind_arrives_unchanged
             a_large_packet_arrives_unchanged
+            the_longest_packet_that_is_carried_arrives_unchanged
             packets_for_several_nodes_arrive_at_each
             sending_never_waits_however_full_the_queue_is
             a_node_that_restarts_is_reached_again
@@ -99,6 +101,18 @@ pub fn a_large_packet_arrives_unchanged(network: &dyn Network) {
     for packet in [raft(append), chunk(512 << 10), raft(Message::VoteResponse { granted: true })] {
         let arrived = stand.send_until_it_arrives(&packet);
         // Not by assert_eq: a megabyte of text helps nobody.
+        assert!(arrived == packet, "a packet has changed on its way");
+    }
+    stand.shutdown();
+}
+
+/// `packet_bytes_max`: so long a packet is carried.
+pub fn the_longest_packet_that_is_carried_arrives_unchanged(network: &dyn Network) {
+    let stand = Stand::new(network);
+    let others_bytes = encode_packet(&chunk(0)).len();
+    if let Some(bytes) = stand.transport(ONE).packet_bytes_max() {
+        let packet = chunk(bytes.checked_sub(others_bytes).expect("a chunk is carried"));
+        let arrived = stand.send_until_it_arrives(&packet);
         assert!(arrived == packet, "a packet has changed on its way");
     }
     stand.shutdown();
@@ -329,15 +343,17 @@ fn raft_between(from: NodeId, to: NodeId, message: Message) -> Packet {
 fn chunk(bytes: usize) -> Packet {
     let configuration = Configuration::joint([ONE, TWO], [TWO, THREE], [NodeId(4)]);
     let last = EntryId::new(Term(3), LogIndex(1_000));
-    Packet::SnapshotChunk(SnapshotChunk {
+    let chunk = SnapshotChunk {
         from: ONE,
         to: TWO,
         transfer: 99,
         meta: SnapshotMeta { last, configuration },
         image_bytes: 1 << 40,
         offset: 12_345,
+        checksum: 0,
         data: Bytes::from(vec![0x5a; bytes]),
-    })
+    };
+    Packet::SnapshotChunk(chunk.sealed())
 }
 
 /// One of each kind.
@@ -373,7 +389,11 @@ fn packets() -> Vec<Packet> {
     packets.extend([
         chunk(0),
         chunk(1_000),
-        response(SnapshotStatus::Continue { offset: 12_345 }),
+        response(SnapshotStatus::Continue {
+            reception: 7,
+            offset: 12_345,
+            held: vec![13_345, 1 << 40],
+        }),
         response(SnapshotStatus::Done),
         response(SnapshotStatus::Refused),
         Packet::Checksum(Checksum {

@@ -15,7 +15,12 @@ pub fn describe(packet: &Packet) -> String {
             format!("SnapshotChunk up to {last} bytes {offset}..{end} of {image_bytes}")
         }
         Packet::SnapshotResponse(SnapshotResponse { status, .. }) => match status {
-            SnapshotStatus::Continue { offset } => format!("SnapshotResponse continue at {offset}"),
+            SnapshotStatus::Continue { offset, held, .. } if held.is_empty() => {
+                format!("SnapshotResponse continue at {offset}")
+            }
+            SnapshotStatus::Continue { offset, held, .. } => {
+                format!("SnapshotResponse continue at {offset}, beyond {held:?}")
+            }
             SnapshotStatus::Done => "SnapshotResponse done".to_owned(),
             SnapshotStatus::Refused => "SnapshotResponse refused".to_owned(),
         },

@@ -19,6 +19,7 @@ impl Arbitrary for AnyPacket {
                 meta: SnapshotMeta { last: entry_id(g), configuration: configuration(g) },
                 image_bytes: u64::arbitrary(g),
                 offset: u64::arbitrary(g),
+                checksum: u32::arbitrary(g),
                 data: Vec::<u8>::arbitrary(g).into(),
             }),
             1 => Packet::SnapshotResponse(SnapshotResponse {
@@ -26,7 +27,11 @@ impl Arbitrary for AnyPacket {
                 to,
                 transfer,
                 status: match u8::arbitrary(g) % 3 {
-                    0 => SnapshotStatus::Continue { offset: u64::arbitrary(g) },
+                    0 => SnapshotStatus::Continue {
+                        reception: u64::arbitrary(g),
+                        offset: u64::arbitrary(g),
+                        held: Vec::arbitrary(g),
+                    },
                     1 => SnapshotStatus::Done,
                     _ => SnapshotStatus::Refused,
                 },
