@@ -66,13 +66,21 @@ impl Cluster {
         self.addresses.get(&id).map(String::as_str)
     }
 
+    /// The same as a list, as [`crate::Transport::set_peers`] takes it.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<(NodeId, String)> {
+        self.addresses.iter().map(|(id, address)| (*id, address.clone())).collect()
+    }
+
     /// All members as voters.
     #[must_use]
     pub fn configuration(&self) -> Configuration {
         Configuration::new(self.addresses.keys().copied(), [])
     }
 
-    /// An id that all who were given the same members and addresses agree upon: FNV-1a over the sorted text.
+    /// An id that all who were given the same members and addresses agree upon: FNV-1a over the sorted text. It is for
+    /// the first start of a cluster; later on, members and addresses change, and what counts is the id that the data
+    /// directories hold.
     #[must_use]
     pub fn default_id(&self) -> ClusterId {
         const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
@@ -113,14 +121,7 @@ impl FromStr for Cluster {
                 return Err(error("ids start at 1"));
             }
             let address = address.trim();
-            let (host, port) =
-                address.rsplit_once(':').ok_or_else(|| error("the address has no port"))?;
-            if host.is_empty() {
-                return Err(error("the address has no host"));
-            }
-            if port.parse::<u16>().is_err() {
-                return Err(error("the port is not a number from 0 to 65535"));
-            }
+            check_address(address).map_err(error)?;
             if addresses.values().any(|other| other == address) {
                 return Err(error("the address is given twice"));
             }
@@ -130,6 +131,18 @@ impl FromStr for Cluster {
         }
         Ok(Cluster { addresses })
     }
+}
+
+/// Whether a text is a `HOST:PORT`; if not, what is wrong with it.
+pub(crate) fn check_address(address: &str) -> Result<(), &'static str> {
+    let (host, port) = address.rsplit_once(':').ok_or("the address has no port")?;
+    if host.is_empty() {
+        return Err("the address has no host");
+    }
+    if port.parse::<u16>().is_err() {
+        return Err("the port is not a number from 0 to 65535");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
