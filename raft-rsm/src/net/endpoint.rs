@@ -106,15 +106,15 @@ impl<N: Network> Endpoint<N> {
         let others = peers.iter().filter(|(id, _)| *id != self.identity.node);
         let others: BTreeMap<NodeId, &str> = others.map(|(id, at)| (*id, at.as_str())).collect();
         links.by_peer.retain(|id, link| others.contains_key(id) || link.unname());
-        for (id, mut address) in others {
-            if address.is_empty() {
-                address = self.first_peers.address(id).unwrap_or_default();
+        for (id, address) in others {
+            if let Some(link) = links.by_peer.get(&id) {
+                link.name(address);
+                continue;
             }
-            match links.by_peer.get(&id) {
-                Some(link) => link.name(address),
-                // It is found when it dials this node.
-                None if address.is_empty() => {}
-                None => self.add_link(&mut links, id, |link| link.name(address)),
+            let known = Some(address).filter(|address| !address.is_empty());
+            // One that nobody knows where to find is known when it dials this node.
+            if let Some(address) = known.or(self.first_peers.address(id)) {
+                self.add_link(&mut links, id, |link| link.name(address));
             }
         }
     }

@@ -15,9 +15,6 @@ pub(crate) const PROTOCOL_VERSION: u16 = 2;
 /// The longest body of a frame before the handshake is done.
 pub(crate) const HANDSHAKE_BODY_BYTES_MAX: usize = 1 << 10;
 
-/// The longest address, in bytes: a name of the DNS, a colon and a port.
-const ADDRESS_BYTES_MAX: usize = 253 + 1 + 5;
-
 /// The length of a hello after its version, without the address.
 const HELLO_BYTES: usize = 35;
 
@@ -187,19 +184,8 @@ fn decode_address(bytes: &[u8]) -> Result<Option<String>, NoHandshake> {
         return Ok(None);
     }
     let address = std::str::from_utf8(bytes).map_err(|_| NoHandshake)?;
-    check_advertised(address).map_err(|_| NoHandshake)?;
+    check_address(address).map_err(|_| NoHandshake)?;
     Ok(Some(address.to_owned()))
-}
-
-/// Whether an address can be told to others; if not, what is wrong with it.
-pub(crate) fn check_advertised(address: &str) -> Result<(), &'static str> {
-    if address.len() > ADDRESS_BYTES_MAX {
-        return Err("the address is too long");
-    }
-    if address.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("the address has white space in it");
-    }
-    check_address(address)
 }
 
 impl HelloAnswer {

@@ -7,6 +7,7 @@ const THREE: NodeId = NodeId(3);
 
 on_both_shells! {
     a_peer_that_is_removed_is_no_longer_sent_to
+    a_list_without_addresses_leaves_those_that_are_known
     a_node_that_knows_nobody_answers_whoever_dials_it
     a_list_that_does_not_have_a_peer_that_calls_leaves_the_way_back
     a_peer_that_no_list_has_is_forgotten_some_time_after_it_has_gone
@@ -35,6 +36,23 @@ fn a_peer_that_is_removed_is_no_longer_sent_to(shell: &Shell) {
     node.send(packet_to(THREE, 2));
     wait_until(|| three.terms() == [2]);
     assert!(two.terms().is_empty() && three.disconnected().is_empty());
+}
+
+fn a_list_without_addresses_leaves_those_that_are_known(shell: &Shell) {
+    let (first, later) = (HungPeer::listen(TWO), Node::start(shell, TWO, limits()));
+    let first_peers = cluster_of(&[(TWO, first.address())]);
+    let node = Node::start_with(shell, ONE, limits(), |options| options.peers = first_peers);
+    let without = [(TWO, String::new()), (THREE, String::new())];
+    wait_until(|| node.counters().connects == 1);
+    node.set_peer_addresses(&[]);
+    node.set_peer_addresses(&without);
+    wait_until(|| node.counters().connects == 2);
+    node.set_peers(&[(TWO, &later)]);
+    wait_until(|| node.counters().connects == 3);
+    node.set_peer_addresses(&without);
+    node.send(packet_to(TWO, 1));
+    wait_until(|| later.terms() == [1]);
+    assert_eq!(node.counters().connects, 3);
 }
 
 fn a_node_that_knows_nobody_answers_whoever_dials_it(shell: &Shell) {
@@ -157,8 +175,10 @@ fn a_node_that_listens_everywhere_is_called_back_where_it_was_told_to_say(shell:
     node.send(packet_to(TWO, 1));
     assert_eq!(node.counters().dropped_unknown, 1);
     let seen_there = HungPeer::listen(THREE);
-    let advertise = Some(seen_there.address());
-    let three = Node::start_as(shell, THREE, "0.0.0.0:0", advertise, limits());
+    let three = Node::start_with(shell, THREE, limits(), |options| {
+        options.listen = "0.0.0.0:0".to_owned();
+        options.advertise = Some(seen_there.address());
+    });
     three.set_peers(&[(ONE, &node)]);
     wait_until(|| node.counters().connects == 1);
 }

@@ -131,19 +131,20 @@ impl Node {
     }
 
     pub(super) fn start_at(shell: &Shell, id: NodeId, listen: &str, limits: TcpLimits) -> Node {
-        Node::start_as(shell, id, listen, None, limits)
+        Node::start_with(shell, id, limits, |options| options.listen = listen.to_owned())
     }
 
-    pub(super) fn start_as(
+    pub(super) fn start_with(
         shell: &Shell,
         id: NodeId,
-        listen: &str,
-        advertise: Option<String>,
         limits: TcpLimits,
+        change: impl FnOnce(&mut TcpOptions),
     ) -> Node {
-        let listen = listen.to_owned();
+        let listen = "127.0.0.1:0".to_owned();
         let peers = cluster_of(&[(id, listen.clone())]);
-        let options = TcpOptions { identity: identity(id), listen, advertise, peers, limits };
+        let mut options =
+            TcpOptions { identity: identity(id), listen, advertise: None, peers, limits };
+        change(&mut options);
         let transport = shell.bind(options);
         let notes = Arc::new(Notes::default());
         let (inbox, service) = (Arc::clone(&notes), Arc::clone(&notes));
