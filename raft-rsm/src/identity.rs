@@ -7,6 +7,9 @@ use std::str::FromStr;
 use raft_core::{Configuration, NodeId};
 use serde::{Deserialize, Serialize};
 
+/// The longest address, in bytes: a name of the DNS, a colon and a port.
+const ADDRESS_BYTES_MAX: usize = 253 + 1 + 5;
+
 /// Names one cluster, so that the nodes of two clusters never mix.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClusterId(pub u64);
@@ -133,8 +136,17 @@ impl FromStr for Cluster {
     }
 }
 
-/// Whether a text is a `HOST:PORT`; if not, what is wrong with it.
-pub(crate) fn check_address(address: &str) -> Result<(), &'static str> {
+/// Whether a text is an address, `HOST:PORT`, as everything here takes it. It is not looked up.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_address(address: &str) -> Result<(), &'static str> {
+    if address.len() > ADDRESS_BYTES_MAX {
+        return Err("the address is too long");
+    }
+    if address.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("the address has white space in it");
+    }
     let (host, port) = address.rsplit_once(':').ok_or("the address has no port")?;
     if host.is_empty() {
         return Err("the address has no host");
@@ -174,6 +186,7 @@ mod tests {
             "1=a",
             "1=a:b",
             "1=:1",
+            "1=a b:1",
             "0=a:1",
             "1=a:1,",
             "1=a:1,1=b:2",

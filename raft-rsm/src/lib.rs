@@ -85,7 +85,7 @@ pub use client::{Answered, Client, ClientError, ClientOptions};
 pub use error::{ProposeError, QueryError, SnapshotError, StartError, StopReason, Uncertain};
 /// Runs a future on the calling thread, for those who have no executor of their own.
 pub use futures::executor::block_on;
-pub use identity::{Cluster, ClusterId, Identity, Incarnation, ParseClusterError};
+pub use identity::{Cluster, ClusterId, Identity, Incarnation, ParseClusterError, check_address};
 pub use options::Options;
 pub use raft::Raft;
 pub use raft_core;

@@ -4,8 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::net::handshake::check_advertised;
-use crate::{Cluster, Identity};
+use crate::{Cluster, Identity, check_address};
 
 /// How a TCP transport is set up, on either shell.
 #[derive(Clone, Debug)]
@@ -40,7 +39,7 @@ impl TcpOptions {
     /// It was told what to tell, and that is no address.
     pub(super) fn advertised(&self, bound: SocketAddr) -> io::Result<Option<String>> {
         if let Some(address) = &self.advertise {
-            return match check_advertised(address) {
+            return match check_address(address) {
                 Ok(()) => Ok(Some(address.clone())),
                 Err(problem) => {
                     let problem = format!("it cannot be reached at {address:?}: {problem}");
@@ -53,7 +52,7 @@ impl TcpOptions {
         }
         let host = self.listen.rsplit_once(':').map(|(host, _)| host);
         let address = host.map(|host| format!("{host}:{}", bound.port()));
-        Ok(address.filter(|address| check_advertised(address).is_ok()))
+        Ok(address.filter(|address| check_address(address).is_ok()))
     }
 }
 
