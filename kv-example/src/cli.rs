@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
-use raft_rsm::Cluster;
 use raft_rsm::raft_core::NodeId;
+use raft_rsm::{Cluster, check_address};
 
 use crate::failure::{Failure, one_line};
 use crate::limits::Limits;
@@ -104,6 +104,10 @@ The first start of a node needs --init, and no other start may have it: an empty
 node or a lost disk, and only you know which. A node that has lost its disk must not come back under its old \
 id, since it has forgotten what it promised.
 
+The first start of the first nodes has to give all of them the same cluster. Later on a node knows from its disk where it \
+belongs, and its cluster may be another one: it says where this node listens, unless --listen does, and where others \
+may be found.
+
 The line `ready: ...` on stdout says that the node listens. What it does is logged to stderr; RUST_LOG \
 chooses how much (error, warn, info, debug, trace). SIGTERM and SIGINT stop it in good order.")]
 struct NodeArgs {
@@ -113,6 +117,12 @@ struct NodeArgs {
     /// The nodes and where they listen: ID=HOST:PORT,ID=HOST:PORT,...
     #[arg(long, value_name = "CLUSTER")]
     cluster: Cluster,
+    /// Listen here [default: where the cluster says]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    listen: Option<String>,
+    /// Tell the others to reach this node here [default: where it listens]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    advertise: Option<String>,
     /// The directory with this node's log and snapshots
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -283,11 +293,22 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn node_options(args: NodeArgs) -> Result<node::Options, Failure> {
-    let NodeArgs { id, cluster, data, init, snapshot_log_bytes, key_bytes_max, value_bytes_max } =
-        args;
+    let NodeArgs {
+        id,
+        cluster,
+        listen,
+        advertise,
+        data,
+        init,
+        snapshot_log_bytes,
+        key_bytes_max,
+        value_bytes_max,
+    } = args;
     let limits = Limits { key_bytes_max, value_bytes_max };
     limits.check_possible().map_err(Failure::environment)?;
     Ok(node::Options {
+        listen,
+        advertise,
         init,
         snapshot_log_bytes,
         limits,
@@ -302,6 +323,13 @@ fn window(text: &str) -> Result<NonZeroUsize, String> {
         Ok(window) if window.get() <= WINDOW_MAX => Ok(window),
         Ok(_) | Err(_) => Err(format!("expected a number from 1 to {WINDOW_MAX}")),
     }
+}
+
+/// Checked here, so that a mistake is told before a data directory is created.
+fn address(text: &str) -> Result<String, String> {
+    check_address(text)
+        .map(|()| text.to_owned())
+        .map_err(|problem| format!("{problem}; expected HOST:PORT"))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

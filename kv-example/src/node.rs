@@ -9,7 +9,7 @@ use raft_rsm::raft_core::NodeId;
 use raft_rsm::runtime::TokioRuntime;
 use raft_rsm::storage::fs::StdFileSystem;
 use raft_rsm::storage::{FileStorage, FileStorageOptions, StorageError};
-use raft_rsm::transport::{BindError, TcpOptions, TokioTransport};
+use raft_rsm::transport::{BindError, TcpLimits, TcpOptions, TokioTransport};
 use raft_rsm::{Cluster, Raft, Runtime, StateMachine, StopReason};
 use tracing_subscriber::EnvFilter;
 
@@ -38,8 +38,13 @@ const MIB: u64 = 1024 * 1024;
 pub struct Options {
     /// Its id in the cluster.
     pub id: NodeId,
-    /// The members, and where they listen.
+    /// The members, and where they listen: for the first start all of them, for every other one those that may be found
+    /// there.
     pub cluster: Cluster,
+    /// Where it listens, if not where `cluster` says, `HOST:PORT`.
+    pub listen: Option<String>,
+    /// Where the others reach it, if not where it listens, `HOST:PORT`.
+    pub advertise: Option<String>,
     /// Its data directory.
     pub data: PathBuf,
     /// Whether this is its first start.
@@ -57,11 +62,26 @@ impl Options {
         Options {
             id,
             cluster,
+            listen: None,
+            advertise: None,
             data,
             init: false,
             snapshot_log_bytes: SNAPSHOT_LOG_BYTES,
             limits: Limits::default(),
         }
+    }
+
+    /// Where it listens.
+    fn address(&self) -> Result<&str, Failure> {
+        let Options { id, cluster, listen, .. } = self;
+        if let Some(address) = listen.as_deref().or(cluster.address(*id)) {
+            return Ok(address);
+        }
+        let members: Vec<_> = cluster.addresses().map(|(id, _)| id.to_string()).collect();
+        let members = members.join(", ");
+        Err(Failure::environment(format!(
+            "node {id} is not in the cluster {cluster}, which has the nodes {members}; --listen says where a node listens that is not in it"
+        )))
     }
 }
 
@@ -75,7 +95,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let mut told_to_stop = Signals::new()
         .map_err(|error| Failure::environment(format!("cannot listen for signals: {error}")))?;
     let raft = start(&options, Store::new(options.limits)).await?;
-    let address = options.cluster.address(options.id).unwrap_or_default();
+    let address = options.address()?;
     crate::output::say(&format!("ready: node {} listens on {address}", options.id));
     let reason = tokio::select! {
         biased;
@@ -101,17 +121,11 @@ pub async fn run(options: Options) -> Result<(), Failure> {
 /// this returns.
 ///
 /// # Errors
-/// The cluster does not have the node, the data directory is not what the options say, the port cannot be had.
+/// It is not known where the node listens, the data directory is not what the options say, the port cannot be had.
 /// Nothing runs then; with `init`, the data directory may have been created.
 pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raft<M>, Failure> {
-    let Options { id, cluster, data, snapshot_log_bytes, limits, init } = options;
-    if cluster.address(*id).is_none() {
-        let members: Vec<_> = cluster.addresses().map(|(id, _)| id.to_string()).collect();
-        let members = members.join(", ");
-        return Err(Failure::environment(format!(
-            "node {id} is not in the cluster {cluster}, which has the nodes {members}"
-        )));
-    }
+    let Options { id, cluster, advertise, data, snapshot_log_bytes, limits, init, .. } = options;
+    let address = options.address()?;
     if !*init && is_absent_or_empty(data) {
         return Err(Failure::environment(format!(
             "{}: there is no data of a node here; --init starts a node for the first time, and a node that has lost its data must not start again under its old id",
@@ -120,7 +134,7 @@ pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raf
     }
     let runtime = Arc::new(TokioRuntime::current().map_err(Failure::environment)?);
     if *init {
-        check_port(cluster.address(*id).unwrap_or_default())?;
+        check_port(address)?;
     }
     let give_up = tokio::time::Instant::now() + LETTING_GO;
     let storage = loop {
@@ -129,8 +143,13 @@ pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raf
             opened => break opened.map_err(Failure::environment)?,
         }
     };
-    let tcp = TcpOptions::of_cluster(storage.identity(), cluster.clone())
-        .ok_or_else(|| Failure::environment(format!("node {id} has no address")))?;
+    let tcp = TcpOptions {
+        identity: storage.identity(),
+        listen: address.to_owned(),
+        advertise: advertise.clone(),
+        peers: cluster.clone(),
+        limits: TcpLimits::default(),
+    };
     let transport = loop {
         match TokioTransport::bind(tcp.clone(), Arc::clone(&runtime)) {
             Err(error) if is_in_use(&error) && wait_until(give_up).await => {}
@@ -175,7 +194,9 @@ async fn open(
     runtime: Arc<dyn Runtime>,
 ) -> Result<FileStorage, StorageError> {
     let Options { id, cluster, data, snapshot_log_bytes, .. } = options;
-    let mut file_options = FileStorageOptions::new(data, cluster.default_id(), *id);
+    // Members and addresses change: who starts again is of the cluster that its directory says.
+    let cluster_id = init.then(|| cluster.default_id());
+    let mut file_options = FileStorageOptions::new(data, cluster_id, *id);
     file_options.segment_bytes =
         (*snapshot_log_bytes).clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end());
     let fs = Arc::new(StdFileSystem);

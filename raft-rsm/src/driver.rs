@@ -11,6 +11,7 @@ pub(crate) mod intake;
 mod log_clock;
 pub(crate) mod operations;
 pub(crate) mod queries;
+mod routes;
 mod snapshot_receiving;
 mod snapshot_sending;
 pub(crate) mod waiters;
@@ -24,9 +25,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use raft_core::{
-    Configuration, Effects, EntryId, Input, LogIndex, Node, NodeId, Role, SnapshotMeta, WriteId,
-};
+use raft_core::{Effects, EntryId, Input, LogIndex, Node, NodeId, Role, SnapshotMeta, WriteId};
 
 use self::compaction::Compaction;
 use self::divergence::Comparison;
@@ -34,6 +33,7 @@ use self::intake::{Batch, Completion, Intake, Refusal, SnapshotCaller};
 use self::log_clock::LogClock;
 use self::operations::Operations;
 use self::queries::Queries;
+use self::routes::Routes;
 use self::snapshot_receiving::{Chunks, Receiving};
 use self::snapshot_sending::{Answers, Pace};
 use self::waiters::Waiters;
@@ -83,8 +83,7 @@ pub(crate) struct Driver<M: StateMachine> {
     handed_out: Arc<Mutex<Waiters<M>>>,
     queries: Arc<Mutex<Queries<M>>>,
     operations: Operations,
-    /// The configuration that the transport knows the addresses of.
-    routed: Configuration,
+    routes: Routes,
     /// When the deadlines of those who wait are to be looked at.
     sweep_at: Option<Duration>,
     applied: LogIndex,
@@ -182,7 +181,7 @@ impl<M: StateMachine> Driver<M> {
             handed_out,
             queries,
             operations: Operations::new(),
-            routed: Configuration::default(),
+            routes: Routes::default(),
             sweep_at: None,
             applied: LogIndex::ZERO,
             clock: LogClock::default(),
@@ -278,6 +277,7 @@ impl<M: StateMachine> Driver<M> {
     /// round for nothing now and then.
     fn set_timer(&mut self) {
         let mut at = self.node.next_tick().min(self.operations.next_deadline());
+        at = at.min(self.routes.next_deadline());
         if let Some(sweep_at) = self.sweep_at {
             at = at.min(sweep_at);
         }

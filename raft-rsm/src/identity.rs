@@ -8,6 +8,9 @@ pub use raft_core::Incarnation;
 use raft_core::{Configuration, Member, NodeId};
 use serde::{Deserialize, Serialize};
 
+/// The longest address, in bytes: a name of the DNS, a colon and a port.
+const ADDRESS_BYTES_MAX: usize = 253 + 1 + 5;
+
 /// Names one cluster, so that the nodes of two clusters never mix.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClusterId(pub u64);
@@ -56,6 +59,12 @@ impl Cluster {
         self.addresses.get(&id).map(String::as_str)
     }
 
+    /// The same as a list, as [`crate::Transport::set_peers`] takes it.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<(NodeId, String)> {
+        self.addresses.iter().map(|(id, address)| (*id, address.clone())).collect()
+    }
+
     /// All members as voters, whatever their incarnations: the first leader names them as it hears them.
     #[must_use]
     pub fn configuration(&self) -> Configuration {
@@ -63,7 +72,9 @@ impl Cluster {
         Configuration::of_members(members, [], [])
     }
 
-    /// An id that all who were given the same members and addresses agree upon: FNV-1a over the sorted text.
+    /// An id that all who were given the same members and addresses agree upon: FNV-1a over the sorted text. It is for
+    /// the first start of a cluster; later on, members and addresses change, and what counts is the id that the data
+    /// directories hold.
     #[must_use]
     pub fn default_id(&self) -> ClusterId {
         const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
@@ -104,14 +115,7 @@ impl FromStr for Cluster {
                 return Err(error("ids start at 1"));
             }
             let address = address.trim();
-            let (host, port) =
-                address.rsplit_once(':').ok_or_else(|| error("the address has no port"))?;
-            if host.is_empty() {
-                return Err(error("the address has no host"));
-            }
-            if port.parse::<u16>().is_err() {
-                return Err(error("the port is not a number from 0 to 65535"));
-            }
+            check_address(address).map_err(error)?;
             if addresses.values().any(|other| other == address) {
                 return Err(error("the address is given twice"));
             }
@@ -121,6 +125,27 @@ impl FromStr for Cluster {
         }
         Ok(Cluster { addresses })
     }
+}
+
+/// Whether a text is an address, `HOST:PORT`, as everything here takes it. It is not looked up.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_address(address: &str) -> Result<(), &'static str> {
+    if address.len() > ADDRESS_BYTES_MAX {
+        return Err("the address is too long");
+    }
+    if address.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("the address has white space in it");
+    }
+    let (host, port) = address.rsplit_once(':').ok_or("the address has no port")?;
+    if host.is_empty() {
+        return Err("the address has no host");
+    }
+    if port.parse::<u16>().is_err() {
+        return Err("the port is not a number from 0 to 65535");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -157,6 +182,7 @@ mod tests {
             "1=a",
             "1=a:b",
             "1=:1",
+            "1=a b:1",
             "0=a:1",
             "1=a:1,",
             "1=a:1,1=b:2",

@@ -92,7 +92,7 @@ pub use error::{
 };
 /// Runs a future on the calling thread, for those who have no executor of their own.
 pub use futures::executor::block_on;
-pub use identity::{Cluster, ClusterId, Identity, Incarnation, ParseClusterError};
+pub use identity::{Cluster, ClusterId, Identity, Incarnation, ParseClusterError, check_address};
 pub use membership::MembershipChange;
 pub use options::Options;
 pub use raft::Raft;

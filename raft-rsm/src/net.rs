@@ -3,12 +3,13 @@
 //! bring the sockets alone.
 //!
 //! ```text
-//! Endpoint ── a Link a peer ── dial ─▶ pump (packets out)
+//! Endpoint ── a Link a peer ── Target ─▶ dial ─▶ pump (packets out)
 //!          └─ accept ─▶ handshake ─┬─▶ packets in, from a peer
 //!                                  └─▶ Session: a client's requests in, answers out
 //! Caller ──── a connection a node ── dial ─▶ requests out, answers in (Calls)
 //! ```
 
+pub(crate) mod address_book;
 pub(crate) mod backoff;
 pub(crate) mod batch;
 pub(crate) mod caller;
@@ -25,6 +26,7 @@ pub(crate) mod pump;
 pub(crate) mod queue;
 pub(crate) mod session;
 pub(crate) mod socket;
+pub(crate) mod target;
 pub(crate) mod tasks;
 
 #[cfg(test)]

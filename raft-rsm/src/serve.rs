@@ -20,7 +20,7 @@ use crate::{Client, ClientOptions, Cluster, Options, Raft, Runtime, StartError, 
 pub enum Begin {
     /// For the first time: its data directory is empty or absent, and is created.
     Anew,
-    /// Again: its data directory is there.
+    /// Again: its data directory is there, and says of which cluster it is.
     Again,
 }
 
@@ -28,7 +28,7 @@ pub enum Begin {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The cluster has no such node.
+    /// The cluster has no such node, so there is no address to listen on.
     #[error("node {id} is not in the cluster {cluster}")]
     NotAMember {
         /// The node.
@@ -48,7 +48,8 @@ pub enum ServeError {
 }
 
 /// Starts the replica `id` of `machine` with its data in `dir`: on threads of its own, listening where `cluster` says.
-/// All members of `cluster` are voters.
+/// For the first time, all members of `cluster` are voters. Later on `cluster` may be another text, with other addresses and
+/// members: it says where this replica listens, and where others may be found; who is a member, its log says.
 ///
 /// # Errors
 /// Nothing runs. Where it was to [begin anew](Begin::Anew), the data directory may have been created.
@@ -64,14 +65,17 @@ pub async fn serve<M: StateMachine>(
         return Err(not_a_member());
     }
     let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new());
-    let options = FileStorageOptions::new(dir, cluster.default_id(), id);
     let fs = Arc::new(StdFileSystem);
     let storage = match begin {
         Begin::Anew => {
+            let options = FileStorageOptions::new(dir, cluster.default_id(), id);
             let members = cluster.configuration();
             FileStorage::create(options, members, fs, Arc::clone(&runtime)).await?
         }
-        Begin::Again => FileStorage::open(options, fs, Arc::clone(&runtime)).await?,
+        Begin::Again => {
+            let options = FileStorageOptions::new(dir, None, id);
+            FileStorage::open(options, fs, Arc::clone(&runtime)).await?
+        }
     };
     let listen = TcpOptions::of_cluster(storage.identity(), cluster.clone());
     let transport = TcpTransport::bind(listen.ok_or_else(not_a_member)?, Arc::clone(&runtime))?;
@@ -79,12 +83,12 @@ pub async fn serve<M: StateMachine>(
     Ok(Raft::start(options, machine, Arc::new(storage), transport, runtime).await?)
 }
 
-/// A client of the replicas of `cluster`, on threads of its own. Nothing is dialled before the first call.
+/// A client of the replicas of `cluster`, on threads of its own. Nothing is dialled before the first call. The addresses
+/// say which cluster is meant: it need not be all of its members.
 #[must_use]
 pub fn connect<M: StateMachine>(cluster: &Cluster) -> Client<M> {
     let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new());
-    let id = Some(cluster.default_id());
     let limits = TcpLimits::default();
-    let connector = TcpConnector::new(cluster.clone(), id, limits, Arc::clone(&runtime));
+    let connector = TcpConnector::new(cluster.clone(), None, limits, Arc::clone(&runtime));
     Client::new(connector, runtime, ClientOptions::default())
 }

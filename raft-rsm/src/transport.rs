@@ -2,6 +2,7 @@
 
 pub mod memory;
 mod options;
+mod shell;
 mod tcp;
 #[cfg(feature = "tokio")]
 mod tokio;
@@ -18,6 +19,7 @@ pub use self::options::{BindError, TcpLimits, TcpOptions};
 pub use self::tcp::{TcpConnector, TcpTransport};
 #[cfg(feature = "tokio")]
 pub use self::tokio::{TokioConnector, TokioTransport};
+use crate::Identity;
 pub use crate::net::counters::TransportCounters;
 
 /// Moves packets between nodes, and hands the requests of clients to a [`Service`]. Each sentence of its
@@ -29,6 +31,14 @@ pub trait Transport: Send + Sync + 'static {
     /// Starts to deliver: packets for this node to `inbox`, requests of clients to `service`.
     /// Called once.
     fn start(&self, inbox: Arc<dyn Inbox>, service: Arc<dyn Service>);
+
+    /// Where the peers listen from now on, `HOST:PORT`; the node itself may be among them. Links to others are closed,
+    /// except to those that dial this node and ask for a way back: a leader may know a node that does not know it yet. An
+    /// address that is new is dialled, at once; one that is empty says nothing, and what was known of it stays. A
+    /// transport that finds nodes by their id has no use for addresses, and may reach others, too.
+    ///
+    /// Never waits, and costs nothing when nothing changes: it may be called in each round of a loop.
+    fn set_peers(&self, peers: &[(NodeId, String)]);
 
     /// Sends a packet on its way and returns at once. A queue that is full drops it.
     fn send(&self, packet: Packet);
@@ -244,6 +254,36 @@ pub trait Connector: Send + Sync + 'static {
 
     /// The nodes that can be called, sorted.
     fn nodes(&self) -> Vec<NodeId>;
+
+    /// Where nodes listen, `HOST:PORT`, as far as is known by now: adds them to [`Connector::nodes`], and is tried first.
+    /// The addresses that it was created with stay, for when nobody is there. What is no address is passed over.
+    ///
+    /// A connector that finds nodes by their id has no use for it; that is the default.
+    fn learn(&self, _nodes: &[(NodeId, String)]) {}
+
+    /// Asks who listens at an address, `HOST:PORT`, and waits for the answer, for at most `deadline` from now. It
+    /// may be a node of any cluster.
+    ///
+    /// # Errors
+    /// Nothing was learned, and nothing has changed anywhere. By default there are no addresses.
+    async fn identify(
+        &self,
+        address: &str,
+        _deadline: Duration,
+    ) -> Result<Identity, IdentifyError> {
+        let reason = "this connector dials no addresses".to_owned();
+        Err(IdentifyError { address: address.to_owned(), reason })
+    }
+}
+
+/// It is not known who listens at an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot ask who listens at {address}: {reason}")]
+pub struct IdentifyError {
+    /// Where it was asked.
+    pub address: String,
+    /// Why there is no answer.
+    pub reason: String,
 }
 
 /// Why a call has no answer.

@@ -215,12 +215,10 @@ impl Network {
         Arc::new(ClientConnector::new(self.clone(), client, None))
     }
 
-    /// A client's side: it can call these nodes.
+    /// A client's side: it can call these nodes, and those that it learns of.
     #[must_use]
     pub fn connector_to(&self, client: u64, nodes: &[NodeId]) -> Arc<dyn Connector> {
-        let mut nodes = nodes.to_vec();
-        nodes.sort_unstable();
-        nodes.dedup();
+        let nodes = nodes.iter().copied().collect();
         Arc::new(ClientConnector::new(self.clone(), client, Some(nodes)))
     }
 

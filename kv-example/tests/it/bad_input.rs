@@ -59,8 +59,22 @@ fn a_cluster_that_does_not_parse_is_refused_by_every_command() {
 fn an_id_that_is_not_in_the_cluster_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    node("9", &free_members(2), &data, true).fails(2, &["node 9", "nodes 1, 2"]);
+    node("9", &free_members(2), &data, true).fails(2, &["node 9", "nodes 1, 2", "--listen"]);
     assert!(!data.exists());
+}
+
+#[test]
+fn an_address_that_is_none_is_refused_before_anything_is_created() {
+    let (dir, members) = (tempfile::tempdir().unwrap(), free_members(1));
+    let data = dir.path().join("data").display().to_string();
+    let args = ["node", "--id", "1", "--cluster", &members, "--data", &data, "--init"];
+    for option in ["--listen", "--advertise"] {
+        for address in ["here", ":7101", "here:port", "he re:7101"] {
+            let ran = run(&[&args[..], &[option, address]].concat());
+            ran.fails(2, &["expected HOST:PORT"]);
+        }
+    }
+    assert!(!Path::new(&data).exists());
 }
 
 #[test]
@@ -94,13 +108,11 @@ fn an_absent_or_empty_directory_needs_init_and_an_existing_one_must_not_have_it(
 }
 
 #[test]
-fn a_directory_of_another_node_or_cluster_is_refused() {
+fn a_directory_of_another_node_is_refused() {
     let cluster = stopped();
     let (data, before) = (cluster.data(1), files(&cluster.data(1)));
     let path = data.to_str().unwrap();
-    let other_cluster = free_members(1);
-    node("1", &other_cluster, &data, false).fails(2, &[path, "cluster"]);
-    let other_node = other_cluster.replacen("1=", "2=", 1);
+    let other_node = free_members(1).replacen("1=", "2=", 1);
     node("2", &other_node, &data, false).fails(2, &[path]);
     assert!(files(&data) == before);
 }

@@ -7,6 +7,7 @@ mod commands;
 mod crashes;
 mod demo;
 mod lost_answers;
+mod moves;
 mod process;
 mod scenarios;
 mod swarm;

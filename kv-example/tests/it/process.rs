@@ -163,7 +163,15 @@ impl Cluster {
     /// Starts a node again.
     #[track_caller]
     pub(crate) fn restart(&mut self, id: usize) {
-        let node = NodeProcess::start(&self.command(id, false), &self.log(id));
+        self.restart_with(id, &[]);
+    }
+
+    /// Starts a node again, with these options besides.
+    #[track_caller]
+    pub(crate) fn restart_with(&mut self, id: usize, options: &[&str]) {
+        let mut command = self.command(id, false);
+        command.extend(options.iter().map(|option| (*option).to_owned()));
+        let node = NodeProcess::start(&command, &self.log(id));
         self.nodes[id - 1] = Some(node.unwrap_or_else(|error| panic!("node {id}: {error}")));
     }
 
@@ -208,7 +216,7 @@ pub(crate) struct NodeProcess {
 
 impl NodeProcess {
     /// Starts a node, and returns when it listens, or with what it said when it ended instead.
-    fn start(args: &[String], log: &Path) -> Result<NodeProcess, String> {
+    pub(crate) fn start(args: &[String], log: &Path) -> Result<NodeProcess, String> {
         let child = Command::new(PROGRAM)
             .args(args)
             .stdin(Stdio::null())

@@ -242,8 +242,8 @@ fn the_marks_tell_commands_and_stamps_apart() {
 #[test]
 fn entries_without_a_command_are_passed_and_change_no_checksum() {
     let empty = |index| Entry { id: id(index), payload: Payload::Empty };
-    let query = Entry::command(id(2), Draft::query().stamp(seconds(1)));
-    let entries: Entries = [empty(1), query, empty(3)].into_iter().collect();
+    let configuration = Entry { id: id(2), payload: Payload::Configuration(voters()) };
+    let entries: Entries = [empty(1), configuration, empty(3)].into_iter().collect();
     let mut applier = applier();
     carry_out(&mut applier, [Work::Apply(Applies { entries, configuration: voters() })]);
     assert_eq!(marks(&applier), [Mark { index: LogIndex(3), checksum: 0 }]);

@@ -1,6 +1,5 @@
 //! What operators ask of a leader: changes of membership, and the handing over of the lead.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use raft_core::{ChangeFailed, Configuration, NodeId, Role};
@@ -10,6 +9,7 @@ use crate::StateMachine;
 use crate::error::{MembershipError, StopReason, TransferError, Uncertain};
 use crate::membership::MembershipChange;
 use crate::server::Responder;
+use crate::watch::lock;
 
 pub(crate) type ChangeCaller = Responder<Configuration, MembershipError>;
 pub(crate) type TransferCaller = Responder<NodeId, TransferError>;
@@ -112,22 +112,13 @@ impl<M: StateMachine> Driver<M> {
             let elsewhere = leader.filter(|leader| *leader != id);
             caller.answer(elsewhere.ok_or(TransferError::TimedOut { to }));
         }
-        let handed_over =
-            !leads && self.waiters.len() == 0 && crate::watch::lock(&self.handed_out).len() == 0;
+        let nobody_waits = self.waiters.len() + lock(&self.handed_out).len() == 0;
+        let handed_over = !leads && nobody_waits;
         match self.operations.leaving_until {
             Some(until) if until <= now || handed_over || (leads && transferring.is_none()) => {
                 Err(StopReason::Shutdown)
             }
             Some(_) | None => Ok(()),
         }
-    }
-
-    /// Tells the transport where the members listen, when that has changed.
-    pub(super) fn follow_addresses(&mut self) {
-        if self.routed == *self.node.configuration() {
-            return;
-        }
-        self.routed = self.node.configuration().clone();
-        let _ = Arc::clone(&self.parts.transport);
     }
 }

@@ -11,6 +11,7 @@ use futures::channel::oneshot;
 use futures::future::{Either, select};
 use raft_core::NodeId;
 
+use super::address_book::AddressBook;
 use super::batch::WriteBatch;
 use super::calls::{BeginError, Calls, Outcome};
 use super::dial::{Dialled, dial, hello_of_client};
@@ -18,8 +19,8 @@ use super::frame::{Frame, FrameKind};
 use super::pump::{FrameReader, Outgoing, Setup, write_frames};
 use super::socket::{Network, Socket};
 use super::tasks::Tasks;
-use crate::transport::CallError;
-use crate::{Cluster, ClusterId};
+use crate::transport::{CallError, IdentifyError};
+use crate::{Cluster, ClusterId, Identity};
 
 /// A client's connections: one a node, dialled when it is needed.
 pub(crate) struct Caller<N: Network> {
@@ -31,7 +32,7 @@ pub(crate) struct Caller<N: Network> {
 }
 
 struct State {
-    nodes: Cluster,
+    book: AddressBook,
     connections: BTreeMap<NodeId, Arc<Calls>>,
 }
 
@@ -54,7 +55,7 @@ impl<N: Network> Caller<N> {
         cluster: Option<ClusterId>,
         setup: Arc<Setup>,
     ) -> Arc<Caller<N>> {
-        let state = State { nodes, connections: BTreeMap::new() };
+        let state = State { book: AddressBook::new(nodes), connections: BTreeMap::new() };
         let tasks = Tasks::new();
         Arc::new(Caller { network, setup, tasks, cluster, state: Mutex::new(state) })
     }
@@ -65,15 +66,59 @@ impl<N: Network> Caller<N> {
     }
 
     pub(crate) fn nodes(&self) -> Vec<NodeId> {
-        self.lock().nodes.addresses().map(|(id, _)| id).collect()
+        self.lock().book.nodes()
     }
 
-    /// Where the nodes listen from now on. Connections to other addresses are left when they end.
+    /// Where the nodes listen from now on, beside what was learned.
     pub(crate) fn set_nodes(&self, nodes: Cluster) {
+        self.change(|book| book.give(nodes));
+    }
+
+    /// Adds nodes and replaces addresses.
+    pub(crate) fn learn(&self, nodes: &[(NodeId, String)]) {
+        if !self.lock().book.knows(nodes) {
+            self.change(|book| book.learn(nodes));
+        }
+    }
+
+    /// Connections to addresses that change are left when they end.
+    fn change(&self, change: impl FnOnce(&mut AddressBook)) {
         let mut state = self.lock();
-        let State { nodes: old, connections } = &mut *state;
-        connections.retain(|id, _| old.address(*id) == nodes.address(*id));
-        *old = nodes;
+        let State { book, connections } = &mut *state;
+        let before = book.clone();
+        change(book);
+        connections.retain(|id, _| before.addresses(*id) == book.addresses(*id));
+    }
+
+    /// Asks who listens at an address.
+    pub(crate) async fn identify(
+        self: &Arc<Self>,
+        address: &str,
+        deadline: Duration,
+    ) -> Result<Identity, IdentifyError> {
+        let timeout = self.setup.runtime.sleep(deadline);
+        let (found, identity) = oneshot::channel();
+        let (caller, dialled_address) = (Arc::clone(self), address.to_owned());
+        // On a task of its own, since it may block; the limits of dialling and handshake end it.
+        self.spawn("net-identify", async move {
+            let hello = hello_of_client(None, None);
+            let Caller { network, setup, tasks, .. } = &*caller;
+            let dialled = dial(network, setup, tasks, dialled_address, hello).await;
+            let answer = dialled.map(|Dialled { socket, identity, .. }| {
+                socket.close();
+                identity
+            });
+            // Whoever asked may have gone away.
+            let _ = found.send(answer);
+        });
+        let error = |reason: String| IdentifyError { address: address.to_owned(), reason };
+        match select(identity, timeout).await {
+            Either::Left((Ok(answer), _)) => answer.map_err(|problem| error(problem.to_string())),
+            Either::Left((Err(oneshot::Canceled), _)) => {
+                Err(error("it is shutting down here".to_owned()))
+            }
+            Either::Right(_) => Err(error("no answer within the deadline".to_owned())),
+        }
     }
 
     /// Ends all connections.
@@ -146,40 +191,55 @@ impl<N: Network> Caller<N> {
         {
             return Ok(Arc::clone(calls));
         }
-        let Some(address) = state.nodes.address(to).map(str::to_owned) else {
+        let addresses: Vec<String> =
+            state.book.addresses(to).into_iter().map(str::to_owned).collect();
+        if addresses.is_empty() {
             return Err(CallError::NotSent { to, reason: "it has no address".to_owned() });
-        };
+        }
         let calls = Arc::new(Calls::new(&self.setup.limits));
         state.connections.insert(to, Arc::clone(&calls));
         drop(state);
         let closing = CloseCalls(Arc::clone(&calls));
-        self.spawn("net-calls", Arc::clone(self).run(to, address, closing));
+        self.spawn("net-calls", Arc::clone(self).run(to, addresses, closing));
         Ok(calls)
     }
 
     /// One connection, from the dialling to its end.
-    async fn run(self: Arc<Self>, to: NodeId, address: String, closing: CloseCalls) {
+    async fn run(self: Arc<Self>, to: NodeId, addresses: Vec<String>, closing: CloseCalls) {
         let calls = &closing.0;
-        let hello = hello_of_client(self.cluster, to);
-        match dial(&self.network, &self.setup, &self.tasks, address, hello).await {
-            Ok(Dialled { socket, reader, open }) => {
-                self.setup.counters.connects.add(1);
-                let (reading, reader_ended) = oneshot::channel();
-                let (setup, table) = (Arc::clone(&self.setup), Arc::clone(calls));
-                let answers = read_answers(reader, table, reading, setup);
-                self.spawn("net-answers", answers);
-                let idle_max = self.setup.limits.idle_max;
-                let now = self.setup.runtime.now();
-                let requests = Requests { calls, setup: &self.setup, look_at: now + idle_max };
-                write_frames(socket, &calls.queue, requests, reader_ended, &self.setup).await;
-                drop(open);
-            }
-            Err(error) => {
-                tracing::debug!(%to, %error, "cannot connect");
-                self.setup.counters.failed_dials.add(1);
-                calls.close(&error.to_string());
+        let Dialled { socket, reader, open, .. } = match self.dial_one(to, addresses).await {
+            Ok(dialled) => dialled,
+            Err(reason) => return calls.close(&reason),
+        };
+        self.setup.counters.connects.add(1);
+        let (reading, reader_ended) = oneshot::channel();
+        let (setup, table) = (Arc::clone(&self.setup), Arc::clone(calls));
+        self.spawn("net-answers", read_answers(reader, table, reading, setup));
+        let look_at = self.setup.runtime.now() + self.setup.limits.idle_max;
+        let requests = Requests { calls, setup: &self.setup, look_at };
+        write_frames(socket, &calls.queue, requests, reader_ended, &self.setup).await;
+        drop(open);
+    }
+
+    /// Dials a node at the first of the addresses where it is; or tells why it is at none.
+    async fn dial_one(
+        &self,
+        to: NodeId,
+        addresses: Vec<String>,
+    ) -> Result<Dialled<N::Socket>, String> {
+        let mut reasons = Vec::new();
+        for address in addresses {
+            let hello = hello_of_client(self.cluster, Some(to));
+            match dial(&self.network, &self.setup, &self.tasks, address, hello).await {
+                Ok(dialled) => return Ok(dialled),
+                Err(error) => {
+                    tracing::debug!(%to, %error, "cannot connect");
+                    self.setup.counters.failed_dials.add(1);
+                    reasons.push(error.to_string());
+                }
             }
         }
+        Err(reasons.join("; "))
     }
 
     fn spawn(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) {

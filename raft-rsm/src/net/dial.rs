@@ -20,6 +20,8 @@ pub(crate) struct Dialled<S: Socket> {
     pub(crate) socket: S,
     pub(crate) reader: FrameReader<S>,
     pub(crate) open: OpenSocket,
+    /// Who is at the other end.
+    pub(crate) identity: Identity,
 }
 
 /// Why there is none.
@@ -29,8 +31,8 @@ pub(crate) enum DialError {
     Unreachable { address: String, error: io::Error },
     #[error("{address} refused the connection: {refused}")]
     Refused { address: String, refused: Refused },
-    #[error("{address} is node {} of cluster {}, and accepted a connection to node {to}", identity.node, identity.cluster)]
-    Misdirected { address: String, identity: Box<Identity>, to: NodeId },
+    #[error("{address} is node {} of cluster {}, and accepted a connection to {to}", identity.node, identity.cluster)]
+    Misdirected { address: String, identity: Box<Identity>, to: String },
     #[error("{address}: no handshake: {error}")]
     Handshake { address: String, error: ReadError },
     #[error("{address}: {error}")]
@@ -59,9 +61,9 @@ pub(crate) async fn dial<N: Network>(
     };
     let mut reader = FrameReader::new(socket.clone(), HANDSHAKE_BODY_BYTES_MAX, Arc::clone(setup));
     match shake_hands(&socket, &mut reader, setup, &address, hello).await {
-        Ok(()) => {
+        Ok(identity) => {
             reader.set_body_bytes_max(limits.frame_bytes_max);
-            Ok(Dialled { socket, reader, open })
+            Ok(Dialled { socket, reader, open, identity })
         }
         Err(error) => {
             socket.close();
@@ -76,10 +78,10 @@ async fn shake_hands<S: Socket>(
     setup: &Setup,
     address: &str,
     hello: Hello,
-) -> Result<(), DialError> {
+) -> Result<Identity, DialError> {
     let failed = |error| DialError::Handshake { address: address.to_owned(), error };
     let mut batch = WriteBatch::default();
-    // It has a fixed length, far below the limit.
+    // Its length is bounded far below the limit.
     let _ = batch.frame(FrameKind::Hello, HANDSHAKE_BODY_BYTES_MAX, |out| {
         hello.encode(out);
         None
@@ -95,22 +97,25 @@ async fn shake_hands<S: Socket>(
     if let Err(refused) = answer.verdict {
         return Err(DialError::Refused { address: address.to_owned(), refused });
     }
-    let is_right_cluster = hello.cluster.is_none_or(|cluster| cluster == answer.identity.cluster);
-    if answer.identity.node != hello.to || !is_right_cluster {
-        let identity = Box::new(answer.identity);
-        return Err(DialError::Misdirected { address: address.to_owned(), identity, to: hello.to });
+    let identity = answer.identity;
+    let is_right_cluster = hello.cluster.is_none_or(|cluster| cluster == identity.cluster);
+    let is_right_node = hello.to.is_none_or(|to| to == identity.node);
+    if !is_right_cluster || !is_right_node {
+        let to = hello.to.map_or("whoever it is".to_owned(), |to| format!("node {to}"));
+        let (address, identity) = (address.to_owned(), Box::new(identity));
+        return Err(DialError::Misdirected { address, identity, to });
     }
-    Ok(())
+    Ok(identity)
 }
 
-/// What a node says to a peer that it dials.
-pub(crate) fn hello_of_peer(identity: &Identity, to: NodeId) -> Hello {
+/// What a node says to a peer that it dials; with its own address, it asks for a way back.
+pub(crate) fn hello_of_peer(identity: &Identity, to: NodeId, address: Option<String>) -> Hello {
     let Identity { cluster, node, incarnation } = *identity;
-    let dialler = Dialler::Peer { node, incarnation };
-    Hello { version: PROTOCOL_VERSION, cluster: Some(cluster), to, dialler }
+    let dialler = Dialler::Peer { node, incarnation, address };
+    Hello { version: PROTOCOL_VERSION, cluster: Some(cluster), to: Some(to), dialler }
 }
 
-/// What a client says.
-pub(crate) fn hello_of_client(cluster: Option<ClusterId>, to: NodeId) -> Hello {
+/// What a client says. It may ask whoever is there, of whichever cluster.
+pub(crate) fn hello_of_client(cluster: Option<ClusterId>, to: Option<NodeId>) -> Hello {
     Hello { version: PROTOCOL_VERSION, cluster, to, dialler: Dialler::Client }
 }

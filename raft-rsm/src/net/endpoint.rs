@@ -27,6 +27,10 @@ pub(crate) struct Endpoint<N: Network> {
     pub(crate) setup: Arc<Setup>,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) accepted: Mutex<Accepted>,
+    /// Where the peers can reach this node, as it tells them.
+    pub(crate) advertised: Option<String>,
+    /// Where the peers listen, as long as nobody says anything else.
+    first_peers: Cluster,
     links: RwLock<Links>,
     /// When a warning of each kind was last written.
     warned: Mutex<BTreeMap<&'static str, Duration>>,
@@ -37,6 +41,8 @@ pub(crate) struct Endpoint<N: Network> {
 #[derive(Default)]
 struct Links {
     by_peer: BTreeMap<NodeId, Arc<Link>>,
+    /// The list of the peers as it was said last.
+    named: Vec<(NodeId, String)>,
     are_started: bool,
 }
 
@@ -50,20 +56,24 @@ impl<N: Network> Endpoint<N> {
     pub(crate) fn new(
         identity: Identity,
         network: N,
-        peers: &Cluster,
+        peers: Cluster,
+        advertised: Option<String>,
         setup: Arc<Setup>,
     ) -> Arc<Endpoint<N>> {
+        let first = peers.to_vec();
         let endpoint = Arc::new(Endpoint {
             identity,
             network,
             setup,
             tasks: Tasks::new(),
             accepted: Mutex::default(),
+            advertised,
+            first_peers: peers,
             links: RwLock::default(),
             warned: Mutex::default(),
             delivery: RwLock::default(),
         });
-        endpoint.set_peers(peers);
+        endpoint.set_peers(&first);
         endpoint
     }
 
@@ -86,34 +96,75 @@ impl<N: Network> Endpoint<N> {
         self.spawn("net-out", Arc::clone(link).run(Arc::clone(self)));
     }
 
-    /// Where the peers listen from now on.
-    pub(crate) fn set_peers(self: &Arc<Self>, peers: &Cluster) {
+    /// Where the peers listen from now on. Never waits; does nothing when nothing has changed.
+    pub(crate) fn set_peers(self: &Arc<Self>, peers: &[(NodeId, String)]) {
+        if self.read_links().named == peers || self.tasks.is_stopped() {
+            return;
+        }
         let mut links = self.write_links();
-        links.by_peer.retain(|id, link| {
-            let is_kept = peers.address(*id).is_some();
-            if !is_kept {
-                link.close();
-            }
-            is_kept
-        });
-        for (id, address) in peers.addresses().filter(|(id, _)| *id != self.identity.node) {
+        links.named = peers.to_vec();
+        let others = peers.iter().filter(|(id, _)| *id != self.identity.node);
+        let others: BTreeMap<NodeId, &str> = others.map(|(id, at)| (*id, at.as_str())).collect();
+        links.by_peer.retain(|id, link| others.contains_key(id) || link.unname());
+        for (id, address) in others {
             if let Some(link) = links.by_peer.get(&id) {
-                link.set_address(address);
+                link.name(address);
                 continue;
             }
-            let link = Link::new(id, address.to_owned(), &self.setup.limits);
-            if links.are_started {
-                self.start_link(&link);
+            let known = Some(address).filter(|address| !address.is_empty());
+            // One that nobody knows where to find is known when it dials this node.
+            if let Some(address) = known.or(self.first_peers.address(id)) {
+                self.add_link(&mut links, id, |link| link.name(address));
             }
-            links.by_peer.insert(id, link);
         }
     }
 
-    /// A peer has just reached this node, so it can be reached, too: dials it at once if it waits to.
-    pub(crate) fn heard_of(&self, peer: NodeId) {
-        if let Some(link) = self.read_links().by_peer.get(&peer) {
-            link.dial_now();
+    fn add_link(self: &Arc<Self>, links: &mut Links, id: NodeId, tell: impl FnOnce(&Link)) {
+        let link = Link::new(id, &self.setup.limits);
+        tell(&link);
+        if links.are_started {
+            self.start_link(&link);
         }
+        links.by_peer.insert(id, link);
+    }
+
+    /// A peer has reached this node on the accepted connection `serial`; with an address, it asks for a way back, which
+    /// it gets even if no list has it: it may know this node before this node knows anybody.
+    pub(crate) fn heard_of(self: &Arc<Self>, peer: NodeId, serial: u64, address: Option<&str>) {
+        let now = self.setup.runtime.now();
+        if let Some(link) = self.read_links().by_peer.get(&peer) {
+            return link.hear(serial, address, now);
+        }
+        if address.is_none() {
+            return;
+        }
+        let mut links = self.write_links();
+        if let Some(link) = links.by_peer.get(&peer) {
+            return link.hear(serial, address, now);
+        }
+        if has_room(&mut links, self.setup.limits.connections_max) {
+            self.add_link(&mut links, peer, |link| link.hear(serial, address, now));
+        }
+    }
+
+    /// The accepted connection `serial` of a peer has ended.
+    pub(crate) fn left(&self, peer: NodeId, serial: u64) {
+        if let Some(link) = self.read_links().by_peer.get(&peer) {
+            link.left(serial, self.setup.runtime.now());
+        }
+    }
+
+    /// Removes a link that is no longer wanted. False: by now it is.
+    pub(crate) fn forget(&self, link: &Arc<Link>) -> bool {
+        let mut links = self.write_links();
+        if link.is_wanted(&self.setup) {
+            return false;
+        }
+        if links.by_peer.get(&link.peer()).is_some_and(|known| Arc::ptr_eq(known, link)) {
+            links.by_peer.remove(&link.peer());
+        }
+        link.close();
+        true
     }
 
     pub(crate) fn send(&self, packet: Packet) {
@@ -186,4 +237,17 @@ impl<N: Network> Endpoint<N> {
     fn write_links(&self) -> RwLockWriteGuard<'_, Links> {
         self.links.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether there is room for a link to one more peer that is not named; makes some at the cost of those that no longer
+/// call. Those that do are bounded like the connections that they call on.
+fn has_room(links: &mut Links, unnamed_max: usize) -> bool {
+    let unnamed = links.by_peer.values().filter(|link| !link.is_named()).count();
+    if unnamed < unnamed_max {
+        return true;
+    }
+    let idle = |link: &&Arc<Link>| !link.is_named() && !link.is_calling();
+    let Some(link) = links.by_peer.values().find(idle).cloned() else { return false };
+    link.close();
+    links.by_peer.remove(&link.peer()).is_some()
 }

@@ -6,6 +6,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use raft_core::NodeId;
 
+use crate::identity::check_address;
 use crate::{ClusterId, Identity, Incarnation};
 
 /// The version of everything on the wire.
@@ -14,24 +15,27 @@ pub(crate) const PROTOCOL_VERSION: u16 = 2;
 /// The longest body of a frame before the handshake is done.
 pub(crate) const HANDSHAKE_BODY_BYTES_MAX: usize = 1 << 10;
 
+/// The length of a hello after its version, without the address.
+const HELLO_BYTES: usize = 35;
+
 /// The longest reason, in bytes.
 const REASON_BYTES_MAX: usize = 512;
 
 /// What the side that dials says first.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     /// The version that it speaks.
     pub(crate) version: u16,
     /// Which cluster it means; a client may not know.
     pub(crate) cluster: Option<ClusterId>,
-    /// Which node it wants to reach.
-    pub(crate) to: NodeId,
+    /// Which node it wants to reach; a client may want whichever is there.
+    pub(crate) to: Option<NodeId>,
     /// Who it is.
     pub(crate) dialler: Dialler,
 }
 
 /// Who dials.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Dialler {
     /// A node of the cluster.
     Peer {
@@ -39,6 +43,8 @@ pub(crate) enum Dialler {
         node: NodeId,
         /// Which data directory of it.
         incarnation: Incarnation,
+        /// Where it listens, `HOST:PORT`, if it asks for a way back.
+        address: Option<String>,
     },
     /// A client.
     Client,
@@ -95,16 +101,20 @@ const ROLE_CLIENT: u8 = 2;
 impl Hello {
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         out.put_u16_le(self.version);
-        let (role, node, incarnation) = match self.dialler {
-            Dialler::Peer { node, incarnation } => (ROLE_PEER, node.0, incarnation.0),
-            Dialler::Client => (ROLE_CLIENT, 0, 0),
+        let (role, node, incarnation, address) = match &self.dialler {
+            Dialler::Peer { node, incarnation, address } => {
+                (ROLE_PEER, node.0, incarnation.0, address.as_deref().unwrap_or_default())
+            }
+            Dialler::Client => (ROLE_CLIENT, 0, 0, ""),
         };
         out.put_u8(role);
         out.put_u8(u8::from(self.cluster.is_some()));
         out.put_u64_le(self.cluster.map_or(0, |cluster| cluster.0));
-        out.put_u64_le(self.to.0);
+        out.put_u8(u8::from(self.to.is_some()));
+        out.put_u64_le(self.to.map_or(0, |to| to.0));
         out.put_u64_le(node);
         out.put_u64_le(incarnation);
+        out.put_slice(address.as_bytes());
     }
 
     /// # Errors
@@ -112,24 +122,25 @@ impl Hello {
     pub(crate) fn decode(mut body: Bytes) -> Result<Hello, NoHandshake> {
         let version = body.try_get_u16_le().map_err(|_| NoHandshake)?;
         if version != PROTOCOL_VERSION {
-            let dialler = Dialler::Client;
-            return Ok(Hello { version, cluster: None, to: NodeId(0), dialler });
+            return Ok(Hello { version, cluster: None, to: None, dialler: Dialler::Client });
         }
-        if body.len() != 34 {
+        if body.len() < HELLO_BYTES {
             return Err(NoHandshake);
         }
         let role = body.get_u8();
         let knows_cluster = body.get_u8();
         let cluster = ClusterId(body.get_u64_le());
+        let knows_node = body.get_u8();
         let to = NodeId(body.get_u64_le());
         let node = NodeId(body.get_u64_le());
         let incarnation = Incarnation(body.get_u64_le());
         let dialler = match role {
-            ROLE_PEER => Dialler::Peer { node, incarnation },
-            ROLE_CLIENT => Dialler::Client,
+            ROLE_PEER => Dialler::Peer { node, incarnation, address: decode_address(&body)? },
+            ROLE_CLIENT if body.is_empty() => Dialler::Client,
             _ => return Err(NoHandshake),
         };
-        Ok(Hello { version, cluster: (knows_cluster == 1).then_some(cluster), to, dialler })
+        let cluster = (knows_cluster == 1).then_some(cluster);
+        Ok(Hello { version, cluster, to: (knows_node == 1).then_some(to), dialler })
     }
 
     /// Whether `me` accepts the dialler, as far as that depends on nothing but the two.
@@ -148,22 +159,33 @@ impl Hello {
             let reason = format!("this is cluster {}, not {theirs}", me.cluster);
             return refused(Refusal::WrongCluster, reason);
         }
-        if let Dialler::Peer { node, incarnation } = self.dialler
-            && node == me.node
+        if let Dialler::Peer { node, incarnation, .. } = &self.dialler
+            && *node == me.node
         {
-            let reason = if incarnation == me.incarnation {
+            let reason = if *incarnation == me.incarnation {
                 format!("you are me: the address is that of node {node} itself")
             } else {
                 format!("you are me: two nodes have the id {node}")
             };
             return refused(Refusal::SameNode, reason);
         }
-        if self.to != me.node {
-            let reason = format!("this is node {}, not {}", me.node, self.to);
+        if self.to.map_or(is_peer, |to| to != me.node) {
+            let wanted = self.to.map_or("whoever it is".to_owned(), |to| to.to_string());
+            let reason = format!("this is node {}, not {wanted}", me.node);
             return refused(Refusal::WrongNode, reason);
         }
         Ok(())
     }
+}
+
+/// An address as a peer says it. None at all is as good.
+fn decode_address(bytes: &[u8]) -> Result<Option<String>, NoHandshake> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let address = std::str::from_utf8(bytes).map_err(|_| NoHandshake)?;
+    check_address(address).map_err(|_| NoHandshake)?;
+    Ok(Some(address.to_owned()))
 }
 
 impl HelloAnswer {
@@ -240,10 +262,16 @@ mod tests {
     const PEER: Hello = Hello {
         version: PROTOCOL_VERSION,
         cluster: Some(ClusterId(7)),
-        to: NodeId(1),
-        dialler: Dialler::Peer { node: NodeId(2), incarnation: Incarnation(22) },
+        to: Some(NodeId(1)),
+        dialler: Dialler::Peer { node: NodeId(2), incarnation: Incarnation(22), address: None },
     };
     const CLIENT: Hello = Hello { cluster: None, dialler: Dialler::Client, ..PEER };
+
+    fn peer_at(address: &str) -> Hello {
+        let address = Some(address.to_owned());
+        let dialler = Dialler::Peer { node: NodeId(2), incarnation: Incarnation(22), address };
+        Hello { dialler, ..PEER }
+    }
 
     fn refusal(hello: Hello) -> Refusal {
         hello.judge(&ME).unwrap_err().refusal
@@ -253,6 +281,7 @@ mod tests {
     fn who_means_this_node_is_accepted() {
         assert_eq!(PEER.judge(&ME), Ok(()));
         assert_eq!(CLIENT.judge(&ME), Ok(()));
+        assert_eq!(Hello { to: None, ..CLIENT }.judge(&ME), Ok(()), "a client may not know whom");
     }
 
     #[test]
@@ -261,19 +290,22 @@ mod tests {
         assert_eq!(refusal(Hello { cluster: Some(ClusterId(8)), ..PEER }), Refusal::WrongCluster);
         assert_eq!(refusal(Hello { cluster: None, ..PEER }), Refusal::WrongCluster);
         assert_eq!(refusal(Hello { cluster: Some(ClusterId(8)), ..CLIENT }), Refusal::WrongCluster);
-        assert_eq!(refusal(Hello { to: NodeId(3), ..PEER }), Refusal::WrongNode);
-        assert_eq!(refusal(Hello { to: NodeId(3), ..CLIENT }), Refusal::WrongNode);
+        assert_eq!(refusal(Hello { to: Some(NodeId(3)), ..PEER }), Refusal::WrongNode);
+        assert_eq!(refusal(Hello { to: Some(NodeId(3)), ..CLIENT }), Refusal::WrongNode);
+        assert_eq!(refusal(Hello { to: None, ..PEER }), Refusal::WrongNode);
         for incarnation in [ME.incarnation, Incarnation(12)] {
-            let dialler = Dialler::Peer { node: ME.node, incarnation };
+            let dialler = Dialler::Peer { node: ME.node, incarnation, address: None };
             assert_eq!(refusal(Hello { dialler, ..PEER }), Refusal::SameNode);
         }
     }
 
     #[test]
     fn both_frames_are_read_as_they_were_written() {
-        for hello in [PEER, CLIENT] {
+        let whoever = Hello { cluster: None, to: None, ..CLIENT };
+        for hello in [PEER, peer_at("[fe80::1]:7101"), CLIENT, whoever] {
             let mut out = BytesMut::new();
             hello.encode(&mut out);
+            assert!(out.len() <= HANDSHAKE_BODY_BYTES_MAX);
             assert_eq!(Hello::decode(out.freeze()), Ok(hello));
         }
         let refused = Refused { refusal: Refusal::SameNode, reason: "you are me".to_owned() };
@@ -292,6 +324,28 @@ mod tests {
         out.put_u16_le(PROTOCOL_VERSION + 1);
         out.put_slice(b"whatever that version says");
         assert_eq!(refusal(Hello::decode(out.freeze()).unwrap()), Refusal::WrongVersion);
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_no_handshake() {
+        let longest = format!("{}:65535", "h".repeat(253));
+        for (address, is_one) in [
+            ("h:1", true),
+            (&*longest, true),
+            (&*format!("h{longest}"), false),
+            ("h", false),
+            (":1", false),
+            ("h:65536", false),
+            ("h\n:1", false),
+        ] {
+            let mut out = BytesMut::new();
+            peer_at(address).encode(&mut out);
+            assert_eq!(Hello::decode(out.freeze()).is_ok(), is_one, "{address}");
+        }
+        let mut out = BytesMut::new();
+        CLIENT.encode(&mut out);
+        out.put_slice(b"h:1");
+        assert_eq!(Hello::decode(out.freeze()), Err(NoHandshake), "a client has none");
     }
 
     quickcheck::quickcheck! {

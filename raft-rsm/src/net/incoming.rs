@@ -94,22 +94,23 @@ async fn serve<N: Network>(
     let setup = &endpoint.setup;
     let mut reader =
         FrameReader::new(socket.0.clone(), HANDSHAKE_BODY_BYTES_MAX, Arc::clone(setup));
-    let Some((dialler, place)) = shake_hands(&endpoint, &socket.0, &mut reader).await else {
+    let Some((place, address)) = shake_hands(&endpoint, &socket.0, &mut reader).await else {
         return;
     };
     drop(handshake);
     setup.counters.accepted.add(1);
     reader.set_body_bytes_max(setup.limits.frame_bytes_max);
-    match dialler {
-        Dialler::Peer { node, .. } => {
-            tracing::info!(me = %endpoint.identity.node, peer = %node, "accepted a peer");
-            endpoint.heard_of(node);
+    match place.kind {
+        PlaceKind::Peer { node, serial } => {
+            tracing::info!(me = %endpoint.identity.node, peer = %node, ?address, "accepted a peer");
+            endpoint.heard_of(node, serial, address.as_deref());
             let error = receive_packets(&endpoint, &socket.0, &mut reader, node).await;
             closed(&endpoint, &socket.0, &format!("peer {node}"), &error);
             drop(place);
+            endpoint.left(node, serial);
             endpoint.disconnected(node);
         }
-        Dialler::Client => {
+        PlaceKind::Client | PlaceKind::Handshake => {
             let error = serve_client(&endpoint, socket.0.clone(), &mut reader).await;
             closed(&endpoint, &socket.0, "a client", &error);
             drop(place);
@@ -142,12 +143,13 @@ pub(crate) enum EndError {
     Unexpected(String),
 }
 
-/// Reads the hello and answers it. `None`: the connection was refused, or nothing sensible came.
+/// Reads the hello and answers it; returns the connection's place, and where a peer says that it listens. `None`: the
+/// connection was refused, or nothing sensible came.
 async fn shake_hands<N: Network>(
     endpoint: &Arc<Endpoint<N>>,
     socket: &N::Socket,
     reader: &mut FrameReader<N::Socket>,
-) -> Option<(Dialler, Place<N>)> {
+) -> Option<(Place<N>, Option<String>)> {
     let (setup, me) = (&endpoint.setup, endpoint.identity.node);
     let from = socket.peer_address();
     let hello = match reader.next_within(setup.limits.handshake_timeout).await {
@@ -168,13 +170,13 @@ async fn shake_hands<N: Network>(
         }
     };
     let verdict =
-        hello.judge(&endpoint.identity).and_then(|()| admit(endpoint, socket, hello.dialler));
+        hello.judge(&endpoint.identity).and_then(|()| admit(endpoint, socket, &hello.dialler));
     let (verdict, place) = match verdict {
         Ok(place) => (Ok(()), Some(place)),
         Err(refused) => {
             setup.counters.refuse(refused.refusal);
             if endpoint.warns(refused.refusal.name()) {
-                let dialler = hello.dialler;
+                let dialler = &hello.dialler;
                 tracing::warn!(%me, ?from, ?dialler, reason = %refused, "refused a connection");
             }
             (Err(refused), None)
@@ -188,14 +190,18 @@ async fn shake_hands<N: Network>(
         None
     });
     socket.write(&mut batch, setup.limits.handshake_timeout).await.ok()?;
-    place.map(|place| (hello.dialler, place))
+    let address = match hello.dialler {
+        Dialler::Peer { address, .. } => address,
+        Dialler::Client => None,
+    };
+    place.map(|place| (place, address))
 }
 
 /// Gives a dialler whose hello is right its place.
 fn admit<N: Network>(
     endpoint: &Arc<Endpoint<N>>,
     socket: &N::Socket,
-    dialler: Dialler,
+    dialler: &Dialler,
 ) -> Result<Place<N>, Refused> {
     let connections_max = endpoint.setup.limits.connections_max;
     let busy = || Refused {
@@ -211,7 +217,8 @@ fn admit<N: Network>(
             accepted.clients += 1;
             (PlaceKind::Client, None)
         }
-        Dialler::Peer { node, incarnation } => {
+        Dialler::Peer { node, incarnation, .. } => {
+            let (node, incarnation) = (*node, *incarnation);
             match accepted.peers.get(&node) {
                 Some(other) if other.incarnation != incarnation => {
                     let reason = format!(

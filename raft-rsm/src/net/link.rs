@@ -18,6 +18,7 @@ use super::message_codec::{encode_packet, packet_bytes};
 use super::pump::{FrameReader, Outgoing, Setup, write_frames};
 use super::queue::{BatchQueue, PushError};
 use super::socket::{Network, Socket};
+use super::target::{Dial, Target};
 use crate::transport::{Packet, TcpLimits};
 
 /// A connection that lived for so long was good.
@@ -27,11 +28,12 @@ const GOOD: Duration = Duration::from_secs(1);
 pub(crate) struct Link {
     peer: NodeId,
     queue: BatchQueue<Packet>,
-    target: Mutex<Target>,
+    state: Mutex<State>,
 }
 
-struct Target {
-    address: String,
+#[derive(Default)]
+struct State {
+    target: Target,
     /// Closes the connection that there is.
     close: Option<Box<dyn Fn() + Send>>,
     /// There is a reason not to wait before dialling.
@@ -39,10 +41,10 @@ struct Target {
 }
 
 impl Link {
-    pub(crate) fn new(peer: NodeId, address: String, limits: &TcpLimits) -> Arc<Link> {
+    /// A way to nowhere, until it is told where the peer listens.
+    pub(crate) fn new(peer: NodeId, limits: &TcpLimits) -> Arc<Link> {
         let queue = BatchQueue::new(limits.queue_packets_max, limits.queue_bytes_max);
-        let target = Mutex::new(Target { address, close: None, dial_now: false });
-        Arc::new(Link { peer, queue, target })
+        Arc::new(Link { peer, queue, state: Mutex::default() })
     }
 
     /// Queues a packet; drops it when the queue is full.
@@ -55,19 +57,72 @@ impl Link {
         }
     }
 
-    /// Where the peer listens from now on. Leaves a connection to another address.
-    pub(crate) fn set_address(&self, address: &str) {
-        let mut target = self.target();
-        if target.address == address {
-            return;
+    pub(crate) fn peer(&self) -> NodeId {
+        self.peer
+    }
+
+    /// The list of the peers has this one, at this address.
+    pub(crate) fn name(&self, address: &str) {
+        let mut state = self.state();
+        if state.target.name(address) {
+            self.dial_anew(state);
         }
-        address.clone_into(&mut target.address);
-        target.dial_now = true;
-        if let Some(close) = target.close.take() {
+    }
+
+    /// The list of the peers does not have this one. False: the link is closed.
+    pub(crate) fn unname(&self) -> bool {
+        let mut state = self.state();
+        match state.target.unname() {
+            Some(true) => self.dial_anew(state),
+            Some(false) => {}
+            None => {
+                drop(state);
+                self.close();
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The peer has just reached this node, so it can be reached, too: dials it at once.
+    pub(crate) fn hear(&self, serial: u64, address: Option<&str>, now: Duration) {
+        let mut state = self.state();
+        if state.target.hear(serial, address, now) {
+            self.dial_anew(state);
+        } else if state.close.is_none() {
+            state.dial_now = true;
+            drop(state);
+            self.queue.wake();
+        }
+    }
+
+    /// The peer's accepted connection `serial` has ended.
+    pub(crate) fn left(&self, serial: u64, now: Duration) {
+        self.state().target.left(serial, now);
+    }
+
+    /// Leaves the connection that there is.
+    fn dial_anew(&self, mut state: MutexGuard<'_, State>) {
+        state.dial_now = true;
+        if let Some(close) = state.close.take() {
             close();
         }
-        drop(target);
+        drop(state);
         self.queue.wake();
+    }
+
+    pub(crate) fn is_named(&self) -> bool {
+        self.state().target.is_named()
+    }
+
+    /// The peer asks to be reached, on a connection that is still there.
+    pub(crate) fn is_calling(&self) -> bool {
+        self.state().target.is_calling()
+    }
+
+    /// Whether the peer is named, or asks to be reached, or did so lately.
+    pub(crate) fn is_wanted(&self, setup: &Setup) -> bool {
+        self.state().target.is_wanted(setup.runtime.now(), setup.limits.forget_after)
     }
 
     /// Ends the link. Its connection is closed by its writer.
@@ -75,36 +130,26 @@ impl Link {
         self.queue.close();
     }
 
-    /// Dials without waiting any longer, if there is no connection.
-    pub(crate) fn dial_now(&self) {
-        let mut target = self.target();
-        if target.close.is_none() {
-            target.dial_now = true;
-            drop(target);
-            self.queue.wake();
-        }
-    }
-
-    fn target(&self) -> MutexGuard<'_, Target> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // No code of others that may panic runs under the lock.
-        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn address(&self) -> String {
-        let mut target = self.target();
-        target.dial_now = false;
-        target.address.clone()
+    fn next_dial(&self) -> Option<Dial> {
+        let mut state = self.state();
+        state.dial_now = false;
+        state.target.dial()
     }
 
-    /// Notes how to close the connection to `address`. False: the peer has moved meanwhile.
-    fn connected(&self, address: &str, close: impl Fn() + Send + 'static) -> bool {
-        let mut target = self.target();
-        target.close = Some(Box::new(close));
-        target.address == address
+    /// Notes how to close the connection. False: what was dialled is no longer what is to be.
+    fn connected(&self, version: u64, close: impl Fn() + Send + 'static) -> bool {
+        let mut state = self.state();
+        state.close = Some(Box::new(close));
+        state.target.connected(version)
     }
 
     fn unconnected(&self) {
-        self.target().close = None;
+        self.state().close = None;
     }
 
     /// Dials, writes, and dials again, until the link is closed.
@@ -113,9 +158,10 @@ impl Link {
         let mut backoff = Backoff::new(setup.limits.reconnect_min, setup.limits.reconnect_max);
         let mut last_error = String::new();
         let mut is_first = true;
-        while !self.queue.is_closed() {
-            let hello = hello_of_peer(&endpoint.identity, self.peer);
-            let address = self.address();
+        while !self.queue.is_closed() && (self.is_wanted(setup) || !endpoint.forget(&self)) {
+            let Some(Dial { address, asks_back, version }) = self.next_dial() else { return };
+            let advertised = endpoint.advertised.clone().filter(|_| asks_back);
+            let hello = hello_of_peer(&endpoint.identity, self.peer, advertised);
             let dialled = dial(&endpoint.network, setup, &endpoint.tasks, address.clone(), hello);
             match dialled.await {
                 Ok(dialled) => {
@@ -126,7 +172,7 @@ impl Link {
                     is_first = false;
                     last_error.clear();
                     let since = setup.runtime.now();
-                    self.use_connection(&endpoint, dialled, &address).await;
+                    self.use_connection(&endpoint, dialled, &address, version).await;
                     if setup.runtime.now().saturating_sub(since) >= GOOD {
                         backoff.reset();
                     }
@@ -145,15 +191,16 @@ impl Link {
         endpoint: &Arc<Endpoint<N>>,
         dialled: Dialled<N::Socket>,
         address: &str,
+        version: u64,
     ) {
-        let Dialled { socket, reader, open } = dialled;
+        let Dialled { socket, reader, open, .. } = dialled;
         let closing = socket.clone();
-        if !self.connected(address, move || closing.close()) {
+        if !self.connected(version, move || closing.close()) {
             socket.close();
         }
         let (reading, reader_ended) = oneshot::channel();
         endpoint.spawn("net-watch", watch(reader, reading, endpoint.setup.limits.silence_max));
-        let packets = Packets { setup: &endpoint.setup };
+        let packets = Packets { link: self, setup: &endpoint.setup };
         write_frames(socket, &self.queue, packets, reader_ended, &endpoint.setup).await;
         self.unconnected();
         drop(open);
@@ -186,6 +233,7 @@ impl Link {
             tracing::warn!(%me, peer = %self.peer, error, "cannot connect; trying again");
             *last_error = error;
         }
+        self.state().target.failed();
         // What waited is stale by the next try.
         let dropped = self.queue.clear();
         counters.dropped_unreachable.add_len(dropped);
@@ -198,7 +246,7 @@ impl Link {
     async fn wait(&self, setup: &Setup, duration: Duration) {
         let mut sleep = setup.runtime.sleep(duration);
         poll_fn(|context| {
-            if self.queue.poll_closed(context).is_ready() || self.target().dial_now {
+            if self.queue.poll_closed(context).is_ready() || self.state().dial_now {
                 return Poll::Ready(());
             }
             sleep.poll_unpin(context)
@@ -219,6 +267,7 @@ async fn watch<S: Socket>(
 
 /// Packets as they go out.
 struct Packets<'s> {
+    link: &'s Link,
     setup: &'s Setup,
 }
 
@@ -232,5 +281,9 @@ impl Outgoing for Packets<'_> {
             self.setup.counters.dropped_too_long.add(1);
             tracing::warn!(to = %packet.to(), %error, "a packet is too long to be sent");
         }
+    }
+
+    fn is_wanted(&mut self) -> bool {
+        self.link.is_wanted(self.setup)
     }
 }

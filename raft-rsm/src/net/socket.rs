@@ -35,6 +35,9 @@ pub(crate) trait Listener: Send + Sync + 'static {
     /// The next connection, or an error once [`Listener::stop`] was called.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Socket>> + Send;
 
+    /// Where it listens.
+    fn local_address(&self) -> io::Result<SocketAddr>;
+
     /// Ends an accept that waits, and all later ones.
     fn stop(&self);
 }

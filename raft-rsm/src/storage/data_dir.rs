@@ -72,11 +72,11 @@ impl DataDir {
         Ok(DataDir { path: path.to_owned(), identity, _lock: lock })
     }
 
-    /// Opens the data directory of this node in this cluster.
+    /// Opens the data directory of this node in this cluster, or in whichever it says.
     pub(super) fn open(
         fs: &dyn FileSystem,
         path: &Path,
-        cluster: ClusterId,
+        cluster: Option<ClusterId>,
         node: NodeId,
     ) -> Result<DataDir, StorageError> {
         let names = match fs.list(path) {
@@ -99,7 +99,9 @@ impl DataDir {
         }
         let lock = take_lock(fs, path)?;
         let identity = read_identity(fs, &path.join(IDENTITY))?;
-        if identity.cluster != cluster {
+        if let Some(cluster) = cluster
+            && identity.cluster != cluster
+        {
             let problem = format!(
                 "it belongs to cluster {}, not to {cluster}; check the path and the members' addresses",
                 identity.cluster

@@ -21,8 +21,9 @@ use crate::runtime::{Runtime, blocking};
 pub struct FileStorageOptions {
     /// The node's own directory.
     pub dir: PathBuf,
-    /// The cluster that the node belongs to.
-    pub cluster: ClusterId,
+    /// The cluster that the node belongs to. `None`, which only does for a directory that is there: the one that the
+    /// directory says.
+    pub cluster: Option<ClusterId>,
     /// The node.
     pub node: NodeId,
     /// A file of the log that is longer than this, in bytes, is followed by a new one. What is compacted
@@ -37,10 +38,14 @@ impl FileStorageOptions {
     /// The defaults: files of 16 MiB, which is about what is written between two snapshots
     /// ([`crate::Options::snapshot_log_bytes`]), extended by 256 KiB.
     #[must_use]
-    pub fn new(dir: impl Into<PathBuf>, cluster: ClusterId, node: NodeId) -> FileStorageOptions {
+    pub fn new(
+        dir: impl Into<PathBuf>,
+        cluster: impl Into<Option<ClusterId>>,
+        node: NodeId,
+    ) -> FileStorageOptions {
         FileStorageOptions {
             dir: dir.into(),
-            cluster,
+            cluster: cluster.into(),
             node,
             segment_bytes: 16 * 1024 * 1024,
             preallocate_bytes: 256 * 1024,
@@ -71,7 +76,7 @@ impl FileStorage {
     ///
     /// # Errors
     /// There may be a directory that only this function takes, which then begins anew; nothing that was
-    /// there before is touched. [`StorageError::Refused`] where the directory holds anything.
+    /// there before is touched. [`StorageError::Refused`] where the directory holds anything, or no cluster is given.
     pub async fn create(
         options: FileStorageOptions,
         configuration: Configuration,
@@ -79,8 +84,12 @@ impl FileStorage {
         runtime: Arc<dyn Runtime>,
     ) -> Result<FileStorage, StorageError> {
         FileStorage::start(options, fs, runtime, move |options, fs, runtime| {
+            let Some(cluster) = options.cluster else {
+                let problem = "a data directory is created for a cluster, and none is given";
+                return Err(StorageError::refused(&options.dir, problem.to_owned()));
+            };
             let identity = Identity {
-                cluster: options.cluster,
+                cluster,
                 node: options.node,
                 incarnation: Incarnation(runtime.random()),
             };

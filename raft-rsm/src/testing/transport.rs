@@ -33,6 +33,10 @@ pub trait Network {
     /// is the node restarted: with the same address.
     fn transport(&self, id: NodeId) -> Arc<dyn Transport>;
 
+    /// Where the nodes listen of which there is a transport, as [`Transport::set_peers`] takes it. A transport that has no
+    /// use for addresses may leave them empty.
+    fn peers(&self) -> Vec<(NodeId, String)>;
+
     /// A client that can reach all three.
     fn connector(&self) -> Arc<dyn Connector>;
 }
@@ -49,6 +53,8 @@ macro_rules! transport_conformance {
             packets_for_several_nodes_arrive_at_each
             sending_never_waits_however_full_the_queue_is
             a_node_that_restarts_is_reached_again
+            peers_that_are_named_are_reached
+            naming_the_same_peers_again_disturbs_nothing
             a_peer_that_goes_away_is_reported
             a_request_is_answered
             a_large_request_has_a_large_answer
@@ -163,6 +169,49 @@ pub fn a_node_that_restarts_is_reached_again(network: &dyn Network) {
     stand.send_until_it_arrives(&packet);
     let back = raft_between(TWO, ONE, Message::VoteResponse { granted: true });
     stand.send_until_it_arrives(&back);
+    stand.shutdown();
+}
+
+/// `set_peers`: those that are named are reached, also those that were not named a moment ago.
+pub fn peers_that_are_named_are_reached(network: &dyn Network) {
+    let stand = Stand::new(network);
+    let (one, peers) = (stand.transport(ONE), network.peers());
+    let packets =
+        [TWO, THREE].map(|to| raft_between(ONE, to, Message::VoteResponse { granted: true }));
+    for _ in 0..3 {
+        let without_two: Vec<_> = peers.iter().filter(|(id, _)| *id != TWO).cloned().collect();
+        one.set_peers(&without_two);
+        stand.send_until_it_arrives(&packets[1]);
+        one.set_peers(&peers);
+        packets.iter().for_each(|packet| drop(stand.send_until_it_arrives(packet)));
+        // One that says nothing of where.
+        let ids: Vec<_> = peers.iter().map(|(id, _)| (*id, String::new())).collect();
+        one.set_peers(&ids);
+        packets.iter().for_each(|packet| drop(stand.send_until_it_arrives(packet)));
+    }
+    stand.shutdown();
+    one.set_peers(&peers);
+}
+
+/// `set_peers`: costs nothing when nothing changes.
+pub fn naming_the_same_peers_again_disturbs_nothing(network: &dyn Network) {
+    const PACKETS: usize = 1_000;
+    let stand = Stand::new(network);
+    let (one, peers) = (stand.transport(ONE), network.peers());
+    one.set_peers(&peers);
+    let packet = raft(Message::VoteResponse { granted: true });
+    stand.send_until_it_arrives(&packet);
+    stand.send_until_it_arrives(&raft_between(
+        TWO,
+        ONE,
+        Message::RequestVote { last: EntryId::ZERO, transfer: false },
+    ));
+    for _ in 0..PACKETS {
+        one.set_peers(&peers);
+        one.send(packet.clone());
+    }
+    wait_until(|| stand.packets(TWO).len() >= PACKETS);
+    assert!(stand.disconnected(ONE).is_empty() && stand.disconnected(TWO).is_empty());
     stand.shutdown();
 }
 
@@ -302,10 +351,14 @@ pub fn a_request_arrives_although_its_caller_has_gone_away(network: &dyn Network
     stand.shutdown();
 }
 
-/// `nodes`: those that can be called, sorted.
+/// `nodes`: those that can be called, sorted. `learn`: what it knew before stays.
 pub fn a_client_knows_the_nodes(network: &dyn Network) {
     let stand = Stand::new(network);
     assert_eq!(stand.connector().nodes(), [ONE, TWO, THREE]);
+    stand.connector().learn(&network.peers()[1..]);
+    assert_eq!(stand.connector().nodes(), [ONE, TWO, THREE]);
+    assert_eq!(stand.call(ONE, "hello"), Ok(Bytes::from("1: hello")));
+    assert_eq!(stand.call(TWO, "hello"), Ok(Bytes::from("2: hello")));
     stand.shutdown();
 }
 

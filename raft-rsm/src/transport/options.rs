@@ -1,9 +1,10 @@
 //! How a TCP transport is set up, and what it counts.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::{Cluster, Identity};
+use crate::{Cluster, Identity, check_address};
 
 /// How a TCP transport is set up, on either shell.
 #[derive(Clone, Debug)]
@@ -12,7 +13,11 @@ pub struct TcpOptions {
     pub identity: Identity,
     /// Where to listen for peers and clients, `HOST:PORT`. Port 0: one that is free.
     pub listen: String,
-    /// Where the peers listen. The node's own address may be among them; it is not used.
+    /// Where the peers can reach this node, `HOST:PORT`: it tells them when it dials them. `None`: where it listens,
+    /// unless that is every address of the machine (as in `0.0.0.0:7101`); then it tells nothing.
+    pub advertise: Option<String>,
+    /// Where the peers listen, until [`crate::Transport::set_peers`] says it. The node's own address may be among
+    /// them; it is not used.
     pub peers: Cluster,
     /// The limits of every queue, buffer and wait.
     pub limits: TcpLimits,
@@ -25,7 +30,29 @@ impl TcpOptions {
     #[must_use]
     pub fn of_cluster(identity: Identity, peers: Cluster) -> Option<TcpOptions> {
         let listen = peers.address(identity.node)?.to_owned();
-        Some(TcpOptions { identity, listen, peers, limits: TcpLimits::default() })
+        Some(TcpOptions { identity, listen, advertise: None, peers, limits: TcpLimits::default() })
+    }
+
+    /// What it tells the peers, as it is bound to `bound`.
+    ///
+    /// # Errors
+    /// It was told what to tell, and that is no address.
+    pub(super) fn advertised(&self, bound: SocketAddr) -> io::Result<Option<String>> {
+        if let Some(address) = &self.advertise {
+            return match check_address(address) {
+                Ok(()) => Ok(Some(address.clone())),
+                Err(problem) => {
+                    let problem = format!("it cannot be reached at {address:?}: {problem}");
+                    Err(io::Error::new(io::ErrorKind::InvalidInput, problem))
+                }
+            };
+        }
+        if bound.ip().to_canonical().is_unspecified() {
+            return Ok(None);
+        }
+        let host = self.listen.rsplit_once(':').map(|(host, _)| host);
+        let address = host.map(|host| format!("{host}:{}", bound.port()));
+        Ok(address.filter(|address| check_address(address).is_ok()))
     }
 }
 
@@ -67,6 +94,9 @@ pub struct TcpLimits {
     pub reconnect_min: Duration,
     /// ... up to this.
     pub reconnect_max: Duration,
+    /// A peer that no list has, and that is known since it dialled this node, is forgotten so long after its connection
+    /// has ended. There are at most `connections_max` of them.
+    pub forget_after: Duration,
     /// How long a shutdown waits for what is under way.
     pub shutdown_timeout: Duration,
 }
@@ -91,6 +121,7 @@ impl Default for TcpLimits {
             idle_max: Duration::from_secs(60),
             reconnect_min: Duration::from_millis(20),
             reconnect_max: Duration::from_secs(1),
+            forget_after: Duration::from_secs(60),
             shutdown_timeout: Duration::from_secs(10),
         }
     }
@@ -104,4 +135,51 @@ pub struct BindError {
     pub address: String,
     /// Why it cannot.
     pub source: io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ClusterId, Incarnation};
+    use raft_core::NodeId;
+
+    fn advertised(
+        listen: &str,
+        advertise: Option<&str>,
+        bound: &str,
+    ) -> io::Result<Option<String>> {
+        let identity =
+            Identity { cluster: ClusterId(7), node: NodeId(1), incarnation: Incarnation(1) };
+        let mut options =
+            TcpOptions::of_cluster(identity, format!("1={listen}").parse().unwrap()).unwrap();
+        options.advertise = advertise.map(str::to_owned);
+        options.advertised(bound.parse().unwrap())
+    }
+
+    #[test]
+    fn a_node_tells_where_it_listens_with_the_port_that_it_got() {
+        let told = |listen, bound| advertised(listen, None, bound).unwrap();
+        assert_eq!(told("host:7101", "10.0.0.1:7101").as_deref(), Some("host:7101"));
+        assert_eq!(told("127.0.0.1:0", "127.0.0.1:5000").as_deref(), Some("127.0.0.1:5000"));
+        assert_eq!(told("[::1]:0", "[::1]:5000").as_deref(), Some("[::1]:5000"));
+    }
+
+    #[test]
+    fn a_node_that_listens_everywhere_tells_nothing_unless_it_is_told_what() {
+        for (listen, bound) in
+            [("0.0.0.0:1", "0.0.0.0:1"), ("[::]:1", "[::]:1"), ("host:1", "[::ffff:0.0.0.0]:1")]
+        {
+            assert_eq!(advertised(listen, None, bound).unwrap(), None);
+            let told = advertised(listen, Some("me:7101"), bound).unwrap();
+            assert_eq!(told.as_deref(), Some("me:7101"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_not_told() {
+        for address in ["", "me", ":1", "me:", "m e:1", "me:1\n"] {
+            let error = advertised("a:1", Some(address), "10.0.0.1:1").unwrap_err().to_string();
+            assert!(error.contains("cannot be reached"), "{error}");
+        }
+    }
 }

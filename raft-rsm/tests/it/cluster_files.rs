@@ -250,7 +250,7 @@ on_both_grounds! {
 
 #[test]
 fn a_replica_is_served_anew_once_and_again_as_often_as_one_likes() {
-    let cluster: Cluster = {
+    let mut cluster: Cluster = {
         let all = free_addresses();
         format!("1={}", all.address(NodeId(1)).expect("a member")).parse().expect("a cluster")
     };
@@ -264,13 +264,15 @@ fn a_replica_is_served_anew_once_and_again_as_often_as_one_likes() {
     let stranger = block_on(serve(&cluster, NodeId(9), &dir, Begin::Anew, machine())).unwrap_err();
     assert!(matches!(stranger, ServeError::NotAMember { .. }), "{stranger}");
 
-    let client = connect::<Counter>(&cluster);
     for (n, begin) in (1..).zip([Begin::Anew, Begin::Again, Begin::Again]) {
         let raft = block_on(serve(&cluster, id, &dir, begin, machine())).expect("served");
+        let client = connect::<Counter>(&cluster);
         assert_eq!(block_on(client.propose(&Command::Inc)), Ok(n));
         let twice = block_on(serve(&cluster, id, &dir, Begin::Again, machine())).unwrap_err();
         assert!(matches!(twice, ServeError::Storage(_)), "{twice}");
         block_on(raft.shutdown());
+        // Next time it is elsewhere, and the text has others in it.
+        cluster = free_addresses();
     }
     let anew = block_on(serve(&cluster, id, &dir, Begin::Anew, machine())).unwrap_err();
     assert!(matches!(anew, ServeError::Storage(_)), "{anew}");

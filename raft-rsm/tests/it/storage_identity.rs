@@ -90,9 +90,22 @@ fn another_node_and_another_cluster_are_refused() {
     let other = FileStorageOptions { node: NodeId(2), ..options(dir.path()) };
     let sentence = refused(open(other), dir.path());
     assert!(sentence.contains("belongs to node 1, not to node 2"), "{sentence}");
-    let other = FileStorageOptions { cluster: ClusterId(8), ..options(dir.path()) };
+    let other = FileStorageOptions { cluster: Some(ClusterId(8)), ..options(dir.path()) };
     let sentence = refused(open(other), dir.path());
     assert!(sentence.contains("0000000000000007, not to 0000000000000008"), "{sentence}");
+}
+
+#[test]
+fn a_directory_says_itself_of_which_cluster_it_is_and_is_created_for_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let of_whichever = FileStorageOptions { cluster: None, ..options(dir.path()) };
+    let sentence = refused(create(of_whichever.clone()), dir.path());
+    assert!(sentence.contains("none is given"), "{sentence}");
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+    let identity = create(options(dir.path())).unwrap().identity();
+    assert_eq!(open(of_whichever.clone()).unwrap().identity(), identity);
+    let other = FileStorageOptions { node: NodeId(2), ..of_whichever };
+    refused(open(other), dir.path());
 }
 
 #[test]
@@ -140,7 +153,7 @@ fn the_log_of_another_data_directory_is_refused() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let segment = Path::new("log").join("00000000000000000001.log");
     drop(create(options(one.path())).unwrap());
-    let other = FileStorageOptions { cluster: ClusterId(9), ..options(two.path()) };
+    let other = FileStorageOptions { cluster: Some(ClusterId(9)), ..options(two.path()) };
     drop(create(other).unwrap());
     std::fs::copy(two.path().join(&segment), one.path().join(&segment)).unwrap();
     let sentence = refused(open(options(one.path())), &one.path().join(&segment));

@@ -36,7 +36,11 @@ pub(crate) fn options(id: NodeId, listen: &str) -> TcpOptions {
     let peers = cluster([(id, listen)].into_iter());
     // What does not end is to be noticed.
     let limits = TcpLimits { shutdown_timeout: Duration::from_secs(120), ..TcpLimits::default() };
-    TcpOptions { identity, listen: listen.to_owned(), peers, limits }
+    TcpOptions { identity, listen: listen.to_owned(), advertise: None, peers, limits }
+}
+
+pub(crate) fn peers<T>(nodes: &BTreeMap<NodeId, (String, T)>) -> Vec<(NodeId, String)> {
+    nodes.iter().map(|(id, (address, _))| (*id, address.clone())).collect()
 }
 
 impl Network for Tcp {
@@ -51,9 +55,13 @@ impl Network for Tcp {
         let transport = TcpTransport::bind(options, Arc::clone(&self.runtime)).unwrap();
         let address = transport.local_address().to_string();
         nodes.insert(id, (address, Arc::clone(&transport)));
-        let peers = cluster(nodes.iter().map(|(id, (address, _))| (*id, &**address)));
+        let peers = peers(&nodes);
         nodes.values().for_each(|(_, transport)| transport.set_peers(&peers));
         transport
+    }
+
+    fn peers(&self) -> Vec<(NodeId, String)> {
+        peers(&self.nodes.lock().unwrap())
     }
 
     fn connector(&self) -> Arc<dyn Connector> {

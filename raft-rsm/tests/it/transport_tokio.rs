@@ -8,7 +8,7 @@ use raft_rsm::runtime::TokioRuntime;
 use raft_rsm::testing::transport::Network;
 use raft_rsm::transport::{Connector, TcpLimits, TokioConnector, TokioTransport, Transport};
 
-use crate::transport_tcp::{CLUSTER, cluster, options};
+use crate::transport_tcp::{CLUSTER, cluster, options, peers};
 use raft_rsm::Runtime;
 
 fn runtime() -> Arc<TokioRuntime> {
@@ -43,9 +43,13 @@ impl Network for Tokio {
         let transport = TokioTransport::bind(options, Arc::clone(&self.runtime)).unwrap();
         let address = transport.local_address().to_string();
         nodes.insert(id, (address, Arc::clone(&transport)));
-        let peers = cluster(nodes.iter().map(|(id, (address, _))| (*id, &**address)));
+        let peers = peers(&nodes);
         nodes.values().for_each(|(_, transport)| transport.set_peers(&peers));
         transport
+    }
+
+    fn peers(&self) -> Vec<(NodeId, String)> {
+        peers(&self.nodes.lock().unwrap())
     }
 
     fn connector(&self) -> Arc<dyn Connector> {

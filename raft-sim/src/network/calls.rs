@@ -1,6 +1,8 @@
 //! The connector of a client: requests on their way to nodes, and answers on their way back.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,7 +26,7 @@ pub(super) struct ClientConnector {
     network: Network,
     client: u64,
     /// `None`: every node that is known.
-    nodes: Option<Vec<NodeId>>,
+    nodes: Mutex<Option<BTreeSet<NodeId>>>,
 }
 
 /// A call that waits for its end. Dropped, it ends since its connection was closed.
@@ -67,9 +69,9 @@ impl ClientConnector {
     pub(super) fn new(
         network: Network,
         client: u64,
-        nodes: Option<Vec<NodeId>>,
+        nodes: Option<BTreeSet<NodeId>>,
     ) -> ClientConnector {
-        ClientConnector { network, client, nodes }
+        ClientConnector { network, client, nodes: Mutex::new(nodes) }
     }
 }
 
@@ -106,9 +108,16 @@ impl Connector for ClientConnector {
     }
 
     fn nodes(&self) -> Vec<NodeId> {
-        match &self.nodes {
-            Some(nodes) => nodes.clone(),
+        match &*self.nodes.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(nodes) => nodes.iter().copied().collect(),
             None => self.network.lock().nodes.keys().copied().collect(),
+        }
+    }
+
+    /// Nodes are found by their id.
+    fn learn(&self, learned: &[(NodeId, String)]) {
+        if let Some(nodes) = &mut *self.nodes.lock().unwrap_or_else(PoisonError::into_inner) {
+            nodes.extend(learned.iter().map(|(id, _)| *id));
         }
     }
 }

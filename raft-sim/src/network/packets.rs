@@ -57,6 +57,9 @@ impl Transport for NodeTransport {
         }
     }
 
+    /// Nodes are found by their id.
+    fn set_peers(&self, _peers: &[(NodeId, String)]) {}
+
     fn send(&self, packet: Packet) {
         self.network.send(self.node, self.life, packet);
     }

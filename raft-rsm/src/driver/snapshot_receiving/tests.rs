@@ -116,6 +116,8 @@ impl Runtime for World {
 impl Transport for World {
     fn start(&self, _inbox: Arc<dyn Inbox>, _service: Arc<dyn Service>) {}
 
+    fn set_peers(&self, _: &[(NodeId, String)]) {}
+
     fn send(&self, packet: Packet) {
         let (now, mut sent) = (self.now(), lock(&self.sent));
         assert!(sent.len() < 100_000, "it goes on for ever");
@@ -275,7 +277,10 @@ fn losing(
 ) -> impl FnMut(&Packet) -> Fate + Send + 'static {
     move |packet| match packet {
         Packet::SnapshotChunk(chunk) if !chunk.data.is_empty() && is_lost(chunk) => Vec::new(),
-        Packet::Raft(_) | Packet::SnapshotChunk(_) | Packet::SnapshotResponse(_) => arrives(packet),
+        Packet::Raft(_)
+        | Packet::SnapshotChunk(_)
+        | Packet::SnapshotResponse(_)
+        | Packet::Checksum(_) => arrives(packet),
     }
 }
 

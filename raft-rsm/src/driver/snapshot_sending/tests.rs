@@ -61,6 +61,8 @@ struct Receiver {
 impl Transport for Receiver {
     fn start(&self, _inbox: Arc<dyn Inbox>, _service: Arc<dyn Service>) {}
 
+    fn set_peers(&self, _peers: &[(NodeId, String)]) {}
+
     fn send(&self, packet: Packet) {
         let Packet::SnapshotChunk(chunk) = packet else { panic!("{packet:?}") };
         let sent = self.chunks.fetch_add(1, Ordering::SeqCst);

@@ -131,9 +131,21 @@ impl Node {
     }
 
     pub(super) fn start_at(shell: &Shell, id: NodeId, listen: &str, limits: TcpLimits) -> Node {
-        let listen = listen.to_owned();
+        Node::start_with(shell, id, limits, |options| options.listen = listen.to_owned())
+    }
+
+    pub(super) fn start_with(
+        shell: &Shell,
+        id: NodeId,
+        limits: TcpLimits,
+        change: impl FnOnce(&mut TcpOptions),
+    ) -> Node {
+        let listen = "127.0.0.1:0".to_owned();
         let peers = cluster_of(&[(id, listen.clone())]);
-        let transport = shell.bind(TcpOptions { identity: identity(id), listen, peers, limits });
+        let mut options =
+            TcpOptions { identity: identity(id), listen, advertise: None, peers, limits };
+        change(&mut options);
+        let transport = shell.bind(options);
         let notes = Arc::new(Notes::default());
         let (inbox, service) = (Arc::clone(&notes), Arc::clone(&notes));
         of_any!(&transport, it => it.start(inbox, service));
@@ -163,8 +175,7 @@ impl Node {
 
     pub(super) fn set_peer_addresses(&self, peers: &[(NodeId, String)]) {
         let me = [(self.id, self.address())];
-        let all = cluster_of(&[&me, peers].concat());
-        of_any!(&self.transport, it => it.set_peers(&all));
+        of_any!(&self.transport, it => it.set_peers(&[&me, peers].concat()));
     }
 
     pub(super) fn notes(&self) -> Arc<Notes> {

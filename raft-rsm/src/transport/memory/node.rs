@@ -82,6 +82,9 @@ impl Transport for MemoryTransport {
         *self.gate() = Some(gate);
     }
 
+    /// Nodes are found by their id.
+    fn set_peers(&self, _peers: &[(NodeId, String)]) {}
+
     fn send(&self, packet: Packet) {
         if self.gate().is_some() {
             self.network.shared.send(self.id, packet);

@@ -68,14 +68,14 @@ impl StdListener {
     pub(super) fn bind(address: &str) -> io::Result<StdListener> {
         Ok(StdListener { listener: TcpListener::bind(address)?, stopped: AtomicBool::new(false) })
     }
-
-    pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
 }
 
 impl Listener for StdListener {
     type Socket = StdSocket;
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
 
     async fn accept(&self) -> io::Result<StdSocket> {
         let accepted = self.listener.accept();

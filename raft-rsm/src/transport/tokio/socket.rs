@@ -89,14 +89,14 @@ impl TokioListener {
         let listener = TcpListener::from_std(listener)?;
         Ok(TokioListener { listener, closed: Closed::default() })
     }
-
-    pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
 }
 
 impl Listener for TokioListener {
     type Socket = TokioSocket;
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
 
     async fn accept(&self) -> io::Result<TokioSocket> {
         match self.closed.or(self.listener.accept()).await {

@@ -314,7 +314,10 @@ fn a_client_knows_the_nodes() {
     assert_eq!(stand.network.connector(5).nodes(), [ONE, TWO, THREE]);
     stand.network.end_life(TWO, Crash::PowerLost);
     assert_eq!(stand.network.connector(5).nodes(), [ONE, TWO, THREE]);
-    assert_eq!(stand.network.connector_to(5, &[THREE, ONE, ONE]).nodes(), [ONE, THREE]);
+    let connector = stand.network.connector_to(5, &[THREE, ONE, ONE]);
+    assert_eq!(connector.nodes(), [ONE, THREE]);
+    connector.learn(&[(TWO, String::new()), (ONE, "anywhere:1".to_owned())]);
+    assert_eq!(connector.nodes(), [ONE, TWO, THREE]);
 }
 
 #[test]
