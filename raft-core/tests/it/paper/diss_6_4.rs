@@ -1,8 +1,8 @@
 //! diss. §6.4 Processing read-only queries more efficiently: ReadIndex, at leaders and at followers.
 
 use raft_core::{
-    AppendOutcome, Configuration, Envelope, Fetched, Incarnation, Input, Limits, LogIndex, Message,
-    NodeId, Options, Read, ReadError, ReadId, ReadRefused, Role, Term,
+    AppendOutcome, Configuration, Envelope, Fetched, Incarnation, Input, Limits, LogIndex, Member,
+    Message, NodeId, Options, Read, ReadError, ReadId, ReadRefused, Role, Term,
 };
 
 use crate::harness::*;
@@ -372,6 +372,7 @@ fn a_follower_asks_its_leader_for_an_index_and_is_told_once_a_majority_has_confi
         [envelope(NodeId(1), NodeId(2), Term(1), Message::ReadIndex { context })]
     );
     follower.tick(100);
+    follower.receive(2, Message::Heartbeat { commit: LogIndex(1), round: None });
     assert_eq!(follower.sent.len(), 1, "once");
     follower.receive(2, answered(context, 9));
     assert_eq!(reads(&mut follower), [confirmed(id, 9)], "more than it holds itself");
@@ -552,6 +553,41 @@ fn an_answer_confirms_a_read_only_if_it_comes_from_the_leader_that_was_asked_in_
     assert_eq!(reads(&mut follower), []);
     follower.receive(2, answered(context, 1));
     assert_eq!(reads(&mut follower), [confirmed(id, 1)]);
+}
+
+/// The same leader, elected again before this node has looked: what it was asked before is over.
+#[test]
+fn an_answer_in_the_next_term_confirms_no_read_of_the_term_before() {
+    let mut follower = follower();
+    let id = read(&mut follower);
+    let context = asked(&follower, 2);
+    for message in [heartbeat(1, 1), answered(context, 1)] {
+        follower.node.step(Input::Receive(envelope(NodeId(2), NodeId(1), Term(2), message)));
+    }
+    follower.drain();
+    assert_eq!(reads(&mut follower), [refused(id, ReadRefused::LostLeader)]);
+}
+
+/// On the way to a configuration in which node 5 is a learner with a new disk, it has no vote in the old one either.
+#[test]
+fn the_new_incarnation_of_a_voter_confirms_nothing_for_the_old_one() {
+    let mut leader = Replica::leader_of(5);
+    let wiped = Member::of_incarnation(NodeId(5), Incarnation(7), "");
+    let target = Configuration::new([1, 2].map(NodeId), []).with_learner(wiped);
+    leader.node.change_membership(&target).unwrap();
+    leader.drain();
+    assert!(leader.node.configuration().is_joint());
+    let id = read(&mut leader);
+    let (round, received) = (round(&leader), LogIndex(2));
+    let message = Message::HeartbeatResponse { round, received };
+    let incarnation = Incarnation(7);
+    let from_5 = envelope(NodeId(5), NodeId(1), Term(1), message);
+    leader.step(Input::Receive(Envelope { incarnation, ..from_5 }));
+    answer(&mut leader, 2, round);
+    assert_eq!(leader.node.counters().forgotten_incarnations, 0, "it is heard");
+    assert_eq!(reads(&mut leader), [], "two of the five that count");
+    answer(&mut leader, 3, round);
+    assert_eq!(reads(&mut leader), [confirmed(id, 1)]);
 }
 
 /// An acknowledgement is no answer to a round of heartbeats: it may have left before the round did.
