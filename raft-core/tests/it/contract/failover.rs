@@ -301,6 +301,30 @@ fn of_two_who_ask_the_one_with_the_longer_log_goes_first_then_the_one_with_the_g
     );
 }
 
+/// It may go on for long without being elected, so whoever stands back waits as long as whoever has voted.
+#[test]
+fn whoever_stands_back_waits_for_another_election_timeout() {
+    let mut replica = Replica::with_log(&[1], 1, 0);
+    replica.time_out();
+    for _ in 0..40 {
+        replica.tick(10);
+    }
+    replica.receive(3, Message::PreVote { campaign: Term(2), last: id(1, 1) });
+    assert_eq!(replica.node.role(), Role::Follower);
+    assert!(replica.node.next_tick() >= replica.now + ms(500));
+}
+
+/// It could not be elected: to stand back for it would help nobody.
+#[test]
+fn nobody_stands_back_for_a_node_that_is_no_voter() {
+    let mut replica = Replica::with_log(&[1], 1, 0);
+    replica.time_out();
+    replica.sent.clear();
+    replica.receive(9, Message::PreVote { campaign: Term(2), last: id(1, 1) });
+    assert_eq!(replica.node.role(), Role::PreCandidate);
+    assert_eq!(replica.sent_to(9), [pre_vote(true)], "the configuration here may be an old one");
+}
+
 /// Whoever asks too early is told that the leader is heard, and follows again.
 #[test]
 fn a_connection_that_is_closed_while_the_leader_lives_deposes_nobody_and_raises_no_term() {
@@ -379,7 +403,7 @@ fn a_lease_that_the_leader_may_hold_is_waited_for_and_nothing_else() {
     };
     for _ in 0..499 {
         tick(&mut cluster);
-        assert!(cluster.leaders().is_empty());
+        assert_eq!(cluster.leaders(), Vec::<u64>::new());
         assert_eq!(cluster.at(2).node.term(), Term(1));
     }
     tick(&mut cluster);

@@ -125,15 +125,16 @@ fn proposals_and_changes_are_refused_meanwhile_and_reads_are_not() {
 fn a_transfer_that_does_not_complete_within_an_election_timeout_is_given_up() {
     for is_told in [false, true] {
         let mut leader = leader_ahead_of_3();
+        leader.tick(30);
         transfer(&mut leader, Some(3)).unwrap();
         if is_told {
             leader.receive(3, accepted(2));
         }
         for _ in 0..4 {
-            leader.tick(100);
+            leader.tick(110);
             leader.receive(2, accepted(2));
         }
-        leader.tick(99);
+        leader.tick(59);
         assert!(leader.node.propose("b".into()).is_err());
         assert_eq!(leader.node.next_tick(), leader.now + ms(1), "it wants to be woken");
         leader.tick(1);
@@ -184,6 +185,14 @@ fn the_lead_goes_to_no_learner_and_to_no_forgotten_incarnation() {
     assert_eq!(transfer(&mut leader, Some(4)), Err(TransferError::NoCandidate));
     leader.receive(2, accepted(1));
     assert_eq!(transfer(&mut leader, None), Ok(NodeId(2)));
+
+    // A voter whose disk was wiped is a learner under its new incarnation, until it has caught up.
+    let mut leader = Replica::leader_of(3);
+    let wiped = Member::of_incarnation(NodeId(3), Incarnation(7), "");
+    leader.node.change_membership(&voters(2).with_voter(wiped)).unwrap();
+    leader.drain();
+    assert_eq!(crate::harness::members(leader.node.configuration()), "1 2 3 +3");
+    assert_eq!(transfer(&mut leader, Some(3)), Err(TransferError::NoCandidate));
 }
 
 /// openraft #1805: a target that has not yet got the entry that made it a voter.

@@ -5,6 +5,7 @@ mod diss_3_10;
 mod diss_6_2;
 mod diss_6_4;
 mod diss_6_4_1;
+mod diss_6_4_followers;
 mod diss_9_6;
 mod section_5_1;
 mod section_5_2;
