@@ -24,7 +24,7 @@ use crate::tasks::Tasks;
 use crate::watch::lock;
 use crate::{Context, Runtime, SnapshotView, StateMachine, Storage};
 
-pub(crate) use self::checksum::Mark;
+pub(crate) use self::checksum::{ANEW_EACH_ENTRIES, Mark};
 
 /// The size of the buffer through which an image is written and read.
 const IMAGE_BUFFER_BYTES: usize = 64 * 1024;

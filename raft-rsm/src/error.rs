@@ -290,7 +290,7 @@ pub enum StopReason {
     },
     /// This replica is not what most others are, though it was told the same: the state machine is not deterministic
     /// ([`crate::StateMachine`]), its program is not that of the others, or memory or a disk is damaged. The
-    /// others go on. Its state is in its snapshots as well, so it comes back with an empty disk, as one that has lost it.
+    /// others go on. Its snapshots hold its state, too, so it comes back with an empty disk, as one that has lost it.
     #[error("{}", diverged(*index, *agreed, *own, *majority))]
     Diverged {
         /// Where it was seen: something at or before this index was answered otherwise here.
@@ -327,6 +327,7 @@ fn diverged(index: LogIndex, agreed: Option<LogIndex>, own: u32, majority: u32) 
     };
     format!(
         "this replica has diverged from the majority {place} (checksum {own:08x}, theirs is {majority:08x}): its state \
-         machine is not deterministic, or its memory or disk is damaged; let it join again with an empty disk"
+         machine is not deterministic, its program is another one, or its memory or disk is damaged; let it join again \
+         with an empty disk"
     )
 }

@@ -46,8 +46,9 @@ pub struct Options {
     pub packets_pending_bytes_max: usize,
     /// The replicas compare a running checksum of what their machines were told and answered at each index that is a
     /// multiple of this many entries: see [`crate::StopReason::Diverged`]. 0 turns it off, and then nothing
-    /// is computed for it. A snapshot that was taken while it was off holds no checksum; a replica that is
-    /// restored from such a one takes no part in comparisons until a leader's snapshot brings one.
+    /// is computed for it. A replica on which it is turned on takes part from the next multiple of 65,536 entries.
+    /// Turn it off for as long as replicas with another [`crate::StateMachine::Response`] run in one cluster: what they
+    /// answer differs.
     pub divergence_check_entries: u64,
     /// A node that stops waits this long for what is under way: a write, a command that is being
     /// applied, connections that are being closed.

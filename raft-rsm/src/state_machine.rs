@@ -16,7 +16,8 @@ pub trait StateMachine: Send + 'static {
     /// and fields are only ever added at the end.
     type Command: Serialize + DeserializeOwned + Send + 'static;
     /// What a command returns. Replicas compare how it is serialized ([`crate::Options::divergence_check_entries`]), so
-    /// that must be the same on all of them, too: no hash maps in it, whose order is left to chance.
+    /// that must be the same on all of them, too: no hash maps in it, whose order is left to chance, and no new field
+    /// on some of them.
     type Response: Serialize + DeserializeOwned + Send + 'static;
     /// What asks about the state.
     type Query: Serialize + DeserializeOwned + Send + 'static;

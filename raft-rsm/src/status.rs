@@ -46,7 +46,8 @@ pub struct Status {
     pub incarnation: Incarnation,
     /// To whom it is handing over the lead.
     pub transferring: Option<NodeId>,
-    /// Another member that is no longer what this one is, and has not been since.
+    /// Another member that is no longer what this one is. It stays until the two are seen to be alike again, which
+    /// is possible only up to the next multiple of 65,536 entries, or until this node is restarted.
     pub diverged: Option<Divergence>,
     /// What it had to refuse or drop since it was started.
     pub refused: Refused,

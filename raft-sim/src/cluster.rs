@@ -363,7 +363,7 @@ impl<M: StateMachine> Cluster<M> {
         if !is_running {
             let reason = replica.stopped().now_or_never().unwrap_or(StopReason::Dropped);
             let was_asked = reason == StopReason::Shutdown;
-            self.tell(Event::Stopped { node: id, reason: reason.to_string(), was_asked });
+            self.tell(Event::Stopped { node: id, reason, was_asked });
             self.end(id, Crash::Killed);
         }
     }

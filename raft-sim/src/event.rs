@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use raft_rsm::StopReason;
 use raft_rsm::raft_core::{EntryId, HardState, LogIndex, NodeId, Role, Term, WriteId};
 use raft_rsm::transport::Packet;
 
@@ -111,7 +112,7 @@ pub enum Event {
         /// Which one.
         node: NodeId,
         /// Why.
-        reason: String,
+        reason: StopReason,
         /// Whether it was shut down as an operator would.
         was_asked: bool,
     },

@@ -149,6 +149,9 @@ impl Plan {
     }
 }
 
+/// So often that every run compares its replicas many times, and across restarts and snapshots.
+const DIVERGENCE_CHECK_ENTRIES: u64 = 8;
+
 /// Small sizes reach what large ones reach after days.
 fn draw_settings(random: &mut Random, setups: &mut [NodeSetup]) {
     let election_timeout = MS * *random.choose(&[150, 300, 500, 600]);
@@ -181,6 +184,7 @@ fn draw_settings(random: &mut Random, setups: &mut [NodeSetup]) {
         setup.options.snapshot_log_bytes = snapshot_log_bytes;
         setup.options.snapshot_chunk_bytes = snapshot_chunk_bytes;
         setup.options.request_timeout = request_timeout;
+        setup.options.divergence_check_entries = DIVERGENCE_CHECK_ENTRIES;
     }
     // Last, so that everything before is what it was with the same seed.
     let snapshots_sending_max = *random.choose(&[1, 4]);

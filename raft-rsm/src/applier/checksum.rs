@@ -1,15 +1,22 @@
 //! The running checksum, by which replicas notice that they are no longer alike.
 
-use std::mem;
-
 use crc32fast::Hasher;
+use postcard::ser_flavors::Flavor;
 use raft_core::LogIndex;
 use serde::Serialize;
 
 use crate::Context;
 
+/// The checksum begins anew at each multiple of this, for two reasons: a replica that does not know it joins in again
+/// there, and what has changed for good without harm (how a response is serialized, in a new version) is over
+/// there. A constant, so that replicas which make marks at different distances begin at the same places.
+pub(crate) const ANEW_EACH_ENTRIES: u64 = 1 << 16;
+
+/// So many bytes are summed up together: a CRC of few bytes costs several times as much for each.
+const PENDING_BYTES: usize = 4 * 1024;
+
 /// A buffer that one long response has made longer than this, in bytes, is given back.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
+const PENDING_BYTES_MAX: usize = 64 * 1024;
 
 /// Stands for the length of a response that cannot be serialized: on one replica it cannot be on any.
 const UNSERIALIZABLE: u64 = u64::MAX;
@@ -21,66 +28,99 @@ pub(crate) struct Mark {
     pub(crate) checksum: u32,
 }
 
-/// A checksum over all that the machine was told and has answered since the log began. A CRC32 that goes on with the
-/// same data never becomes equal again, so a divergence is seen at every later mark.
+/// A checksum over all that the machine was told and has answered since it began. A CRC32 that goes on with the same
+/// data never becomes equal again, so a divergence is seen at every later mark until it begins anew.
 #[derive(Debug)]
 pub(crate) struct RunningChecksum {
     /// A mark is made at each multiple of it; 0 for none.
     mark_each_entries: u64,
-    /// `None` where it is not known, and then for good: a snapshot was restored that has none.
+    /// `None` where it is not known until it begins anew: a snapshot was restored that has none.
     sum: Option<Hasher>,
-    /// For responses, so that none is allocated for each.
-    buffer: Vec<u8>,
+    /// What is not summed up yet. Used again and again, so that nothing is allocated for an entry.
+    pending: Vec<u8>,
 }
 
 impl RunningChecksum {
     /// That of a machine to which nothing was told; without marks, nothing is computed.
     pub(crate) fn new(mark_each_entries: u64) -> RunningChecksum {
-        let mut checksum = RunningChecksum { mark_each_entries, sum: None, buffer: Vec::new() };
+        let mut checksum = RunningChecksum { mark_each_entries, sum: None, pending: Vec::new() };
         checksum.restored(Some(0));
         checksum
     }
 
     /// What a snapshot keeps of it.
     pub(crate) fn value(&self) -> Option<u32> {
-        self.sum.as_ref().map(|sum| sum.clone().finalize())
+        let mut sum = self.sum.clone()?;
+        sum.update(&self.pending);
+        Some(sum.finalize())
     }
 
     /// Goes on from what a snapshot has kept.
     pub(crate) fn restored(&mut self, value: Option<u32>) {
         let value = value.filter(|_| self.mark_each_entries > 0);
         self.sum = value.map(Hasher::new_with_initial);
+        self.pending.clear();
     }
 
     /// The machine was told `command`, as it stands in the log, and has answered.
     pub(crate) fn applied<R: Serialize>(&mut self, told: &Context, command: &[u8], response: &R) {
         let Some(sum) = &mut self.sum else { return };
-        self.buffer.clear();
-        let response_bytes = match postcard::to_extend(response, mem::take(&mut self.buffer)) {
-            Ok(buffer) => {
-                self.buffer = buffer;
-                self.buffer.len() as u64
-            }
-            Err(_) => UNSERIALIZABLE,
-        };
+        let pending = &mut self.pending;
         let nanoseconds = u64::try_from(told.time.as_nanos()).unwrap_or(u64::MAX);
-        let head = [told.index.0, told.term.0, nanoseconds, command.len() as u64, response_bytes];
-        let mut head_bytes = [0; 5 * size_of::<u64>()];
-        for (place, field) in head_bytes.chunks_exact_mut(size_of::<u64>()).zip(head) {
-            place.copy_from_slice(&field.to_le_bytes());
+        for field in [told.index.0, told.term.0, nanoseconds, command.len() as u64] {
+            pending.extend_from_slice(&field.to_le_bytes());
         }
-        sum.update(&head_bytes);
-        sum.update(command);
-        sum.update(&self.buffer);
-        self.buffer.shrink_to(BUFFER_BYTES_MAX);
+        let start = pending.len();
+        let response_bytes = match postcard::serialize_with_flavor(response, Append(pending)) {
+            Ok(()) => (pending.len() - start) as u64,
+            Err(_) => {
+                pending.truncate(start);
+                UNSERIALIZABLE
+            }
+        };
+        pending.extend_from_slice(&response_bytes.to_le_bytes());
+        if pending.len() + command.len() < PENDING_BYTES {
+            pending.extend_from_slice(command);
+        } else {
+            sum.update(pending);
+            sum.update(command);
+            pending.clear();
+            pending.shrink_to(PENDING_BYTES_MAX);
+        }
     }
 
     /// Everything up to `index` is in the state: the mark there, if there is one.
-    pub(crate) fn passed(&self, index: LogIndex) -> Option<Mark> {
-        if self.mark_each_entries == 0 || index.0 % self.mark_each_entries != 0 {
+    pub(crate) fn passed(&mut self, index: LogIndex) -> Option<Mark> {
+        let begins_anew = index.0.is_multiple_of(ANEW_EACH_ENTRIES);
+        if !begins_anew && !index.0.is_multiple_of(self.mark_each_entries) {
             return None;
         }
-        self.value().map(|checksum| Mark { index, checksum })
+        let mark = self.value().map(|checksum| Mark { index, checksum });
+        if begins_anew {
+            self.restored(Some(0));
+        }
+        mark
+    }
+}
+
+/// Serializes to the end of a buffer.
+struct Append<'b>(&'b mut Vec<u8>);
+
+impl Flavor for Append<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
     }
 }
 
@@ -128,6 +168,15 @@ mod tests {
     }
 
     #[test]
+    fn long_commands_and_responses_count_as_short_ones_do() {
+        let long = [vec![1u8; 10_000], vec![2u8; 10_000]];
+        let sums = [0, 1, 0].map(|command| after(&TOLD, &long[command], &9u8));
+        assert!(sums[0] == sums[2] && sums[0] != sums[1], "{sums:?}");
+        let sums = [0, 1, 0].map(|response| after(&TOLD, b"add", &long[response]));
+        assert!(sums[0] == sums[2] && sums[0] != sums[1], "{sums:?}");
+    }
+
+    #[test]
     fn it_goes_on_where_it_was() {
         let mut one = RunningChecksum::new(2);
         one.applied(&TOLD, b"add", &1u8);
@@ -168,16 +217,35 @@ mod tests {
     }
 
     #[test]
+    fn it_begins_anew_at_the_same_index_for_all_after_a_last_mark() {
+        let mut known = RunningChecksum::new(1000);
+        let mut unknown = RunningChecksum::new(1 << 20);
+        unknown.restored(None);
+        let mut off = RunningChecksum::new(0);
+        let all = |checksums: [&mut RunningChecksum; 3], index: u64| {
+            checksums.map(|checksum| {
+                checksum.applied(&TOLD, b"add", &1u8);
+                checksum.passed(LogIndex(index))
+            })
+        };
+        let marks = all([&mut known, &mut unknown, &mut off], ANEW_EACH_ENTRIES);
+        assert!(matches!(marks, [Some(_), None, None]), "{marks:?}");
+        let marks = all([&mut known, &mut unknown, &mut off], 2 * ANEW_EACH_ENTRIES);
+        assert!(matches!(marks, [Some(one), Some(other), None] if one == other), "{marks:?}");
+    }
+
+    #[test]
     fn the_buffer_is_used_again_and_a_long_response_leaves_no_long_one() {
         let mut checksum = RunningChecksum::new(1);
-        checksum.applied(&TOLD, b"add", &vec![1u8; 1000]);
-        let (place, capacity) = (checksum.buffer.as_ptr(), checksum.buffer.capacity());
-        for len in [0usize, 10, 1000] {
-            checksum.applied(&TOLD, b"add", &vec![1u8; len]);
-            assert_eq!((checksum.buffer.as_ptr(), checksum.buffer.capacity()), (place, capacity));
+        let tell = |checksum: &mut RunningChecksum, response_bytes| {
+            checksum.applied(&TOLD, b"add", &vec![1u8; response_bytes]);
+            (checksum.pending.as_ptr(), checksum.pending.capacity())
+        };
+        let place = tell(&mut checksum, PENDING_BYTES);
+        for len in (0..PENDING_BYTES).step_by(100) {
+            assert_eq!(tell(&mut checksum, len), place);
         }
-        checksum.applied(&TOLD, b"add", &vec![1u8; 4 * BUFFER_BYTES_MAX]);
-        checksum.applied(&TOLD, b"add", &());
-        assert!(checksum.buffer.capacity() <= BUFFER_BYTES_MAX);
+        let (_, capacity) = tell(&mut checksum, 4 * PENDING_BYTES_MAX);
+        assert!(capacity <= PENDING_BYTES_MAX, "{capacity}");
     }
 }

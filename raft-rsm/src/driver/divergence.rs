@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use raft_core::{Configuration, LogIndex, Member, NodeId};
 
-use crate::applier::Mark;
+use crate::applier::{ANEW_EACH_ENTRIES, Mark};
 use crate::status::Divergence;
 
 /// How many marks are kept to be compared: as many of this node, as many of each other member at the same indexes, and
@@ -148,8 +148,7 @@ impl Comparison {
                         own.index
                     });
                 }
-                // It is another replica since, or its state was replaced.
-                Some(_) if self.differing.get(peer).is_some_and(|since| *since <= own.index) => {
+                Some(_) if self.differing.get(peer).is_some_and(|since| is_over(*since, own)) => {
                     self.differing.remove(peer);
                 }
                 Some(_) | None => {}
@@ -190,6 +189,13 @@ impl Comparison {
 /// The sets of voters, each of which has to agree.
 fn voters(configuration: &Configuration) -> impl Iterator<Item = &[Member]> {
     [configuration.voters(), configuration.outgoing()].into_iter().filter(|set| !set.is_empty())
+}
+
+/// Whether who differed at `since` and is alike at `own` has had its state replaced. Once the checksum has begun anew, to
+/// be alike says nothing about what was before.
+fn is_over(since: LogIndex, own: Mark) -> bool {
+    let run = |index: LogIndex| index.0.saturating_sub(1) / ANEW_EACH_ENTRIES;
+    since <= own.index && run(since) == run(own.index)
 }
 
 fn is_in(marks: &VecDeque<Mark>, index: LogIndex) -> bool {

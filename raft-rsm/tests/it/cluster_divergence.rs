@@ -42,13 +42,9 @@ fn inc(cluster: &Cluster, at: NodeId, times: u64) {
 fn diverges(cluster: &Cluster, id: NodeId) -> (LogIndex, Option<LogIndex>) {
     let reason = cluster.block_on(cluster.raft(id).stopped());
     assert!(reason.to_string().contains("has diverged from the majority"), "{reason}");
-    match reason {
-        StopReason::Diverged { index, agreed, own, majority } => {
-            assert_ne!(own, majority);
-            (index, agreed)
-        }
-        reason => panic!("{reason}"),
-    }
+    let StopReason::Diverged { index, agreed, own, majority } = reason else { panic!("{reason}") };
+    assert_ne!(own, majority);
+    (index, agreed)
 }
 
 fn replicas_that_are_alike_go_on(runtime: On) {

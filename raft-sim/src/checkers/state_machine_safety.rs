@@ -1,9 +1,10 @@
 //! State machine safety: no two nodes apply different entries at the same index (§5.4.3), none leaves one out, and the
-//! machines give the same responses.
+//! machines give the same responses; so no node ever finds that it has diverged.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use raft_rsm::StopReason;
 use raft_rsm::raft_core::{LogIndex, NodeId, Term};
 
 use super::{Checker, View};
@@ -89,6 +90,9 @@ impl Checker for StateMachineSafety {
                 self.positions.remove(node);
                 Ok(())
             }
+            Event::Stopped { node, reason: reason @ StopReason::Diverged { .. }, .. } => {
+                Err(format!("node {node} has stopped: {reason}"))
+            }
             _ => Ok(()),
         }
     }
@@ -144,6 +148,14 @@ mod tests {
     fn another_response_is_caught() {
         let story = [answers(1, 1, 5), answers(2, 1, 6)];
         assert_caught(check(&story), "otherwise than");
+    }
+
+    #[test]
+    fn a_node_that_finds_that_it_has_diverged_is_caught() {
+        let (index, agreed) = (LogIndex(20), Some(LogIndex(10)));
+        let reason = StopReason::Diverged { index, agreed, own: 1, majority: 2 };
+        let stopped = Event::Stopped { node: node(1), reason, was_asked: false };
+        assert_caught(check(&[stopped]), "diverged from the majority between index 10 and 20");
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Event {
             }
             Event::Stopped { node, reason, was_asked: _ } => {
                 head(to, 4, *node);
-                to.write(reason.as_bytes());
+                to.write(reason.to_string().as_bytes());
             }
             Event::Paused { node } => head(to, 5, *node),
             Event::Resumed { node } => head(to, 6, *node),

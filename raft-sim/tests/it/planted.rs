@@ -11,7 +11,7 @@
 //! | a network that delivers a node's answers in the name of another, too | leader completeness, liveness | leader completeness, state machine safety, exactly once, linearizability |
 //! | a network that repeats requests | exactly once | linearizability |
 //! | a network that gives the answer to another call | linearizability | |
-//! | a machine that is not deterministic | state machine safety, linearizability | both |
+//! | a machine that is not deterministic | state machine safety, linearizability | both; and by its own node, while nobody watches |
 //! | a machine that keeps what it had when it is restored | state machine safety | |
 //! | a machine that panics | no panics | |
 //! | a client that sends a "maybe" once more, and counts one | linearizability | |
@@ -79,6 +79,18 @@ impl<M: StateMachine, W: Workload<Machine = M>> Planted<M, W> {
             println!("{violated}");
             assert_eq!(violated.violation.checker, *checker);
         }
+    }
+
+    /// How many nodes stop by themselves in the runs, while nobody watches.
+    pub(crate) fn stops(&self) -> u64 {
+        let stops = |seed| {
+            let simulation = Simulation::new(seed).bounds(self.bounds.clone()).watched_by(&[]);
+            let simulation = simulation.machine(self.machine).workload((self.workload)());
+            let report =
+                simulation.run_with(&self.plant).unwrap_or_else(|failure| panic!("{failure}"));
+            report.counts.stops
+        };
+        (0..10).map(stops).sum()
     }
 
     fn run(&self, seed: u64, watched_by: Option<&str>) -> Result<(), Violated> {

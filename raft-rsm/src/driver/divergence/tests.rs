@@ -109,6 +109,16 @@ fn a_majority_finds_the_one_that_differs_and_goes_on() {
 }
 
 #[test]
+fn to_be_alike_after_the_checksum_began_anew_is_no_proof() {
+    let mut two = One::of(voters(2));
+    two.reaches(ANEW_EACH_ENTRIES, 1);
+    two.hears(2, ANEW_EACH_ENTRIES, 9);
+    two.reaches(ANEW_EACH_ENTRIES + 10, 5);
+    two.hears(2, ANEW_EACH_ENTRIES + 10, 5);
+    assert_eq!(two.found(), Some((2, ANEW_EACH_ENTRIES)));
+}
+
+#[test]
 fn more_than_half_of_those_that_have_spoken_is_no_majority() {
     let mut one = One::of(voters(5));
     one.reaches(10, 1);

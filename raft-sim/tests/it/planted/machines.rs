@@ -17,6 +17,14 @@ fn a_machine_that_is_not_deterministic_is_caught() {
         .is_seen_by(&checkers);
 }
 
+/// Kills stop no node by itself, so whoever stops has found that it has diverged.
+#[test]
+fn a_node_whose_machine_is_not_deterministic_stops_by_itself() {
+    let kills = || bounds(15, "kills");
+    assert!(Planted::new(kills(), PaysABonus::default, requests).stops() > 0);
+    assert_eq!(Planted::new(kills(), Accounts::default, requests).stops(), 0);
+}
+
 #[test]
 fn a_machine_that_keeps_what_it_had_when_it_is_restored_is_caught() {
     Planted::new(bounds(15, "all"), Merges::default, requests)
