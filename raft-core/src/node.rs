@@ -477,8 +477,10 @@ impl Node {
     }
 
     fn disconnected(&mut self, peer: NodeId) {
-        if let Some(progress) = self.leader_state().and_then(|leader| leader.progress_mut(peer)) {
-            progress.connection_lost();
+        if let Some(leader) = self.leader_state() {
+            if let Some(progress) = leader.progress_mut(peer) {
+                progress.connection_lost();
+            }
         } else if self.leader == Some(peer) {
             self.leader_disconnected();
         }
