@@ -37,6 +37,12 @@ impl Configurations {
         after.checked_sub(1).map_or(&self.start, |last| &self.entries[last].1)
     }
 
+    /// The one in force at `index`, and all later ones.
+    pub(crate) fn since(&self, index: LogIndex) -> impl Iterator<Item = &Configuration> {
+        let later = self.entries.iter().filter(move |(at, _)| *at > index);
+        core::iter::once(self.at(index)).chain(later.map(|(_, configuration)| configuration))
+    }
+
     pub(crate) fn push(&mut self, index: LogIndex, configuration: Configuration) {
         debug_assert!(index > self.latest_index(), "the log grows at its end");
         self.entries.push((index, configuration));

@@ -58,9 +58,13 @@ impl Votes {
 }
 
 impl Node {
-    /// Whether this node may lead: it is a voter, as the incarnation that it is.
+    /// Whether this node may lead: it is a voter, as the incarnation that it is. So is who is removed by a configuration
+    /// that is not known to be committed: it may be that nobody else can complete the change (diss. §4.2.2). It does not
+    /// count itself.
     pub(crate) fn is_electable(&self) -> bool {
-        self.configuration().is_voter_as(self.options.id, self.incarnation)
+        let (id, incarnation) = (self.options.id, self.incarnation);
+        let mut configurations = self.configurations.since(self.commit);
+        configurations.any(|configuration| configuration.is_voter_as(id, incarnation))
             && self.term.next() < Term(u64::MAX)
     }
 
