@@ -71,7 +71,16 @@ impl Node {
             return Err(ChangeError::InProgress { configuration });
         }
         check_target(target)?;
-        let target = configuration.complete(target);
+        let known = self.named_configuration(Some(target));
+        let target = known.complete(target);
+        let own = target.member(self.options.id).and_then(|member| member.incarnation);
+        if own.is_some_and(|own| own != self.incarnation) {
+            return Err(ChangeError::Invalid("this node is of another incarnation, and it leads"));
+        }
+        if !known.stays_a_quorum_in(&target) {
+            let problem = "most voters would be new incarnations, and nobody could decide that";
+            return Err(ChangeError::Invalid(problem));
+        }
         if let Some(leader) = self.leader_state() {
             leader.change = Some(Change { target, phase: Phase::Waiting });
         }
@@ -113,6 +122,12 @@ impl Node {
         match &mut change.phase {
             Phase::Appended => Step::End(Ok(configuration.clone())),
             Phase::Waiting => {
+                let named = self.named_configuration(Some(&change.target));
+                if named != *configuration {
+                    // Else a member that the target names would pass for a new incarnation of one without a name.
+                    return Step::Append(named);
+                }
+                change.target = configuration.complete(&change.target);
                 let joining = joining(configuration, &change.target);
                 if joining.is_empty() {
                     return self.enter(change);
@@ -177,17 +192,27 @@ impl Node {
 
     /// Names the incarnations of members that none was named for, as they are heard: from then on no other counts.
     fn name_incarnations(&mut self) {
-        let RoleState::Leader(leader) = &self.role else { return };
-        let known = |id| match id == self.options.id {
+        let named = self.named_configuration(None);
+        if named != *self.configuration() {
+            self.append_configuration(named);
+        }
+    }
+
+    /// The configuration in force, with the incarnations that this leader has heard, or `target` names, where it names
+    /// none. That needs no joint configuration: every quorum of it is a quorum of the one in force.
+    fn named_configuration(&self, target: Option<&Configuration>) -> Configuration {
+        let configuration = self.configuration();
+        let mut members = configuration.voters().iter().chain(configuration.learners());
+        let RoleState::Leader(leader) = &self.role else { return configuration.clone() };
+        if members.all(|member| member.incarnation.is_some()) {
+            return configuration.clone();
+        }
+        let heard = |id| match id == self.options.id {
             true => Some(self.incarnation),
             false => leader.progress(id).and_then(|peer| peer.incarnation),
         };
-        let configuration = self.configuration();
-        let mut members = configuration.voters().iter().chain(configuration.learners());
-        if members.any(|member| member.incarnation.is_none() && known(member.id).is_some()) {
-            let named = configuration.with_incarnations(known);
-            self.append_configuration(named);
-        }
+        let named = |id| target.and_then(|t| t.member(id)).and_then(|member| member.incarnation);
+        configuration.with_incarnations(|id| heard(id).or_else(|| named(id)))
     }
 
     /// A configuration counts from the moment at which it is appended (§6).
