@@ -196,7 +196,10 @@ impl Node {
     /// Answers a [`Message::PreVote`]. It promises nothing, changes no term, and is no contact with a leader.
     pub(crate) fn receive_pre_vote(&mut self, from: NodeId, campaign: Term, last: EntryId) {
         let own = (self.log.last(), self.options.id);
-        let electable = campaign > self.term && last >= self.log.last() && !self.hears_a_leader();
+        let electable = campaign > self.term
+            && last >= self.log.last()
+            && !self.hears_a_leader()
+            && self.has_joined();
         // Two who ask at the same time would split the votes: the one with the longer log, or the greater id, goes
         // first.
         let is_rival = campaign == self.term.next() && self.configuration().is_voter(from);
@@ -262,7 +265,7 @@ impl Node {
             Some(vote) => vote == from,
             None => self.leader.is_none(),
         };
-        let granted = free && last >= self.log.last();
+        let granted = free && last >= self.log.last() && self.has_joined();
         if granted {
             self.vote = Some(from);
             // It leaves once it is durable: `drain_vote`.
@@ -274,6 +277,13 @@ impl Node {
             let answer = self.envelope(from, Message::VoteResponse { granted });
             self.answers.push(answer);
         }
+    }
+
+    /// Whether this node knows of any members. One that does not is on its way to becoming a learner, or its disk was
+    /// wiped: then it has forgotten what it voted and acknowledged, and there may be candidates that know of no
+    /// incarnations yet.
+    fn has_joined(&self) -> bool {
+        !self.configuration().voters().is_empty()
     }
 
     /// A granted vote leaves only once it is durable.

@@ -132,16 +132,19 @@ impl Node {
                 if joining.is_empty() {
                     return self.enter(change);
                 }
+                let staged = with_learners(configuration, &joining);
+                let is_staged = staged == *configuration;
                 let deadline = now.saturating_add(self.options.catch_up_max);
-                let until = self.log.last().index;
+                let last = self.log.last().index;
+                // Who does not know that it is a member grants no vote.
+                let until = if is_staged { last } else { last.next() };
                 let rounds = joining.iter().map(|member| {
                     let id = member.id;
                     CatchUp { id, round: 1, until, began_at: now, is_done: false }
                 });
                 let rounds = rounds.collect();
                 change.phase = Phase::CatchingUp(rounds, deadline);
-                let staged = with_learners(configuration, joining);
-                if staged == *configuration { Step::Stay } else { Step::Append(staged) }
+                if is_staged { Step::Stay } else { Step::Append(staged) }
             }
             Phase::CatchingUp(rounds, deadline) => {
                 for round in rounds.iter_mut().filter(|round| !round.is_done) {
@@ -302,7 +305,7 @@ fn joining<'t>(configuration: &Configuration, target: &'t Configuration) -> Vec<
 }
 
 /// The same voters, and all of `joining` as learners.
-fn with_learners(configuration: &Configuration, joining: Vec<&Member>) -> Configuration {
+fn with_learners(configuration: &Configuration, joining: &[&Member]) -> Configuration {
     let others = configuration
         .learners()
         .iter()
