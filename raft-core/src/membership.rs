@@ -259,11 +259,11 @@ impl Leader {
         for member in members.iter().filter(|member| member.id != own) {
             let known = self.progress_mut(member.id);
             match known {
-                Some(peer) if peer.speaks_for(member) || peer.incarnation.is_none() => {
+                Some(peer) if peer.is_still(member) => {
                     peer.leaving_until = None;
                     peer.incarnation = peer.incarnation.or(member.incarnation);
                 }
-                // Its disk was wiped: nothing is known of it any more.
+                // Its disk was wiped, or may have been: nothing is known of it any more.
                 Some(peer) => *peer = Progress::new(member, index, now),
                 None => {
                     let place = self.peers.partition_point(|peer| peer.id < member.id);
