@@ -72,10 +72,15 @@ impl Node {
         self.configuration().is_sole_voter(self.options.id, self.incarnation)
     }
 
+    /// Whether this node is the only voter, for certain: else the leader that makes it so may still lead.
+    fn has_no_other_leader(&self) -> bool {
+        self.is_sole_voter() && self.configuration_is_committed()
+    }
+
     /// Waits anew for a leader, or for votes, for once to twice the election timeout (§5.2). Who is the only voter
     /// has no leader to wait for.
     pub(crate) fn reset_election_timer(&mut self) {
-        let alone = self.is_sole_voter();
+        let alone = self.has_no_other_leader();
         self.election_timeout = match alone && matches!(self.role, RoleState::Follower) {
             true => Duration::ZERO,
             false => self.random.timeout(self.options.election_timeout),
@@ -327,7 +332,7 @@ impl Node {
     /// promise for the longest time that a lease can last (diss. §6.4.1).
     pub(crate) fn honour_former_leases(&mut self) {
         let never_ran = self.term == Term(0);
-        if self.options.lease.is_some() && !never_ran && !self.is_sole_voter() {
+        if self.options.lease.is_some() && !never_ran && !self.has_no_other_leader() {
             self.leader_heard_until = self.now().saturating_add(self.options.election_timeout);
             self.election_deadline = self.election_deadline.max(self.leader_heard_until);
         }
