@@ -89,6 +89,7 @@ pub struct Node {
 
 /// What the node is in the current term, and what it needs for it.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one a node")]
 pub(crate) enum RoleState {
     Follower,
     PreCandidate(Votes),
