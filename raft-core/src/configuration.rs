@@ -241,6 +241,15 @@ impl Configuration {
         )
     }
 
+    /// Whether a majority of the voters neither is named otherwise nor comes back under another incarnation in `target`:
+    /// those who do count for nothing on the way there.
+    pub(crate) fn stays_a_quorum_in(&self, target: &Configuration) -> bool {
+        let stays = |voter: &&Member| {
+            target.member(voter.id).is_none_or(|m| m.incarnation == voter.incarnation)
+        };
+        self.voters().iter().filter(stays).count() > self.voters().len() / 2
+    }
+
     /// What follows upon a joint configuration (§6).
     pub(crate) fn after_joint(&self) -> Configuration {
         let (voters, learners) = (self.voters(), self.learners());

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{Configuration, LogIndex};
+use crate::{Configuration, LogIndex, SnapshotMeta};
 
 /// The configuration in force where the log starts, and each later one with the index of its entry.
 ///
@@ -35,6 +35,20 @@ impl Configurations {
     pub(crate) fn at(&self, index: LogIndex) -> &Configuration {
         let after = self.entries.partition_point(|(at, _)| *at <= index);
         after.checked_sub(1).map_or(&self.start, |last| &self.entries[last].1)
+    }
+
+    /// A snapshot that comes from a node which knew of no configuration then is from before the first change: what was in
+    /// force at the start of the log is so at its end.
+    pub(crate) fn complete(&self, snapshot: &mut SnapshotMeta) {
+        if snapshot.configuration.voters().is_empty() {
+            snapshot.configuration = self.start.clone();
+        }
+    }
+
+    /// The one in force at `index`, and all later ones.
+    pub(crate) fn since(&self, index: LogIndex) -> impl Iterator<Item = &Configuration> {
+        let later = self.entries.iter().filter(move |(at, _)| *at > index);
+        core::iter::once(self.at(index)).chain(later.map(|(_, configuration)| configuration))
     }
 
     pub(crate) fn push(&mut self, index: LogIndex, configuration: Configuration) {

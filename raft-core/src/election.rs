@@ -60,9 +60,13 @@ impl Votes {
 }
 
 impl Node {
-    /// Whether this node may lead: it is a voter, as the incarnation that it is.
+    /// Whether this node may lead: it is a voter, as the incarnation that it is. So is who is removed by a configuration
+    /// that is not known to be committed: it may be that nobody else can complete the change (diss. §4.2.2). It does not
+    /// count itself.
     pub(crate) fn is_electable(&self) -> bool {
-        self.configuration().is_voter_as(self.options.id, self.incarnation)
+        let (id, incarnation) = (self.options.id, self.incarnation);
+        let mut configurations = self.configurations.since(self.commit);
+        configurations.any(|configuration| configuration.is_voter_as(id, incarnation))
             && self.term.next() < Term(u64::MAX)
     }
 
@@ -70,10 +74,15 @@ impl Node {
         self.configuration().is_sole_voter(self.options.id, self.incarnation)
     }
 
+    /// Whether this node is the only voter, for certain: else the leader that makes it so may still lead.
+    fn has_no_other_leader(&self) -> bool {
+        self.is_sole_voter() && self.configuration_is_committed()
+    }
+
     /// Waits anew for a leader, or for votes, for once to twice the election timeout (§5.2). Who is the only voter
     /// has no leader to wait for.
     pub(crate) fn reset_election_timer(&mut self) {
-        let alone = self.is_sole_voter();
+        let alone = self.has_no_other_leader();
         self.election_timeout = match alone && matches!(self.role, RoleState::Follower) {
             true => Duration::ZERO,
             false => self.random.timeout(self.options.election_timeout),
@@ -194,7 +203,10 @@ impl Node {
     /// Answers a [`Message::PreVote`]. It promises nothing, changes no term, and is no contact with a leader.
     pub(crate) fn receive_pre_vote(&mut self, from: NodeId, campaign: Term, last: EntryId) {
         let own = (self.log.last(), self.options.id);
-        let mut granted = campaign > self.term && last >= self.log.last() && !self.hears_a_leader();
+        let mut granted = campaign > self.term
+            && last >= self.log.last()
+            && !self.hears_a_leader()
+            && self.has_joined();
         // Two who ask at the same time would split the votes: the one with the longer log, or the greater id, goes
         // first.
         let is_rival = campaign == self.term.next() && self.configuration().is_voter(from);
@@ -259,7 +271,7 @@ impl Node {
             Some(vote) => vote == from,
             None => self.leader.is_none(),
         };
-        let granted = free && last >= self.log.last();
+        let granted = free && last >= self.log.last() && self.has_joined();
         if granted {
             self.vote = Some(from);
             // It leaves once it is durable: `drain_vote`.
@@ -271,6 +283,13 @@ impl Node {
             let answer = self.envelope(from, Message::VoteResponse { granted });
             self.answers.push(answer);
         }
+    }
+
+    /// Whether this node knows of any members. One that does not is on its way to becoming a learner, or its disk was
+    /// wiped: then it has forgotten what it voted and acknowledged, and there may be candidates that know of no
+    /// incarnations yet.
+    fn has_joined(&self) -> bool {
+        !self.configuration().voters().is_empty()
     }
 
     /// A granted vote leaves only once it is durable.
@@ -314,7 +333,7 @@ impl Node {
     /// promise for the longest time that a lease can last (diss. §6.4.1).
     pub(crate) fn honour_former_leases(&mut self) {
         let never_ran = self.term == Term(0);
-        if self.options.lease.is_some() && !never_ran && !self.is_sole_voter() {
+        if self.options.lease.is_some() && !never_ran && !self.has_no_other_leader() {
             self.leader_heard_until = self.now().saturating_add(self.options.election_timeout);
             self.election_deadline = self.election_deadline.max(self.leader_heard_until);
         }

@@ -71,7 +71,16 @@ impl Node {
             return Err(ChangeError::InProgress { configuration });
         }
         check_target(target)?;
-        let target = configuration.complete(target);
+        let known = self.named_configuration(Some(target));
+        let target = known.complete(target);
+        let own = target.member(self.options.id).and_then(|member| member.incarnation);
+        if own.is_some_and(|own| own != self.incarnation) {
+            return Err(ChangeError::Invalid("this node is of another incarnation, and it leads"));
+        }
+        if !known.stays_a_quorum_in(&target) {
+            let problem = "most voters would be new incarnations, and nobody could decide that";
+            return Err(ChangeError::Invalid(problem));
+        }
         if let Some(leader) = self.leader_state() {
             leader.change = Some(Change { target, phase: Phase::Waiting });
         }
@@ -113,20 +122,29 @@ impl Node {
         match &mut change.phase {
             Phase::Appended => Step::End(Ok(configuration.clone())),
             Phase::Waiting => {
+                let named = self.named_configuration(Some(&change.target));
+                if named != *configuration {
+                    // Else a member that the target names would pass for a new incarnation of one without a name.
+                    return Step::Append(named);
+                }
+                change.target = configuration.complete(&change.target);
                 let joining = joining(configuration, &change.target);
                 if joining.is_empty() {
                     return self.enter(change);
                 }
+                let staged = with_learners(configuration, &joining);
+                let is_staged = staged == *configuration;
                 let deadline = now.saturating_add(self.options.catch_up_max);
-                let until = self.log.last().index;
+                let last = self.log.last().index;
+                // Who does not know that it is a member grants no vote.
+                let until = if is_staged { last } else { last.next() };
                 let rounds = joining.iter().map(|member| {
                     let id = member.id;
                     CatchUp { id, round: 1, until, began_at: now, is_done: false }
                 });
                 let rounds = rounds.collect();
                 change.phase = Phase::CatchingUp(rounds, deadline);
-                let staged = with_learners(configuration, joining);
-                if staged == *configuration { Step::Stay } else { Step::Append(staged) }
+                if is_staged { Step::Stay } else { Step::Append(staged) }
             }
             Phase::CatchingUp(rounds, deadline) => {
                 for round in rounds.iter_mut().filter(|round| !round.is_done) {
@@ -177,17 +195,27 @@ impl Node {
 
     /// Names the incarnations of members that none was named for, as they are heard: from then on no other counts.
     fn name_incarnations(&mut self) {
-        let RoleState::Leader(leader) = &self.role else { return };
-        let known = |id| match id == self.options.id {
+        let named = self.named_configuration(None);
+        if named != *self.configuration() {
+            self.append_configuration(named);
+        }
+    }
+
+    /// The configuration in force, with the incarnations that this leader has heard, or `target` names, where it names
+    /// none. That needs no joint configuration: every quorum of it is a quorum of the one in force.
+    fn named_configuration(&self, target: Option<&Configuration>) -> Configuration {
+        let configuration = self.configuration();
+        let mut members = configuration.voters().iter().chain(configuration.learners());
+        let RoleState::Leader(leader) = &self.role else { return configuration.clone() };
+        if members.all(|member| member.incarnation.is_some()) {
+            return configuration.clone();
+        }
+        let heard = |id| match id == self.options.id {
             true => Some(self.incarnation),
             false => leader.progress(id).and_then(|peer| peer.incarnation),
         };
-        let configuration = self.configuration();
-        let mut members = configuration.voters().iter().chain(configuration.learners());
-        if members.any(|member| member.incarnation.is_none() && known(member.id).is_some()) {
-            let named = configuration.with_incarnations(known);
-            self.append_configuration(named);
-        }
+        let named = |id| target.and_then(|t| t.member(id)).and_then(|member| member.incarnation);
+        configuration.with_incarnations(|id| heard(id).or_else(|| named(id)))
     }
 
     /// A configuration counts from the moment at which it is appended (§6).
@@ -231,11 +259,11 @@ impl Leader {
         for member in members.iter().filter(|member| member.id != own) {
             let known = self.progress_mut(member.id);
             match known {
-                Some(peer) if peer.speaks_for(member) || peer.incarnation.is_none() => {
+                Some(peer) if peer.is_still(member) => {
                     peer.leaving_until = None;
                     peer.incarnation = peer.incarnation.or(member.incarnation);
                 }
-                // Its disk was wiped: nothing is known of it any more.
+                // Its disk was wiped, or may have been: nothing is known of it any more.
                 Some(peer) => *peer = Progress::new(member, index, now),
                 None => {
                     let place = self.peers.partition_point(|peer| peer.id < member.id);
@@ -277,7 +305,7 @@ fn joining<'t>(configuration: &Configuration, target: &'t Configuration) -> Vec<
 }
 
 /// The same voters, and all of `joining` as learners.
-fn with_learners(configuration: &Configuration, joining: Vec<&Member>) -> Configuration {
+fn with_learners(configuration: &Configuration, joining: &[&Member]) -> Configuration {
     let others = configuration
         .learners()
         .iter()

@@ -168,11 +168,12 @@ impl Node {
             has_news: true,
             options,
         };
-        if let Some(meta) = snapshot {
+        if let Some(mut meta) = snapshot {
             if holds_snapshot {
                 node.applying.restore = Some(meta);
             } else {
                 // A received snapshot was durable, and the reset of the log was not yet (§7).
+                node.configurations.complete(&mut meta);
                 node.log.reset(meta.last);
                 node.configurations = Configurations::new(meta.configuration.clone(), Vec::new());
                 node.disk.replaced(meta);

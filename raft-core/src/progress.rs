@@ -106,6 +106,17 @@ impl Progress {
             && (voter.incarnation.is_none() || voter.incarnation == self.incarnation)
     }
 
+    /// Whether what is known of the peer is true of this member of a new configuration.
+    pub(crate) fn is_still(&self, member: &Member) -> bool {
+        match (self.incarnation, member.incarnation) {
+            // Nothing that counts was heard of it.
+            (None, _) => true,
+            (Some(known), Some(named)) => known == named,
+            // Who comes back may have lost its disk in between.
+            (Some(_), None) => self.leaving_until.is_none(),
+        }
+    }
+
     /// Whether another AppendEntries may leave now.
     pub(crate) fn may_send(&self, limits: &Limits) -> bool {
         match self.state {

@@ -32,7 +32,7 @@ impl Node {
 
     /// A snapshot of a leader is durable here. If the log goes on from it, the log stays (§7, last paragraph);
     /// else it is replaced, which counts once that is durable, too.
-    pub(crate) fn snapshot_received(&mut self, meta: SnapshotMeta) {
+    pub(crate) fn snapshot_received(&mut self, mut meta: SnapshotMeta) {
         let index = meta.last.index;
         if index <= self.commit {
             return;
@@ -51,6 +51,7 @@ impl Node {
             self.enter_term(meta.last.term);
         }
         if !contained {
+            self.configurations.complete(&mut meta);
             self.log.reset(meta.last);
             self.configurations = Configurations::new(meta.configuration.clone(), Vec::new());
             self.snapshot = meta.last;

@@ -1,15 +1,16 @@
 //! Random inputs: loss, duplication, reordering, crashes that keep only what is durable, slow disks, tiny limits. After
 //! each step [`crate::cluster`] checks Figure 3; at the end everything heals, and the cluster must go on.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 use raft_core::{
-    AppendOutcome, Configuration, Effects, Entry, EntryId, Envelope, Incarnation, Input, LogIndex,
-    Message, Node, NodeId, Options, Payload, Restored, Role, Term,
+    AppendOutcome, Configuration, Effects, Entry, EntryId, Envelope, Incarnation, Input, Lease,
+    LogIndex, Member, Message, Node, NodeId, Options, Payload, Restored, Role, Term,
 };
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Happened};
 
 /// One thing that happens. Numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
@@ -60,6 +61,27 @@ enum Event {
         to: u8,
     },
     Heal,
+    /// A change of membership to these sets, as bits by node, is asked for; `named`: under their incarnations.
+    Change {
+        node: u8,
+        voters: u8,
+        learners: u8,
+        named: u8,
+    },
+    /// Voters whose disks were wiped become members anew.
+    Readmit {
+        as_learner: bool,
+    },
+    Wipe {
+        node: u8,
+    },
+    TransferLeadership {
+        node: u8,
+        to: Option<u8>,
+    },
+    Read {
+        node: u8,
+    },
     /// For this long messages arrive in order and disks write, but where links are cut or nodes are down.
     Calm {
         ms: u8,
@@ -69,7 +91,7 @@ enum Event {
 impl Arbitrary for Event {
     fn arbitrary(g: &mut Gen) -> Event {
         let byte = u8::arbitrary;
-        match byte(g) % 100 {
+        match u16::arbitrary(g) % 110 {
             0..7 => Event::Tick { ms: byte(g) % 64 },
             7 => Event::Tick { ms: byte(g) },
             8 => Event::Calm { ms: byte(g) },
@@ -86,7 +108,14 @@ impl Arbitrary for Event {
             95 => Event::Crash { node: byte(g) },
             96..98 => Event::Start { node: byte(g) },
             98 => Event::Cut { from: byte(g), to: byte(g) },
-            _ => Event::Heal,
+            99 => Event::Heal,
+            100..103 => {
+                Event::Change { node: byte(g), voters: byte(g), learners: byte(g), named: byte(g) }
+            }
+            103 => Event::Readmit { as_learner: bool::arbitrary(g) },
+            104 => Event::Wipe { node: byte(g) },
+            105 => Event::TransferLeadership { node: byte(g), to: Option::arbitrary(g) },
+            _ => Event::Read { node: byte(g) },
         }
     }
 }
@@ -133,13 +162,58 @@ fn options(id: NodeId, settings: u16) -> Options {
         limits.write_bytes_max = 200;
     }
     limits.kept_entries_max = if on(7) { 0 } else { 3 };
+    // A lease needs CheckQuorum at all nodes.
+    options.lease = (on(2) && on(8)).then_some(Lease { clock_drift_ppm: 0 });
+    options.catch_up_max = Duration::from_millis(if on(9) { 200 } else { 3_000 });
     options
 }
 
-fn tell(story: &Story, configuration: Configuration) {
-    let mut cluster = Cluster::new(configuration, |id| options(id, story.settings));
+/// Whether a node that was removed and does not know it disturbs nobody: all ask first, or all who hear a leader refuse.
+fn removed_nodes_disturb_nobody(settings: u16) -> bool {
+    settings & 0b101 != 0
+}
+
+/// Where a cluster begins: whose incarnations may not be known yet.
+fn beginning(configuration: &Configuration, settings: u16) -> Configuration {
+    if settings & (1 << 10) == 0 {
+        return configuration.clone();
+    }
+    let unnamed = |member: &Member| Member::new(member.id, "");
+    let voters = configuration.voters().iter().map(unnamed);
+    let learners = configuration.learners().iter().map(unnamed);
+    Configuration::of_members(voters, [], learners)
+}
+
+/// The voters and learners whose bits are set; the first node where there would be no voters.
+fn target(cluster: &Cluster, voters: u8, learners: u8, named: u8) -> Configuration {
+    let (mut voting, mut learning) = (Vec::new(), Vec::new());
+    for (at, id) in cluster.ids().into_iter().enumerate() {
+        let on = |bits: u8| bits & (1 << (at % 8)) != 0;
+        let member = cluster.member(id, on(named));
+        if on(voters) {
+            voting.push(member);
+        } else if on(learners) {
+            learning.push(member);
+        }
+    }
+    if voting.is_empty() {
+        let first = cluster.ids()[0];
+        voting.push(cluster.member(first, false));
+        learning.retain(|member| member.id != first);
+    }
+    Configuration::of_members(voting, [], learning)
+}
+
+fn tell(story: &Story, configuration: &Configuration, spares: u64) -> Happened {
+    let configuration = beginning(configuration, story.settings);
+    let mut cluster = Cluster::new(configuration, spares, |id| options(id, story.settings));
     let ids = cluster.ids();
     let node = |n: &u8| ids[usize::from(*n) % ids.len()];
+    // Requests mostly go to whom they are for.
+    let asked = |cluster: &Cluster, n: &u8| match n % 4 {
+        0 => node(&(n / 4)),
+        _ => cluster.leader().unwrap_or(node(&(n / 4))),
+    };
     for (at, event) in story.events.iter().enumerate() {
         let drain = story.lazy == 0 || at % usize::from(story.lazy) != 0;
         match event {
@@ -167,24 +241,46 @@ fn tell(story: &Story, configuration: Configuration) {
             Event::Start { node: n } => cluster.start(node(n)),
             Event::Cut { from, to } => cluster.cut.push((node(from), node(to))),
             Event::Heal => cluster.cut.clear(),
+            Event::Change { node: n, voters, learners, named } => {
+                let target = target(&cluster, *voters, *learners, *named);
+                cluster.change(asked(&cluster, n), &target);
+            }
+            Event::Readmit { as_learner } => {
+                if let Some(leader) = cluster.leader() {
+                    cluster.readmit(leader, *as_learner);
+                }
+            }
+            Event::Wipe { node: n } => cluster.wipe(node(n)),
+            Event::TransferLeadership { node: n, to } => {
+                cluster.transfer_leadership(asked(&cluster, n), to.as_ref().map(node));
+            }
+            Event::Read { node: n } => cluster.read(node(n)),
             Event::Calm { ms } => cluster.run(Duration::from_millis(u64::from(*ms) * 4)),
         }
     }
-    heal_and_go_on(&mut cluster);
-    if std::env::var_os("SHOW").is_some() {
-        println!("{:?}", cluster.happened);
-    }
+    heal_and_go_on(&mut cluster, story.settings);
+    cluster.happened
 }
 
-/// Everything works again: within 10 s of virtual time all agree, and a new command is applied everywhere.
-fn heal_and_go_on(cluster: &mut Cluster) {
+/// Everything works again: within 10 s of virtual time there is a leader, which leads everybody into one configuration,
+/// and a new command is applied everywhere.
+fn heal_and_go_on(cluster: &mut Cluster, settings: u16) {
     cluster.cut.clear();
     for id in cluster.ids() {
         cluster.start(id);
         cluster.drain(id);
     }
+    if !removed_nodes_disturb_nobody(settings) {
+        // They disturb those who are left, so somebody has to end them.
+        let stopped = (0..40).any(|_| {
+            cluster.run(Duration::from_millis(500));
+            cluster.stop_who_was_removed()
+        });
+        assert!(stopped, "a leader within 20 s of healing");
+    }
     cluster.run(Duration::from_secs(10));
-    let leader = cluster.leader().expect("a leader within 10 s of healing");
+    cluster.check_that_no_read_waits();
+    let leader = change_everybody(cluster);
     let id = cluster.propose(leader, 8).expect("a healthy leader takes proposals");
     cluster.drain(leader);
     cluster.run(Duration::from_secs(1));
@@ -197,31 +293,84 @@ fn heal_and_go_on(cluster: &mut Cluster) {
     }
 }
 
-fn check(configuration: Configuration, stories: u64) {
-    let property = move |story: Story| tell(&story, configuration.clone());
+/// Makes the first three nodes voters and all others learners, and returns who leads them.
+fn change_everybody(cluster: &mut Cluster) -> NodeId {
+    for _ in 0..4 {
+        let leader = cluster.leader().expect("a leader within 10 s of healing");
+        let target = target(cluster, 0b111, 0xff, 0xff);
+        cluster.change(leader, &target);
+        for id in cluster.ids() {
+            cluster.start(id);
+        }
+        cluster.run(Duration::from_secs(5));
+        let leader = cluster.leader().expect("a leader once the change is done");
+        let node = cluster.servers[&leader].node.as_ref().unwrap();
+        if *node.configuration() == target && node.configuration_is_committed() {
+            return leader;
+        }
+    }
+    let nodes = cluster.servers.values().map(|server| server.node.as_ref().map(Node::status));
+    panic!("no change succeeds though all is well: {:#?}", nodes.collect::<Vec<_>>());
+}
+
+/// Tells random stories, and what happened in all of them.
+fn check(configuration: Configuration, spares: u64, stories: u64) -> Happened {
+    let all = Arc::new(Mutex::new(Happened::default()));
+    let happened = Arc::clone(&all);
+    let property = move |story: Story| {
+        let told = tell(&story, &configuration, spares);
+        happened.lock().unwrap().add(&told);
+    };
     let stories = std::env::var("STORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(stories);
     QuickCheck::new().tests(stories).quickcheck(Fixed(property));
+    let all = *all.lock().unwrap();
+    if std::env::var_os("SHOW").is_some() {
+        println!("{all:#?}");
+    }
+    all
 }
 
 /// A property that panics where it does not hold.
 struct Fixed<F>(F);
 
+/// The story says more than all that the nodes know at its end.
+const WHY_CHARS: usize = 300;
+
 impl<F: Fn(Story) + 'static> quickcheck::Testable for Fixed<F> {
     fn result(&self, g: &mut Gen) -> quickcheck::TestResult {
         let story = Story::arbitrary(g);
-        let holds = |story: &Story| {
+        let told = |story: &Story| {
             let story = story.clone();
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (self.0)(story))).is_ok()
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (self.0)(story)))
         };
+        let holds = |story: &Story| told(story).is_ok();
         if holds(&story) {
             return quickcheck::TestResult::passed();
         }
-        // Shorter stories are easier to read.
+        // Shorter stories are easier to read. Pieces of all sizes are left out first: that is quick.
         let mut shortest = story;
+        let mut piece = shortest.events.len() / 2;
+        while piece > 0 {
+            let mut at = 0;
+            while at + piece <= shortest.events.len() {
+                let mut shorter = shortest.clone();
+                shorter.events.drain(at..at + piece);
+                match holds(&shorter) {
+                    true => at += piece,
+                    false => shortest = shorter,
+                }
+            }
+            piece /= 2;
+        }
         while let Some(shorter) = shortest.shrink().find(|shorter| !holds(shorter)) {
             shortest = shorter;
         }
-        quickcheck::TestResult::error(format!("{shortest:?}"))
+        let why = told(&shortest).err().map_or_else(String::new, |panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or(panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            text.chars().take(WHY_CHARS).collect()
+        });
+        quickcheck::TestResult::error(format!("{shortest:?}\nbecause {why}"))
     }
 }
 
@@ -229,24 +378,31 @@ fn voters(n: u64) -> Configuration {
     Configuration::new((1..=n).map(NodeId), [])
 }
 
-#[test]
-fn three_nodes_keep_the_properties_of_figure_3() {
-    check(voters(3), 150);
+/// Stories in which nothing happened would show nothing.
+fn assert_that_all_kinds_happened(happened: &Happened) {
+    for (kind, count) in happened.kinds() {
+        assert!(count > 0, "{kind} never happened: {happened:#?}");
+    }
 }
 
 #[test]
-fn five_nodes_keep_the_properties_of_figure_3() {
-    check(voters(5), 100);
+fn three_nodes_and_two_spares_keep_the_properties_of_figure_3() {
+    assert_that_all_kinds_happened(&check(voters(3), 2, 250));
 }
 
 #[test]
-fn one_node_keeps_the_properties_of_figure_3() {
-    check(voters(1), 30);
+fn five_nodes_and_a_spare_keep_the_properties_of_figure_3() {
+    check(voters(5), 1, 100);
+}
+
+#[test]
+fn one_node_and_three_spares_keep_the_properties_of_figure_3() {
+    check(voters(1), 3, 60);
 }
 
 #[test]
 fn learners_keep_the_properties_of_figure_3() {
-    check(Configuration::new([1, 2, 3].map(NodeId), [4, 5].map(NodeId)), 60);
+    check(Configuration::new([1, 2, 3].map(NodeId), [4, 5].map(NodeId)), 0, 60);
 }
 
 /// A message of which any field may be absurd.
@@ -333,7 +489,7 @@ fn no_message_however_absurd_makes_a_node_panic() {
 
 #[test]
 fn a_long_undisturbed_run_has_one_leader_and_one_term() {
-    let mut cluster = Cluster::new(voters(3), Options::new);
+    let mut cluster = Cluster::new(voters(3), 0, Options::new);
     cluster.run(Duration::from_secs(3));
     let leader = cluster.leader().expect("a leader");
     let term = cluster.servers[&leader].node.as_ref().unwrap().term();
@@ -367,12 +523,12 @@ fn a_lost_acknowledgement_of_what_is_compacted_meanwhile_is_recovered() {
         Persist { node: 213 },
         Snapshot { node: 66 },
     ];
-    tell(&Story { settings: 8358, lazy: 98, events }, voters(3));
+    tell(&Story { settings: 8358 & 0xff, lazy: 98, events }, &voters(3), 0);
 }
 
 #[test]
 fn a_disk_slower_than_elections_does_not_keep_the_only_voter_from_leading() {
-    let mut cluster = Cluster::new(voters(1), Options::new);
+    let mut cluster = Cluster::new(voters(1), 0, Options::new);
     // Every write takes three seconds: several election timeouts.
     for _ in 0..2 {
         for _ in 0..300 {
