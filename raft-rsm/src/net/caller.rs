@@ -169,39 +169,30 @@ impl<N: Network> Caller<N> {
         request: Bytes,
     ) -> Result<(Arc<Calls>, u64, oneshot::Receiver<Outcome>), CallError> {
         let not_sent = |reason: String| CallError::NotSent { to, reason };
-        // A connection may close between the look and the use, but not for ever.
-        const TRIES: usize = 3;
-        for _ in 0..TRIES {
-            let calls = self.connection(to)?;
+        let mut state = self.lock();
+        if let Some(calls) = state.connections.get(&to) {
             match calls.begin(request.clone()) {
-                Ok((id, outcome)) => return Ok((calls, id, outcome)),
+                Ok((id, outcome)) => return Ok((Arc::clone(calls), id, outcome)),
                 Err(BeginError::Closed) => {}
                 Err(error @ (BeginError::Full | BeginError::TooLong)) => {
                     return Err(not_sent(error.to_string()));
                 }
             }
         }
-        Err(not_sent(BeginError::Closed.to_string()))
-    }
-
-    fn connection(self: &Arc<Self>, to: NodeId) -> Result<Arc<Calls>, CallError> {
-        let mut state = self.lock();
-        if let Some(calls) = state.connections.get(&to)
-            && !calls.is_closed()
-        {
-            return Ok(Arc::clone(calls));
-        }
         let addresses: Vec<String> =
             state.book.addresses(to).into_iter().map(str::to_owned).collect();
         if addresses.is_empty() {
-            return Err(CallError::NotSent { to, reason: "it has no address".to_owned() });
+            return Err(not_sent("it has no address".to_owned()));
         }
         let calls = Arc::new(Calls::new(&self.setup.limits));
+        // Before it is dialled, which may end sooner than one looks; then the call ends with the reason.
+        let (id, outcome) =
+            calls.begin(request).map_err(|error: BeginError| not_sent(error.to_string()))?;
         state.connections.insert(to, Arc::clone(&calls));
         drop(state);
         let closing = CloseCalls(Arc::clone(&calls));
         self.spawn("net-calls", Arc::clone(self).run(to, addresses, closing));
-        Ok(calls)
+        Ok((calls, id, outcome))
     }
 
     /// One connection, from the dialling to its end.
@@ -319,5 +310,69 @@ impl Outgoing for Requests<'_> {
         }
         self.look_at = now + self.setup.limits.idle_max;
         !self.calls.close_if_unused()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+
+    use futures::executor::block_on;
+    use futures::future::BoxFuture;
+
+    use super::*;
+    use crate::net::counters::Counters;
+    use crate::net::frame::FrameDecoder;
+    use crate::runtime::ThreadRuntime;
+    use crate::transport::TcpLimits;
+
+    /// Refuses to connect, before the one who wants to can look.
+    struct Hasty;
+
+    #[derive(Clone)]
+    enum NoSocket {}
+
+    impl Network for Hasty {
+        type Socket = NoSocket;
+
+        fn spawn(&self, _name: &str, task: BoxFuture<'static, ()>) {
+            assert!(task.now_or_never().is_some(), "nothing of it waits");
+        }
+
+        async fn connect(&self, _address: String, _timeout: Duration) -> io::Result<NoSocket> {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        }
+    }
+
+    impl Socket for NoSocket {
+        async fn read(&self, _: &mut FrameDecoder, _: Duration) -> io::Result<usize> {
+            match *self {}
+        }
+
+        async fn write(&self, _: &mut WriteBatch, _: Duration) -> io::Result<()> {
+            match *self {}
+        }
+
+        fn close(&self) {
+            match *self {}
+        }
+
+        fn peer_address(&self) -> Option<SocketAddr> {
+            match *self {}
+        }
+    }
+
+    #[test]
+    fn a_call_whose_dial_fails_at_once_is_told_why() {
+        let limits = TcpLimits::default();
+        let runtime = Arc::new(ThreadRuntime::new());
+        let setup = Arc::new(Setup { runtime, limits, counters: Counters::default() });
+        let caller = Caller::new(Hasty, "1=a:1".parse().unwrap(), None, setup);
+        caller.learn(&[(NodeId(1), "b:2".to_owned())]);
+        let call = caller.call(NodeId(1), Bytes::new(), Duration::from_secs(30));
+        let error = block_on(call).unwrap_err().to_string();
+        assert!(error.contains("a:1: connection refused"), "{error}");
+        assert!(error.contains("b:2: connection refused"), "{error}");
     }
 }

@@ -170,10 +170,6 @@ impl Calls {
         self.queue.close();
         true
     }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
 }
 
 #[cfg(test)]

@@ -106,8 +106,9 @@ async fn serve<N: Network>(
             endpoint.heard_of(node, serial, address.as_deref());
             let error = receive_packets(&endpoint, &socket.0, &mut reader, node).await;
             closed(&endpoint, &socket.0, &format!("peer {node}"), &error);
-            drop(place);
+            // Before its place is free: whoever takes that may need the room for a link, too.
             endpoint.left(node, serial);
+            drop(place);
             endpoint.disconnected(node);
         }
         PlaceKind::Client | PlaceKind::Handshake => {
