@@ -112,8 +112,9 @@ impl Transport for OwnTransport {
     /// Never waits: the driver of a node must not be held up by a peer that hangs. What does not fit is lost, and the
     /// protocol sends it again.
     fn send(&self, packet: Packet) {
-        let node = self.hub.nodes().get(&packet.to()).cloned();
-        if let Some(node) = node {
+        let nodes = self.hub.nodes();
+        // Who has stopped says nothing any more.
+        if let (true, Some(node)) = (nodes.contains_key(&self.id), nodes.get(&packet.to())) {
             let _ = node.to.try_send(Item::Packet(Box::new(packet)));
         }
     }
