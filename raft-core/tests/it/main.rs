@@ -6,6 +6,7 @@
 mod cluster;
 mod contract;
 mod harness;
+mod members;
 mod paper;
 mod properties;
 mod transcripts;
