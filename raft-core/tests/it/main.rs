@@ -9,5 +9,6 @@ mod harness;
 mod members;
 mod paper;
 mod properties;
+mod quorums;
 mod transcripts;
 mod traps;
