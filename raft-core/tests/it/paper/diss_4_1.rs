@@ -76,6 +76,19 @@ fn a_new_server_catches_up_in_rounds_of_which_the_last_is_shorter_than_an_electi
     assert_eq!(leader.in_force(), "1 2 3 4 <1 <2 <3");
 }
 
+/// Who does not know that it is a member grants no vote, and a voter may be needed at once.
+#[test]
+fn a_new_server_has_caught_up_only_with_the_configuration_that_made_it_a_learner() {
+    let mut leader = Replica::leader_in("1");
+    leader.change("1 2").unwrap();
+    leader.acknowledge(&[]);
+    leader.receive(2, accepted(1));
+    leader.tick(100);
+    assert_eq!((leader.in_force().as_str(), leader.commit()), ("1 +2", 2));
+    leader.acknowledge(&[2]);
+    assert_eq!(leader.in_force(), "1 2 <1");
+}
+
 /// diss. §4.2.1: "The algorithm waits a fixed number of rounds (such as 10). [...] Otherwise, the leader aborts the
 /// configuration change with an error." "[It] should also abort the change if the new server is unavailable."
 #[test]
