@@ -142,7 +142,7 @@ impl Server {
 impl Counter {
     fn apply(&mut self, payload: &Payload) {
         match payload {
-            Payload::Empty => {}
+            Payload::Empty | Payload::Configuration(_) => {}
             Payload::Command(command) => {
                 let first = command.first().copied().unwrap_or(0);
                 self.commands += 1;

@@ -46,11 +46,19 @@ impl Node {
         }
         // An honest leader names only what it knows to be here; a wiped disk may have forgotten it.
         self.commit_to(commit.min(self.follower.verified));
-        if let Some(round) = round {
+        if let Some(round) = round
+            && self.may_answer_rounds()
+        {
             let received = self.follower.verified;
             let answer = self.envelope(from, Message::HeartbeatResponse { round, received });
             self.answers.push(answer);
         }
+    }
+
+    /// With leases, to answer a round of heartbeats is a promise (diss. §6.4.1). Who keeps it after a crash is whose disk
+    /// shows that it ran before, in whatever term: [`Node::honour_former_leases`].
+    fn may_answer_rounds(&self) -> bool {
+        self.options.lease.is_none() || self.disk.has_held_a_term()
     }
 
     /// Acknowledges to the leader what is durable by now, never more.

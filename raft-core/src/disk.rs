@@ -72,6 +72,11 @@ impl Disk {
         self.durable_vote.0 == term
     }
 
+    /// Whether it is durable that any term has begun.
+    pub(crate) fn has_held_a_term(&self) -> bool {
+        self.durable_vote.0 > Term(0)
+    }
+
     /// Whether a vote for `candidate` in `term` is durable.
     pub(crate) fn holds_vote(&self, term: Term, candidate: NodeId) -> bool {
         self.durable_vote == (term, Some(candidate))

@@ -35,10 +35,12 @@ impl Votes {
         Votes { answers: Vec::new(), transfer: false, ask: true, ask_again_at }
     }
 
-    /// The first answer of a node counts.
+    /// A grant counts whenever it comes: a refusal that it overtakes was about the time before.
     fn record(&mut self, from: NodeId, incarnation: Incarnation, granted: bool) {
-        if self.by(from).is_none() {
-            self.answers.push(Answer { from, incarnation, granted });
+        match self.answers.iter_mut().find(|answer| answer.from == from) {
+            Some(answer) if granted => *answer = Answer { from, incarnation, granted },
+            Some(_) => {}
+            None => self.answers.push(Answer { from, incarnation, granted }),
         }
     }
 
@@ -200,16 +202,15 @@ impl Node {
     /// Answers a [`Message::PreVote`]. It promises nothing, changes no term, and is no contact with a leader.
     pub(crate) fn receive_pre_vote(&mut self, from: NodeId, campaign: Term, last: EntryId) {
         let own = (self.log.last(), self.options.id);
-        let electable = campaign > self.term && last >= self.log.last() && !self.hears_a_leader();
+        let mut granted = campaign > self.term && last >= self.log.last() && !self.hears_a_leader();
         // Two who ask at the same time would split the votes: the one with the longer log, or the greater id, goes
         // first.
         let is_rival = campaign == self.term.next() && self.configuration().is_voter(from);
-        let (mut granted, mut stands_back) = (electable, false);
+        let mut stands_back = false;
         if let RoleState::PreCandidate(votes) = &mut self.role
-            && electable
             && is_rival
         {
-            granted = own < (last, from);
+            granted &= own < (last, from);
             stands_back = granted;
             if !granted {
                 // It hears no leader any more either, whatever it said before.

@@ -368,7 +368,11 @@ impl Node {
     /// Empties `effects`, keeping what it has allocated, and fills it with what is to be done.
     pub fn drain(&mut self, effects: &mut Effects) {
         effects.clear();
-        if self.stopped || !core::mem::take(&mut self.has_news) {
+        if !core::mem::take(&mut self.has_news) {
+            return;
+        }
+        if self.stopped {
+            self.drain_refusals(effects);
             return;
         }
         self.advance_membership();
@@ -378,9 +382,18 @@ impl Node {
         self.drain_acknowledgement(effects);
         self.drain_election(effects);
         self.drain_leader(effects);
+        // A leader that has just retired refuses what it was asked.
+        effects.messages.append(&mut self.answers);
         self.drain_reads(effects);
         self.drain_applies(effects);
         self.drain_write(effects);
+        effects.change = self.change_done.take();
+    }
+
+    /// All that is handed out by a node that has stopped, and once: whoever asked it waits for nothing any more.
+    fn drain_refusals(&mut self, effects: &mut Effects) {
+        self.reads.refuse_all(&mut self.reads_done);
+        effects.reads.append(&mut self.reads_done);
         effects.change = self.change_done.take();
     }
 
@@ -480,8 +493,10 @@ impl Node {
     }
 
     fn disconnected(&mut self, peer: NodeId) {
-        if let Some(progress) = self.leader_state().and_then(|leader| leader.progress_mut(peer)) {
-            progress.connection_lost();
+        if let Some(leader) = self.leader_state() {
+            if let Some(progress) = leader.progress_mut(peer) {
+                progress.connection_lost();
+            }
         } else if self.leader == Some(peer) {
             self.leader_disconnected();
         }

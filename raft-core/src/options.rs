@@ -29,7 +29,9 @@ pub struct Options {
     pub lease: Option<Lease>,
     /// A voter that joins has this long to catch up as a learner; after that the change of membership fails.
     pub catch_up_max: Duration,
-    /// Seeds the only randomness of the node, its election timeouts. Nodes need different ones.
+    /// Seeds the only randomness of the node: its election timeouts, and the names of its reads and rounds. Nodes need
+    /// different ones, and a node another one at each start: else an answer to its former life could pass for one to
+    /// this.
     pub seed: u64,
     /// The limits of every queue and buffer.
     pub limits: Limits,

@@ -162,12 +162,20 @@ impl FollowerReads {
         let late = self.pending.drain(..late);
         done.extend(late.map(|read| Read { id: read.id, index: Err(ReadRefused::TimedOut) }));
     }
+
+    /// Nobody will answer any of them.
+    pub(crate) fn refuse_all(&mut self, done: &mut Vec<Read>) {
+        let all = self.pending.drain(..);
+        done.extend(all.map(|read| Read { id: read.id, index: Err(ReadRefused::LostLeader) }));
+    }
 }
 
 impl Node {
     /// Asks for an index at which a read is linearizable: one that comes out in [`Effects::reads`] under the returned id,
     /// or is refused there. A state that contains that index, at this node, answers the read as of a moment after this
-    /// call (diss. §6.4). A follower asks its leader, and gives up after an election timeout.
+    /// call (diss. §6.4). A follower asks its leader, and gives up after an election timeout. A leader confirms it, or
+    /// loses the lead: without CheckQuorum, or while nothing of its own term is committed, that may take as long as it
+    /// takes, so whoever asks needs a deadline of its own.
     ///
     /// # Errors
     /// Nothing will come out for it.

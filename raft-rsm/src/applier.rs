@@ -1,5 +1,7 @@
 //! Owns the state machine and runs it beside the driver: a slow command delays no heartbeat.
 
+mod checksum;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, BufReader, BufWriter, Write};
@@ -9,16 +11,20 @@ use std::time::Duration;
 
 use raft_core::{Applies, Configuration, Entry, EntryId, LogIndex, Payload, SnapshotMeta};
 
+use self::checksum::RunningChecksum;
 use crate::driver::intake::{Completion, Intake};
-use crate::driver::waiters::{Unmet, Waiters, WaitsFor};
+use crate::driver::queries::Queries;
+use crate::driver::waiters::{Proposer, Unmet, Waiters};
 use crate::error::{StopReason, Uncertain};
 use crate::image::{Counting, ImageHeader};
-use crate::payload::{self, Body};
+use crate::payload;
 use crate::runtime::blocking;
 use crate::storage::StorageError;
 use crate::tasks::Tasks;
 use crate::watch::lock;
 use crate::{Context, Runtime, SnapshotView, StateMachine, Storage};
+
+pub(crate) use self::checksum::Mark;
 
 /// The size of the buffer through which an image is written and read.
 const IMAGE_BUFFER_BYTES: usize = 64 * 1024;
@@ -30,6 +36,8 @@ pub(crate) enum Work {
     Restore(SnapshotMeta),
     /// Apply these.
     Apply(Applies),
+    /// Answer this group of queries.
+    Answer(u64),
     /// Take a snapshot.
     Snapshot,
 }
@@ -97,6 +105,8 @@ pub(crate) struct Applier<M: StateMachine> {
     applied: EntryId,
     /// The log's time there.
     time: Duration,
+    /// Of all that the machine was told and has answered up to there.
+    checksum: RunningChecksum,
     /// The configuration in force there.
     configuration: Configuration,
     /// The last entry that the core has handed out. A restore may find a newer snapshot than the one that it
@@ -112,6 +122,7 @@ pub(crate) struct Shared<M: StateMachine> {
     pub(crate) work: Arc<WorkQueue>,
     /// Those who wait for entries that are handed out.
     pub(crate) waiters: Arc<Mutex<Waiters<M>>>,
+    pub(crate) queries: Arc<Mutex<Queries<M>>>,
     pub(crate) intake: Arc<Intake<M>>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) runtime: Arc<dyn Runtime>,
@@ -119,11 +130,13 @@ pub(crate) struct Shared<M: StateMachine> {
 }
 
 impl<M: StateMachine> Applier<M> {
-    pub(crate) fn new(machine: M, shared: Shared<M>) -> Applier<M> {
+    /// For `divergence_check_entries`, see [`crate::Options`].
+    pub(crate) fn new(machine: M, divergence_check_entries: u64, shared: Shared<M>) -> Applier<M> {
         Applier {
             machine,
             applied: EntryId::ZERO,
             time: Duration::ZERO,
+            checksum: RunningChecksum::new(divergence_check_entries),
             configuration: Configuration::default(),
             handed_out: LogIndex::ZERO,
             snapshot: LogIndex::ZERO,
@@ -163,6 +176,7 @@ impl<M: StateMachine> Applier<M> {
             match work {
                 Work::Restore(meta) => self.restore(meta)?,
                 Work::Apply(applies) => self.apply(applies)?,
+                Work::Answer(group) => self.answer(group),
                 Work::Snapshot => self.snapshot(),
             }
         }
@@ -177,6 +191,9 @@ impl<M: StateMachine> Applier<M> {
             } else if entry.id.index == self.applied.index.next() {
                 self.apply_one(entry)?;
                 self.applied = entry.id;
+                if let Some(mark) = self.checksum.passed(entry.id.index) {
+                    self.shared.intake.complete(Completion::Marked(mark));
+                }
             } else {
                 let problem = format!("entry {} follows {}", entry.id, self.applied);
                 return Err(StopReason::Internal { problem });
@@ -194,45 +211,40 @@ impl<M: StateMachine> Applier<M> {
     }
 
     fn apply_one(&mut self, entry: &Entry) -> Result<(), StopReason> {
-        let Payload::Command(bytes) = &entry.payload else { return Ok(()) };
+        let bytes = match &entry.payload {
+            Payload::Command(bytes) => bytes,
+            Payload::Empty | Payload::Configuration(_) => return Ok(()),
+        };
         let unreadable = |error| StopReason::Unreadable {
             problem: format!("entry {} is committed but cannot be read: {error}", entry.id),
         };
         let payload = payload::Payload::decode(bytes).map_err(unreadable)?;
         self.time = self.time.max(payload.time);
-        match payload.body {
-            Body::Command(body) => {
-                let command = payload::decode_body(body).map_err(unreadable)?;
-                let context =
-                    Context { index: entry.id.index, term: entry.id.term, time: self.time };
-                let response = self.machine.apply(&context, command);
-                match self.waiter(entry.id.index) {
-                    Some(WaitsFor::Command(respond)) => respond.answer(Ok(response)),
-                    Some(other @ WaitsFor::Query(..)) => other.fail(Unmet::Superseded),
-                    None => {}
-                }
-            }
-            Body::Query => {
-                while let Some(waits_for) = self.waiter(entry.id.index) {
-                    match waits_for {
-                        WaitsFor::Query(query, respond) => {
-                            respond.answer(Ok(self.machine.query(query)));
-                        }
-                        WaitsFor::Command(_) => waits_for.fail(Unmet::Superseded),
-                    }
-                }
-            }
+        let command = payload::decode_body(payload.command).map_err(unreadable)?;
+        let context = Context { index: entry.id.index, term: entry.id.term, time: self.time };
+        let response = self.machine.apply(&context, command);
+        self.checksum.applied(&context, payload.command, &response);
+        if let Some(respond) = self.waiter(entry.id.index) {
+            respond.answer(Ok(response));
         }
         Ok(())
     }
 
-    fn waiter(&self, index: LogIndex) -> Option<WaitsFor<M>> {
+    /// Answers queries for which the state contains enough by now.
+    fn answer(&self, group: u64) {
+        let asked = lock(&self.shared.queries).take_group(group);
+        for asked in asked {
+            asked.respond.answer(Ok(self.machine.query(asked.query)));
+        }
+    }
+
+    fn waiter(&self, index: LogIndex) -> Option<Proposer<M>> {
         lock(&self.shared.waiters).take_up_to(index)
     }
 
     fn passed_by_snapshot(&self, index: LogIndex) {
-        while let Some(waits_for) = self.waiter(index) {
-            waits_for.fail(Unmet::Maybe(Uncertain::SnapshotPassed));
+        while let Some(respond) = self.waiter(index) {
+            respond.answer(Err(Unmet::Maybe(Uncertain::SnapshotPassed).into()));
         }
     }
 
@@ -258,6 +270,7 @@ impl<M: StateMachine> Applier<M> {
             let header = ImageHeader::read_from(&mut image).map_err(unreadable)?;
             self.machine.restore(&mut image).map_err(unreadable)?;
             self.time = header.time;
+            self.checksum.restored(header.checksum);
             self.applied = meta.last;
             self.snapshot = meta.last.index;
             self.configuration = meta.configuration;
@@ -276,7 +289,7 @@ impl<M: StateMachine> Applier<M> {
         }
         let meta = SnapshotMeta { last: self.applied, configuration: self.configuration.clone() };
         self.snapshot = self.applied.index;
-        let header = ImageHeader { time: self.time };
+        let header = ImageHeader { time: self.time, checksum: self.checksum.value() };
         let view = self.machine.snapshot();
         let storage = Arc::clone(&self.shared.storage);
         let intake = Arc::clone(&self.shared.intake);

@@ -5,9 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::NodeId;
+use raft_core::{Configuration, EntryId, NodeId};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::consistency::Consistency;
+use crate::error::{MembershipError, SnapshotError, TransferError};
+use crate::membership::MembershipChange;
 use crate::protocol::{self, Failure, Kind};
 use crate::status::Status;
 use crate::transport::{CallError, Connector};
@@ -97,6 +101,15 @@ pub enum ClientError {
         /// Why not.
         reason: String,
     },
+    /// The members are not those that were asked for; the error says whether they may be later.
+    #[error(transparent)]
+    Membership(MembershipError),
+    /// The lead was not handed over.
+    #[error(transparent)]
+    Transfer(TransferError),
+    /// There is no new snapshot.
+    #[error(transparent)]
+    Snapshot(SnapshotError),
     /// *Maybe*: the answer cannot be read, since client and node do not fit together. A node that answers a command
     /// has mostly carried it out; one that speaks another version of the protocol has not.
     #[error("the answer cannot be read: {reason}")]
@@ -112,11 +125,16 @@ impl ClientError {
     #[must_use]
     pub fn may_take_effect(&self) -> bool {
         match self {
-            ClientError::Maybe { .. } | ClientError::Unreadable { .. } => true,
+            ClientError::Maybe { .. }
+            | ClientError::Unreadable { .. }
+            | ClientError::Membership(MembershipError::Maybe(_)) => true,
             ClientError::Unavailable { .. }
             | ClientError::TooLarge { .. }
             | ClientError::NotAdmitted { .. }
-            | ClientError::Refused { .. } => false,
+            | ClientError::Refused { .. }
+            | ClientError::Membership(_)
+            | ClientError::Transfer(_)
+            | ClientError::Snapshot(_) => false,
         }
     }
 }
@@ -216,7 +234,21 @@ impl<M: StateMachine> Client<M> {
         &'c self,
         query: &M::Query,
     ) -> impl Future<Output = Result<M::Answer, ClientError>> + Send + use<'c, M> {
-        let request = encode(Kind::Query, query);
+        self.query_with(query, Consistency::Linearizable)
+    }
+
+    /// As [`Client::query`], with the consistency that is asked for. [`Consistency::Stale`] may be older than what this
+    /// client has read or written before: whichever node answers.
+    ///
+    /// # Errors
+    /// There is no answer before the deadline, or none that can be read. A query has no effect: it may always be
+    /// asked again.
+    pub fn query_with<'c>(
+        &'c self,
+        query: &M::Query,
+        consistency: Consistency,
+    ) -> impl Future<Output = Result<M::Answer, ClientError>> + Send + use<'c, M> {
+        let request = encode(Kind::Query(consistency), query);
         async move {
             match self.execute(request?, AfterMaybe::SendAgain).await {
                 Ok((answer, _)) => decode(&answer),
@@ -233,7 +265,17 @@ impl<M: StateMachine> Client<M> {
     pub async fn status(&self, node: NodeId) -> Result<Status, ClientError> {
         let request = protocol::encode_request::<()>(Kind::Status, None)
             .map_err(|error| ClientError::Refused { reason: error.to_string() })?;
-        match self.try_once(node, request, self.options.call_timeout).await {
+        self.ask_once(node, request, self.options.call_timeout).await
+    }
+
+    /// Asks one node, and no other.
+    async fn ask_once<T: DeserializeOwned>(
+        &self,
+        node: NodeId,
+        request: Bytes,
+        timeout: Duration,
+    ) -> Result<T, ClientError> {
+        match self.try_once(node, request, timeout).await {
             Try::Answered(answer) => decode(&answer),
             Try::Elsewhere(other) => {
                 Err(ClientError::Unavailable { reason: format!("sent on to {other}") })
@@ -243,6 +285,45 @@ impl<M: StateMachine> Client<M> {
             }
             Try::Fatal(error) => Err(error),
         }
+    }
+
+    /// Changes the members: see [`crate::Raft::change_membership`]. It waits for `patience` at most, the catching up of
+    /// voters that join included.
+    ///
+    /// # Errors
+    /// [`ClientError::Membership`] says what the leader says; [`ClientError::may_take_effect`] which ones leave open
+    /// whether the change takes effect.
+    pub async fn change_membership(
+        &self,
+        change: &MembershipChange,
+        patience: Duration,
+    ) -> Result<Configuration, ClientError> {
+        let request = encode(Kind::Change, change)?;
+        let (answer, _) =
+            self.execute_within(request, AfterMaybe::GiveUp, patience, patience).await?;
+        decode(&answer)
+    }
+
+    /// Hands the lead over: see [`crate::Raft::transfer_leadership`]. Returns who leads then.
+    ///
+    /// # Errors
+    /// [`ClientError::Transfer`] says what the leader says; for [`ClientError::Maybe`] the lead may have changed.
+    pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<NodeId, ClientError> {
+        let request = encode(Kind::Transfer, &to)?;
+        let deadline = self.options.deadline;
+        let (answer, _) =
+            self.execute_within(request, AfterMaybe::GiveUp, deadline, deadline).await?;
+        decode(&answer)
+    }
+
+    /// Has one node take a snapshot: see [`crate::Raft::snapshot`]. Returns the last entry that it contains.
+    ///
+    /// # Errors
+    /// The node does not answer within `patience`, or says why there is no snapshot.
+    pub async fn snapshot(&self, node: NodeId, patience: Duration) -> Result<EntryId, ClientError> {
+        let request = protocol::encode_request::<()>(Kind::Snapshot, None)
+            .map_err(|error| ClientError::Refused { reason: error.to_string() })?;
+        self.ask_once(node, request, patience).await
     }
 
     /// The nodes that can be called, sorted.
@@ -257,11 +338,22 @@ impl<M: StateMachine> Client<M> {
         request: Bytes,
         after_maybe: AfterMaybe,
     ) -> Result<(Bytes, bool), ClientError> {
+        let ClientOptions { deadline, call_timeout, .. } = self.options;
+        self.execute_within(request, after_maybe, deadline, call_timeout).await
+    }
+
+    async fn execute_within(
+        &self,
+        request: Bytes,
+        after_maybe: AfterMaybe,
+        deadline: Duration,
+        call_timeout: Duration,
+    ) -> Result<(Bytes, bool), ClientError> {
         let nodes = self.connector.nodes();
         let Some(first) = nodes.first().copied() else {
             return Err(ClientError::Unavailable { reason: "there are no nodes".to_owned() });
         };
-        let ends_at = self.runtime.now().saturating_add(self.options.deadline);
+        let ends_at = self.runtime.now().saturating_add(deadline);
         let mut node = lock(&self.leader).filter(|leader| nodes.contains(leader)).unwrap_or(first);
         let mut route = Route::new(&self.options);
         let mut maybe: Option<String> = None;
@@ -274,7 +366,7 @@ impl<M: StateMachine> Client<M> {
                     None => ClientError::Unavailable { reason: last },
                 });
             }
-            let timeout = left.min(self.options.call_timeout);
+            let timeout = left.min(call_timeout);
             let pause = match self.try_once(node, request.clone(), timeout).await {
                 Try::Answered(answer) => {
                     *lock(&self.leader) = Some(node);
@@ -353,6 +445,9 @@ fn failed(node: NodeId, failure: Failure) -> Try {
             Try::Fatal(ClientError::NotAdmitted { reason: problem })
         }
         Failure::Unreadable { problem } => Try::Fatal(ClientError::Refused { reason: problem }),
+        Failure::Membership(error) => Try::Fatal(ClientError::Membership(error)),
+        Failure::Transfer(error) => Try::Fatal(ClientError::Transfer(error)),
+        Failure::Snapshot(error) => Try::Fatal(ClientError::Snapshot(error)),
     }
 }
 
@@ -419,7 +514,7 @@ fn encode<T: Serialize>(kind: Kind, body: &T) -> Result<Bytes, ClientError> {
         .map_err(|error| ClientError::Refused { reason: error.to_string() })
 }
 
-fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
     protocol::read(body).map_err(|error| ClientError::Unreadable { reason: error.to_string() })
 }
 

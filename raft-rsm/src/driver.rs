@@ -5,14 +5,17 @@
 
 mod carry_out;
 mod compaction;
+mod divergence;
 mod inputs;
 pub(crate) mod intake;
 mod log_clock;
+pub(crate) mod operations;
+pub(crate) mod queries;
 mod snapshot_receiving;
 mod snapshot_sending;
 pub(crate) mod waiters;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::mem;
 use std::sync::{Arc, Mutex};
@@ -21,13 +24,18 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use raft_core::{Effects, EntryId, Input, LogIndex, Node, NodeId, Role, SnapshotMeta, WriteId};
+use raft_core::{
+    Configuration, Effects, EntryId, Input, LogIndex, Node, NodeId, Role, SnapshotMeta, WriteId,
+};
 
 use self::compaction::Compaction;
+use self::divergence::Comparison;
 use self::intake::{Batch, Completion, Intake, Refusal, SnapshotCaller};
 use self::log_clock::LogClock;
+use self::operations::Operations;
+use self::queries::Queries;
 use self::snapshot_receiving::{Chunks, Receiving};
-use self::snapshot_sending::Answers;
+use self::snapshot_sending::{Answers, Pace};
 use self::waiters::Waiters;
 use crate::applier::{Applier, Shared, WorkQueue};
 use crate::error::{SnapshotError, StopReason};
@@ -73,10 +81,15 @@ pub(crate) struct Driver<M: StateMachine> {
     waiters: Waiters<M>,
     /// ... and for entries that the applier has.
     handed_out: Arc<Mutex<Waiters<M>>>,
+    queries: Arc<Mutex<Queries<M>>>,
+    operations: Operations,
+    /// The configuration that the transport knows the addresses of.
+    routed: Configuration,
     /// When the deadlines of those who wait are to be looked at.
     sweep_at: Option<Duration>,
     applied: LogIndex,
     clock: LogClock,
+    comparison: Comparison,
 
     compaction: Compaction,
     snapshot: Option<SnapshotMeta>,
@@ -84,6 +97,9 @@ pub(crate) struct Driver<M: StateMachine> {
     /// Who waits for the snapshot that is being built, and who for the one after it.
     snapshot_callers: [Vec<SnapshotCaller>; 2],
     sending: BTreeMap<NodeId, Outgoing>,
+    /// Who is to be sent one when one of those has ended.
+    sending_later: VecDeque<NodeId>,
+    pace: Arc<Pace>,
     chunks: Arc<Chunks>,
     refused: Refused,
     /// Everybody is answered and nothing runs any more.
@@ -121,11 +137,14 @@ impl<M: StateMachine> Driver<M> {
         };
         let work = Arc::new(WorkQueue::default());
         let handed_out = Arc::new(Mutex::new(Waiters::new()));
+        let queries = Arc::new(Mutex::new(Queries::new()));
         let applier = Applier::new(
             machine,
+            options.divergence_check_entries,
             Shared {
                 work: Arc::clone(&work),
                 waiters: Arc::clone(&handed_out),
+                queries: Arc::clone(&queries),
                 intake: Arc::clone(&parts.intake),
                 storage: Arc::clone(&parts.storage),
                 runtime: Arc::clone(&parts.runtime),
@@ -145,7 +164,9 @@ impl<M: StateMachine> Driver<M> {
         };
         tasks.spawn(&*parts.runtime, "snapshot receiver", receiving.run());
         Driver {
+            comparison: Comparison::new(node.id()),
             compaction: Compaction::new(options.snapshot_log_bytes),
+            pace: Arc::new(Pace::new(options.snapshot_bytes_per_second_max)),
             node,
             options,
             parts,
@@ -159,6 +180,9 @@ impl<M: StateMachine> Driver<M> {
             work,
             waiters: Waiters::new(),
             handed_out,
+            queries,
+            operations: Operations::new(),
+            routed: Configuration::default(),
             sweep_at: None,
             applied: LogIndex::ZERO,
             clock: LogClock::default(),
@@ -166,6 +190,7 @@ impl<M: StateMachine> Driver<M> {
             snapshot_bytes: 0,
             snapshot_callers: [Vec::new(), Vec::new()],
             sending: BTreeMap::new(),
+            sending_later: VecDeque::new(),
             chunks,
             refused: Refused::default(),
             ended: false,
@@ -202,14 +227,16 @@ impl<M: StateMachine> Driver<M> {
         self.node.step(Input::Tick(self.now));
         self.step_written()?;
         self.step_completions()?;
-        self.step_packets();
+        self.step_packets()?;
         self.take_requests();
         let mut effects = mem::take(&mut self.effects);
         self.node.drain(&mut effects);
         self.carry_out(&mut effects);
         self.effects = effects;
         self.sweep();
+        self.settle_operations()?;
         self.take_snapshot_if_due();
+        self.follow_addresses();
         self.publish();
         Ok(())
     }
@@ -235,7 +262,11 @@ impl<M: StateMachine> Driver<M> {
             self.timer = None;
             ready = true;
         }
-        let pending = self.waiters.len() + lock(&self.handed_out).len();
+        let pending = {
+            let queries = lock(&self.queries);
+            let waiting = self.waiters.len() + lock(&self.handed_out).len() + queries.len();
+            (waiting, queries.bytes())
+        };
         if self.parts.intake.poll_take(cx, &mut self.batch, pending).is_ready() {
             ready = true;
         }
@@ -246,7 +277,7 @@ impl<M: StateMachine> Driver<M> {
     /// follower's deadline moves with each heartbeat, and a new timer for each would cost more than a
     /// round for nothing now and then.
     fn set_timer(&mut self) {
-        let mut at = self.node.next_tick();
+        let mut at = self.node.next_tick().min(self.operations.next_deadline());
         if let Some(sweep_at) = self.sweep_at {
             at = at.min(sweep_at);
         }
@@ -265,7 +296,8 @@ impl<M: StateMachine> Driver<M> {
         }
         let waiting = self.waiters.sweep(self.now);
         let handed_out = lock(&self.handed_out).sweep(self.now);
-        let earliest = waiting.into_iter().chain(handed_out).min();
+        let queries = lock(&self.queries).sweep(self.now);
+        let earliest = waiting.into_iter().chain(handed_out).chain(queries).min();
         self.sweep_at = earliest.map(|at| at.max(self.now + SWEEP_EACH));
     }
 
@@ -275,6 +307,9 @@ impl<M: StateMachine> Driver<M> {
         let node = &self.node;
         self.parts.status.change(|status| {
             let before = (status.role, status.term, status.leader);
+            let diverged = self.comparison.found();
+            let is_news = status.diverged != diverged;
+            status.diverged = diverged;
             status.role = node.role();
             status.term = node.term();
             status.leader = node.leader();
@@ -287,6 +322,8 @@ impl<M: StateMachine> Driver<M> {
             status.snapshot = self.snapshot.as_ref().map(|meta| meta.last);
             status.snapshot_bytes = self.snapshot_bytes;
             status.refused = self.refused;
+            status.transferring = node.transferring();
+            status.refused.chunks_damaged = self.chunks.damaged();
             status.counters = *node.counters();
             if status.configuration != *node.configuration() {
                 status.configuration = node.configuration().clone();
@@ -298,7 +335,7 @@ impl<M: StateMachine> Driver<M> {
                     leader = ?status.leader.map(|leader| leader.0), "changed"
                 );
             }
-            changed
+            changed || is_news
         });
     }
 
@@ -310,8 +347,10 @@ impl<M: StateMachine> Driver<M> {
         }
         self.waiters.stop();
         lock(&self.handed_out).stop();
+        lock(&self.queries).stop();
+        self.operations.stop();
         for caller in self.snapshot_callers.iter_mut().flat_map(|callers| callers.drain(..)) {
-            let _ = caller.send(Err(SnapshotError::Stopped));
+            caller.answer(Err(SnapshotError::Stopped));
         }
         self.work.close();
         self.chunks.close();

@@ -4,13 +4,18 @@
 //! of one size, so that it costs a few moves a piece, and no length is too great for it.
 
 use bytes::{Buf, BufMut, Bytes};
-use raft_core::{Entry, EntryId, LogIndex, Payload, Term};
+use raft_core::{Configuration, Entry, EntryId, LogIndex, Payload, Term};
+
+use crate::configuration_codec::{
+    decode_configuration, encode_configuration, encoded_configuration_len,
+};
 
 /// What an entry takes beside its payload, in bytes.
 pub(crate) const ENTRY_HEADER_BYTES: usize = 24;
 
 const KIND_EMPTY: u8 = 0;
 const KIND_COMMAND: u8 = 1;
+const KIND_CONFIGURATION: u8 = 2;
 
 /// Why bytes are no entry.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,18 +45,34 @@ pub enum DecodeEntryError {
         /// The length of the payload, in bytes.
         len: u64,
     },
+    /// The payload of a configuration is none.
+    #[error("entry {id} carries no configuration")]
+    NoConfiguration {
+        /// Which entry.
+        id: EntryId,
+    },
 }
 
 /// The length of an entry in its binary form, in bytes.
 pub(crate) fn encoded_entry_len(entry: &Entry) -> usize {
-    ENTRY_HEADER_BYTES + entry.payload.len()
+    let payload = match &entry.payload {
+        Payload::Empty => 0,
+        Payload::Command(command) => command.len(),
+        Payload::Configuration(configuration) => encoded_configuration_len(configuration),
+    };
+    ENTRY_HEADER_BYTES + payload
 }
 
 /// Appends the binary form of `entry` to `out`.
 pub(crate) fn encode_entry(entry: &Entry, out: &mut impl BufMut) {
+    let mut configuration_bytes = Vec::new();
     let (kind, payload): (u8, &[u8]) = match &entry.payload {
         Payload::Empty => (KIND_EMPTY, &[]),
         Payload::Command(command) => (KIND_COMMAND, command),
+        Payload::Configuration(configuration) => {
+            encode_configuration(configuration, &mut configuration_bytes);
+            (KIND_CONFIGURATION, &configuration_bytes)
+        }
     };
     let mut header = [0; ENTRY_HEADER_BYTES];
     header[0..8].copy_from_slice(&entry.id.term.0.to_le_bytes());
@@ -71,18 +92,42 @@ pub(crate) fn peek_entry(input: &[u8]) -> Result<(EntryId, usize), DecodeEntryEr
     parse(input).map(|Parsed { id, kind: _, payload_len }| (id, ENTRY_HEADER_BYTES + payload_len))
 }
 
+/// The configuration in the entry at the front of `input`, if it carries one.
+///
+/// # Errors
+/// The bytes are no entry.
+pub(crate) fn peek_configuration(input: &[u8]) -> Result<Option<Configuration>, DecodeEntryError> {
+    let Parsed { id, kind, payload_len } = parse(input)?;
+    match kind {
+        Kind::Empty | Kind::Command => Ok(None),
+        Kind::Configuration => {
+            let payload = &input[ENTRY_HEADER_BYTES..ENTRY_HEADER_BYTES + payload_len];
+            configuration(id, payload).map(Some)
+        }
+    }
+}
+
+fn configuration(id: EntryId, mut payload: &[u8]) -> Result<Configuration, DecodeEntryError> {
+    match decode_configuration(&mut payload) {
+        Ok(configuration) if payload.is_empty() => Ok(configuration),
+        Ok(_) | Err(_) => Err(DecodeEntryError::NoConfiguration { id }),
+    }
+}
+
 /// Takes one entry off the front of `input`. Its payload shares the memory of `input`.
 ///
 /// # Errors
 /// The bytes are no entry; `input` is left as it was.
 pub(crate) fn decode_entry(input: &mut Bytes) -> Result<Entry, DecodeEntryError> {
     let Parsed { id, kind, payload_len } = parse(input)?;
-    input.advance(ENTRY_HEADER_BYTES);
-    let payload = input.split_to(payload_len);
-    match kind {
-        Kind::Empty => Ok(Entry { id, payload: Payload::Empty }),
-        Kind::Command => Ok(Entry { id, payload: Payload::Command(payload) }),
-    }
+    let payload = input.slice(ENTRY_HEADER_BYTES..ENTRY_HEADER_BYTES + payload_len);
+    let payload = match kind {
+        Kind::Empty => Payload::Empty,
+        Kind::Command => Payload::Command(payload),
+        Kind::Configuration => Payload::Configuration(configuration(id, &payload)?),
+    };
+    input.advance(ENTRY_HEADER_BYTES + payload_len);
+    Ok(Entry { id, payload })
 }
 
 struct Parsed {
@@ -94,6 +139,7 @@ struct Parsed {
 enum Kind {
     Empty,
     Command,
+    Configuration,
 }
 
 fn parse(input: &[u8]) -> Result<Parsed, DecodeEntryError> {
@@ -115,6 +161,7 @@ fn parse(input: &[u8]) -> Result<Parsed, DecodeEntryError> {
         KIND_EMPTY if len == 0 => Kind::Empty,
         KIND_EMPTY => return Err(DecodeEntryError::UnexpectedPayload { id, len }),
         KIND_COMMAND => Kind::Command,
+        KIND_CONFIGURATION => Kind::Configuration,
         _ => return Err(DecodeEntryError::UnknownKind { id, kind }),
     };
     Ok(Parsed { id, kind, payload_len })
@@ -122,6 +169,8 @@ fn parse(input: &[u8]) -> Result<Parsed, DecodeEntryError> {
 
 #[cfg(test)]
 mod tests {
+    use raft_core::NodeId;
+
     use super::*;
 
     fn entries() -> Vec<Entry> {
@@ -130,6 +179,10 @@ mod tests {
             Entry { id: id(1, 1), payload: Payload::Empty },
             Entry::command(id(1, 2), Bytes::new()),
             Entry::command(id(u64::MAX, u64::MAX), Bytes::from(vec![7; 1000])),
+            Entry {
+                id: id(3, 3),
+                payload: Payload::Configuration(Configuration::new([NodeId(1)], [NodeId(2)])),
+            },
         ]
     }
 
@@ -188,7 +241,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_an_error() {
-        for kind in 2..=u8::MAX {
+        for kind in 3..=u8::MAX {
             let mut bytes = encoded()[..ENTRY_HEADER_BYTES].to_vec();
             bytes[16] = kind;
             let error = decode_entry(&mut Bytes::from(bytes)).unwrap_err();

@@ -1,6 +1,6 @@
 //! Why something was not done; every variant says whether it may still be.
 
-use raft_core::NodeId;
+use raft_core::{Configuration, LogIndex, NodeId};
 use serde::{Deserialize, Serialize};
 
 use crate::storage::StorageError;
@@ -65,6 +65,9 @@ pub enum Uncertain {
     /// The node stopped while it waited.
     #[error("the node stopped while it waited")]
     Stopped,
+    /// The node lost the lead: the next leader decides.
+    #[error("the node lost the lead while it waited")]
+    LostLead,
 }
 
 impl ProposeError {
@@ -98,8 +101,8 @@ pub enum QueryError {
     /// Too much is pending at this node. Try again later.
     #[error("too many requests are pending")]
     Busy,
-    /// This node lost the lead before it could answer. Try again.
-    #[error("this node lost the lead before it could answer")]
+    /// The lead was lost, here or by the leader that this node had asked, before that could confirm it. Try again.
+    #[error("the leader lost the lead before it could confirm the query")]
     Superseded,
     /// It could not be answered in time ([`crate::Options::request_timeout`]).
     #[error("the query could not be answered in time")]
@@ -109,8 +112,129 @@ pub enum QueryError {
     Stopped,
 }
 
+/// Why the members are not those that were asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum MembershipError {
+    /// *Definitely not*: another node leads, or none that is known. Ask there.
+    #[error("this node does not lead")]
+    NotLeader {
+        /// Who leads, as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// *Definitely not*: too many requests are pending, or the lead is just being handed over. Try again later.
+    #[error("too many requests are pending, or the lead is being handed over")]
+    Busy,
+    /// *Definitely not*: one change at a time, and another one is under way.
+    #[error("another change of membership is under way")]
+    InProgress {
+        /// The configuration in force.
+        configuration: Configuration,
+    },
+    /// *Definitely not*, and it never will: the target makes no sense.
+    #[error("{problem}")]
+    Invalid {
+        /// Why not.
+        problem: String,
+    },
+    /// *Not yet*: a voter that was to join did not catch up in time ([`raft_core::Options::catch_up_max`]). It stays a
+    /// learner of the configuration that is in force now; ask again later.
+    #[error(
+        "node {id} did not catch up in time; it is a learner now, and may be made a voter later"
+    )]
+    NotCaughtUp {
+        /// Who did not.
+        id: NodeId,
+        /// The configuration in force.
+        configuration: Configuration,
+    },
+    /// *Definitely not*: the node had stopped before.
+    #[error("the node has stopped")]
+    Stopped,
+    /// *Maybe*: the change may be completed all the same, in part or as a whole. The status tells which members are in
+    /// force.
+    #[error("the change may take effect: {0}")]
+    Maybe(Uncertain),
+}
+
+impl From<raft_core::ChangeError> for MembershipError {
+    fn from(error: raft_core::ChangeError) -> MembershipError {
+        match error {
+            raft_core::ChangeError::NotLeader { leader } => MembershipError::NotLeader { leader },
+            raft_core::ChangeError::InProgress { configuration } => {
+                MembershipError::InProgress { configuration }
+            }
+            raft_core::ChangeError::Invalid(problem) => {
+                MembershipError::Invalid { problem: problem.to_owned() }
+            }
+            // What a later version of the core may refuse for is definitely not done either.
+            raft_core::ChangeError::Transferring { .. } | _ => MembershipError::Busy,
+        }
+    }
+}
+
+impl From<raft_core::ChangeFailed> for MembershipError {
+    fn from(failed: raft_core::ChangeFailed) -> MembershipError {
+        match failed {
+            raft_core::ChangeFailed::NotCaughtUp { id, configuration } => {
+                MembershipError::NotCaughtUp { id, configuration }
+            }
+            raft_core::ChangeFailed::LostLead { .. } | _ => {
+                MembershipError::Maybe(Uncertain::LostLead)
+            }
+        }
+    }
+}
+
+/// Why the lead was not handed over. It may still be soon, but nothing depends on it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// Another node leads, or none that is known. Ask there.
+    #[error("this node does not lead")]
+    NotLeader {
+        /// Who leads, as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// The node leads already.
+    #[error("the node leads already")]
+    LeadsAlready,
+    /// The lead is being handed over already.
+    #[error("the lead is being handed over to node {to} already")]
+    InProgress {
+        /// To whom.
+        to: NodeId,
+    },
+    /// There is no such voter, or no other at all, or none that was heard lately.
+    #[error("there is no such voter to hand the lead over to, or it was not heard lately")]
+    NoCandidate,
+    /// It did not take the lead within an election timeout.
+    #[error("node {to} did not take the lead in time")]
+    TimedOut {
+        /// Who did not.
+        to: NodeId,
+    },
+    /// Too many requests are pending. Try again later.
+    #[error("too many requests are pending")]
+    Busy,
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+impl From<raft_core::TransferError> for TransferError {
+    fn from(error: raft_core::TransferError) -> TransferError {
+        match error {
+            raft_core::TransferError::NotLeader { leader } => TransferError::NotLeader { leader },
+            raft_core::TransferError::LeadsAlready => TransferError::LeadsAlready,
+            raft_core::TransferError::InProgress { to } => TransferError::InProgress { to },
+            raft_core::TransferError::NoCandidate | _ => TransferError::NoCandidate,
+        }
+    }
+}
+
 /// Why a snapshot was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SnapshotError {
     /// No command was applied yet, so there is nothing to keep.
@@ -164,6 +288,20 @@ pub enum StopReason {
         /// How.
         problem: String,
     },
+    /// This replica is not what most others are, though it was told the same: the state machine is not deterministic
+    /// ([`crate::StateMachine`]), its program is not that of the others, or memory or a disk is damaged. The
+    /// others go on. Its state is in its snapshots as well, so it comes back with an empty disk, as one that has lost it.
+    #[error("{}", diverged(*index, *agreed, *own, *majority))]
+    Diverged {
+        /// Where it was seen: something at or before this index was answered otherwise here.
+        index: LogIndex,
+        /// The last index at which it was known since its start to be what the majority is.
+        agreed: Option<LogIndex>,
+        /// The running checksum here, at `index`.
+        own: u32,
+        /// The one of the majority.
+        majority: u32,
+    },
     /// The runtime dropped the node or one of its tasks: it is shutting down, it cannot start threads, or the node's
     /// own code panicked.
     #[error("the runtime dropped the node")]
@@ -180,4 +318,15 @@ impl From<StorageError> for StopReason {
     fn from(error: StorageError) -> StopReason {
         StopReason::Storage { problem: error.to_string() }
     }
+}
+
+fn diverged(index: LogIndex, agreed: Option<LogIndex>, own: u32, majority: u32) -> String {
+    let place = match agreed {
+        Some(agreed) => format!("between index {agreed} and {index}"),
+        None => format!("at or before index {index}"),
+    };
+    format!(
+        "this replica has diverged from the majority {place} (checksum {own:08x}, theirs is {majority:08x}): its state \
+         machine is not deterministic, or its memory or disk is damaged; let it join again with an empty disk"
+    )
 }

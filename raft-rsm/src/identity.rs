@@ -4,17 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use raft_core::{Configuration, NodeId};
+pub use raft_core::Incarnation;
+use raft_core::{Configuration, Member, NodeId};
 use serde::{Deserialize, Serialize};
 
 /// Names one cluster, so that the nodes of two clusters never mix.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClusterId(pub u64);
-
-/// Names one data directory: drawn at random when it is created, so that a node with an empty disk can be told
-/// from the node that it was.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Incarnation(pub u64);
 
 /// What a data directory says about itself and a node about itself in a handshake.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,12 +24,6 @@ pub struct Identity {
 }
 
 impl fmt::Display for ClusterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
@@ -66,10 +56,11 @@ impl Cluster {
         self.addresses.get(&id).map(String::as_str)
     }
 
-    /// All members as voters.
+    /// All members as voters, whatever their incarnations: the first leader names them as it hears them.
     #[must_use]
     pub fn configuration(&self) -> Configuration {
-        Configuration::new(self.addresses.keys().copied(), [])
+        let members = self.addresses().map(|(id, address)| Member::new(id, address));
+        Configuration::of_members(members, [], [])
     }
 
     /// An id that all who were given the same members and addresses agree upon: FNV-1a over the sorted text.
@@ -141,7 +132,12 @@ mod tests {
         let cluster: Cluster = "2=b:7102, 1=127.0.0.1:7101,3=[::1]:7103".parse().unwrap();
         assert_eq!(cluster.to_string(), "1=127.0.0.1:7101,2=b:7102,3=[::1]:7103");
         assert_eq!(cluster.address(NodeId(3)), Some("[::1]:7103"));
-        assert_eq!(cluster.configuration().voters(), [NodeId(1), NodeId(2), NodeId(3)]);
+        let configuration = cluster.configuration();
+        let address = |id| configuration.member(NodeId(id)).map(|member| &*member.address);
+        assert_eq!(
+            [1, 2, 3].map(address),
+            [Some("127.0.0.1:7101"), Some("b:7102"), Some("[::1]:7103")]
+        );
     }
 
     #[test]

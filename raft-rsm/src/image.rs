@@ -1,23 +1,30 @@
 //! What this crate writes before the machine's own image in a snapshot:
-//! `[format version: u8][log time: u64 LE, nanoseconds]`.
+//! `[format version: u8][log time: u64 LE, nanoseconds][whether there is a checksum: u8][running checksum: u32 LE]`.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 2;
+
+/// What follows the version, in bytes.
+const FIELDS_BYTES: usize = 13;
 
 /// What a replica keeps beside the machine's state.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ImageHeader {
     /// The log's time at the snapshot's last entry.
     pub(crate) time: Duration,
+    /// The running checksum there, where the replica that took the snapshot kept one.
+    pub(crate) checksum: Option<u32>,
 }
 
 impl ImageHeader {
     pub(crate) fn write_to(self, image: &mut dyn Write) -> io::Result<()> {
         let nanoseconds = u64::try_from(self.time.as_nanos()).unwrap_or(u64::MAX);
         image.write_all(&[FORMAT_VERSION])?;
-        image.write_all(&nanoseconds.to_le_bytes())
+        image.write_all(&nanoseconds.to_le_bytes())?;
+        image.write_all(&[u8::from(self.checksum.is_some())])?;
+        image.write_all(&self.checksum.unwrap_or_default().to_le_bytes())
     }
 
     /// # Errors
@@ -32,9 +39,19 @@ impl ImageHeader {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
-        let mut nanoseconds = [0; 8];
-        image.read_exact(&mut nanoseconds)?;
-        Ok(ImageHeader { time: Duration::from_nanos(u64::from_le_bytes(nanoseconds)) })
+        let mut fields = [0; FIELDS_BYTES];
+        image.read_exact(&mut fields)?;
+        let [n0, n1, n2, n3, n4, n5, n6, n7, has_checksum, checksum @ ..] = fields;
+        let nanoseconds = u64::from_le_bytes([n0, n1, n2, n3, n4, n5, n6, n7]);
+        let checksum = match has_checksum {
+            0 => None,
+            1 => Some(u32::from_le_bytes(checksum)),
+            other => {
+                let problem = format!("the image says {other} where it says yes or no");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+            }
+        };
+        Ok(ImageHeader { time: Duration::from_nanos(nanoseconds), checksum })
     }
 }
 
@@ -62,14 +79,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_comes_back_and_a_newer_format_is_an_error() {
-        let header = ImageHeader { time: Duration::from_millis(1_500) };
+    fn the_header_comes_back_and_another_format_is_an_error() {
         let mut bytes = Vec::new();
-        header.write_to(&mut bytes).unwrap();
-        assert_eq!(ImageHeader::read_from(&mut bytes.as_slice()).unwrap(), header);
-        bytes[0] = 2;
-        let error = ImageHeader::read_from(&mut bytes.as_slice()).unwrap_err().to_string();
-        assert_eq!(error, "the image has format version 2, this program knows 1");
-        assert!(ImageHeader::read_from(&mut [1, 2].as_slice()).is_err());
+        for checksum in [None, Some(0), Some(0x1234_5678)] {
+            let header = ImageHeader { time: Duration::from_millis(1_500), checksum };
+            bytes.clear();
+            header.write_to(&mut bytes).unwrap();
+            assert_eq!(bytes.len(), 1 + FIELDS_BYTES);
+            assert_eq!(ImageHeader::read_from(&mut bytes.as_slice()).unwrap(), header);
+        }
+        for version in [1, 3] {
+            bytes[0] = version;
+            let error = ImageHeader::read_from(&mut bytes.as_slice()).unwrap_err().to_string();
+            let expected = format!("the image has format version {version}, this program knows 2");
+            assert_eq!(error, expected);
+        }
+        bytes[0] = FORMAT_VERSION;
+        bytes[9] = 2;
+        assert!(ImageHeader::read_from(&mut bytes.as_slice()).is_err());
+        assert!(ImageHeader::read_from(&mut [FORMAT_VERSION, 2].as_slice()).is_err());
     }
 }

@@ -59,11 +59,14 @@
 
 mod applier;
 mod client;
+mod configuration_codec;
+mod consistency;
 mod driver;
 mod entry_codec;
 mod error;
 mod identity;
 mod image;
+mod membership;
 mod net;
 mod options;
 mod payload;
@@ -82,17 +85,22 @@ mod watch;
 pub mod wire;
 
 pub use client::{Answered, Client, ClientError, ClientOptions};
-pub use error::{ProposeError, QueryError, SnapshotError, StartError, StopReason, Uncertain};
+pub use consistency::Consistency;
+pub use error::{
+    MembershipError, ProposeError, QueryError, SnapshotError, StartError, StopReason,
+    TransferError, Uncertain,
+};
 /// Runs a future on the calling thread, for those who have no executor of their own.
 pub use futures::executor::block_on;
 pub use identity::{Cluster, ClusterId, Identity, Incarnation, ParseClusterError};
+pub use membership::MembershipChange;
 pub use options::Options;
 pub use raft::Raft;
 pub use raft_core;
 pub use runtime::Runtime;
 pub use serve::{Begin, ServeError, connect, serve};
 pub use state_machine::{Admission, Context, SnapshotView, StateMachine};
-pub use status::{Refused, Status, StatusChanges};
+pub use status::{Divergence, Refused, Status, StatusChanges};
 pub use storage::Storage;
 pub use transport::Transport;
 

@@ -19,8 +19,18 @@ pub struct Options {
     /// of the last image, where that is greater, so that a large state is not written again and again).
     pub snapshot_log_bytes: u64,
     /// Snapshots are sent to followers in parts of this many bytes. A transport must be able to carry
-    /// one in a packet.
+    /// one in a packet. Up to eight of them (but no more than 8 MiB, and at least one) are on their way to one follower
+    /// at once: so much waits in the transport of the leader for each, and up to twice that in the memory of one that
+    /// receives.
     pub snapshot_chunk_bytes: usize,
+    /// Snapshots leave this node no faster than this, in bytes a second, all transfers together; `None`: as fast as
+    /// the followers take them. By default there is no limit, since the sooner a follower is back, the sooner the
+    /// cluster bears the next failure, and what is right for one network starves another. Set it where snapshots share
+    /// a thin line, or a disk, with the commands: to what can be spared, but so that a snapshot arrives well before the
+    /// log has grown by another. At least one `snapshot_chunk_bytes`.
+    pub snapshot_bytes_per_second_max: Option<u64>,
+    /// Snapshots on their way from this node at once, each to another follower; more wait.
+    pub snapshots_sending_max: usize,
     /// A snapshot that a leader sends is refused when its image is longer than this many bytes.
     pub snapshot_bytes_max: u64,
     /// Nobody who proposes or queries here waits longer than this for an answer.
@@ -34,6 +44,11 @@ pub struct Options {
     pub packets_pending_max: usize,
     /// ... and this many bytes (but at least one packet). Beyond either, packets are dropped and counted.
     pub packets_pending_bytes_max: usize,
+    /// The replicas compare a running checksum of what their machines were told and answered at each index that is a
+    /// multiple of this many entries: see [`crate::StopReason::Diverged`]. 0 turns it off, and then nothing
+    /// is computed for it. A snapshot that was taken while it was off holds no checksum; a replica that is
+    /// restored from such a one takes no part in comparisons until a leader's snapshot brings one.
+    pub divergence_check_entries: u64,
     /// A node that stops waits this long for what is under way: a write, a command that is being
     /// applied, connections that are being closed.
     pub shutdown_timeout: Duration,
@@ -41,20 +56,96 @@ pub struct Options {
 
 impl Options {
     /// The defaults for the replica `id`: those of [`raft_core::Options::new`], a snapshot each 16 MiB of
-    /// log, chunks of 256 KiB, answers within 10 seconds.
+    /// log, chunks of 256 KiB, answers within 10 seconds, checksums compared each 1024 entries.
     #[must_use]
     pub fn new(id: NodeId) -> Options {
         Options {
             core: raft_core::Options::new(id),
             snapshot_log_bytes: 16 * MIB as u64,
             snapshot_chunk_bytes: 256 * KIB,
+            snapshot_bytes_per_second_max: None,
+            snapshots_sending_max: 4,
             snapshot_bytes_max: 256 * GIB,
             request_timeout: Duration::from_secs(10),
             requests_pending_max: 64 * KIB,
             requests_pending_bytes_max: 64 * MIB,
             packets_pending_max: 16 * KIB,
             packets_pending_bytes_max: 64 * MIB,
+            divergence_check_entries: 1024,
             shutdown_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// What is wrong with them on a transport that carries packets of this many bytes.
+    pub(crate) fn check(&self, packet_bytes_max: Option<usize>) -> Result<(), &'static str> {
+        /// What else is in a packet: above all, a snapshot names all members twice.
+        const OTHER_BYTES: usize = 16 * KIB;
+        let chunk_bytes = self.snapshot_chunk_bytes;
+        if chunk_bytes == 0 {
+            return Err("snapshot_chunk_bytes is 0");
+        }
+        // A chunk that takes longer than that to leave cannot be told from one that is lost.
+        if self.snapshot_bytes_per_second_max.is_some_and(|bytes| bytes < chunk_bytes as u64) {
+            return Err("snapshot_bytes_per_second_max is less than snapshot_chunk_bytes");
+        }
+        if self.snapshots_sending_max == 0 {
+            return Err("snapshots_sending_max is 0");
+        }
+        let carries = |bytes: usize| {
+            packet_bytes_max.is_none_or(|max| bytes.saturating_add(OTHER_BYTES) <= max)
+        };
+        let limits = &self.core.limits;
+        if !carries(chunk_bytes) {
+            return Err("the transport cannot carry a packet with snapshot_chunk_bytes");
+        }
+        if !carries(limits.command_bytes_max.max(limits.message_bytes_max)) {
+            return Err("the transport cannot carry command_bytes_max or message_bytes_max");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::TcpLimits;
+
+    fn options(change: impl FnOnce(&mut Options)) -> Options {
+        let mut options = Options::new(NodeId(1));
+        change(&mut options);
+        options
+    }
+
+    #[test]
+    fn the_defaults_fit_the_default_transport() {
+        let packet_bytes_max = TcpLimits::default().frame_bytes_max;
+        assert_eq!(options(|_| ()).check(Some(packet_bytes_max)), Ok(()));
+    }
+
+    #[test]
+    fn options_that_send_no_snapshot_are_refused() {
+        for senseless in [
+            options(|options| options.snapshot_chunk_bytes = 0),
+            options(|options| options.snapshots_sending_max = 0),
+            options(|options| options.snapshot_bytes_per_second_max = Some(0)),
+            options(|options| options.snapshot_bytes_per_second_max = Some(256 * KIB as u64 - 1)),
+        ] {
+            assert!(senseless.check(None).is_err(), "{senseless:?}");
+        }
+        let least = options(|o| o.snapshot_bytes_per_second_max = Some(256 * KIB as u64));
+        assert_eq!(least.check(None), Ok(()));
+    }
+
+    /// It would be dropped each time that it is sent, for ever.
+    #[test]
+    fn options_that_the_transport_cannot_carry_are_refused() {
+        for long in [
+            options(|options| options.snapshot_chunk_bytes = 8 * MIB),
+            options(|options| options.core.limits.command_bytes_max = 8 * MIB),
+            options(|options| options.core.limits.message_bytes_max = 8 * MIB),
+        ] {
+            assert!(long.check(Some(8 * MIB)).is_err(), "{long:?}");
+            assert_eq!(long.check(Some(9 * MIB)), Ok(()));
         }
     }
 }

@@ -14,7 +14,6 @@ use serde::de::DeserializeOwned;
 pub(crate) const HEADER_BYTES: usize = 9;
 
 const COMMAND: u8 = 1;
-const QUERY: u8 = 2;
 
 /// An entry's payload on its way to being proposed: the body is there, the log time not yet.
 #[derive(Debug)]
@@ -37,12 +36,6 @@ impl Draft {
         buffer.extend_from_slice(&header(COMMAND));
         buffer.extend_from_slice(body);
         Draft(buffer)
-    }
-
-    /// The mark at which queries that wait for it are answered: it says that everything committed
-    /// before they were asked is applied.
-    pub(crate) fn query() -> Draft {
-        Draft(header(QUERY).to_vec())
     }
 
     /// What follows the header: a command, as postcard.
@@ -76,16 +69,8 @@ fn header(kind: u8) -> [u8; HEADER_BYTES] {
 pub(crate) struct Payload<'a> {
     /// The log's time when it was proposed; zero where the leader did not know it yet.
     pub(crate) time: Duration,
-    pub(crate) body: Body<'a>,
-}
-
-/// What a payload is about.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Body<'a> {
-    /// A command, as postcard.
-    Command(&'a [u8]),
-    /// The mark at which queries are answered.
-    Query,
+    /// The command, as postcard.
+    pub(crate) command: &'a [u8],
 }
 
 /// Why a payload cannot be read: it comes from a newer version, or the machine's types have changed.
@@ -107,8 +92,7 @@ impl<'a> Payload<'a> {
         let [kind, time @ ..] = *header;
         let time = Duration::from_nanos(u64::from_le_bytes(time));
         match kind {
-            COMMAND => Ok(Payload { time, body: Body::Command(body) }),
-            QUERY => Ok(Payload { time, body: Body::Query }),
+            COMMAND => Ok(Payload { time, command: body }),
             kind => Err(PayloadError::UnknownKind(kind)),
         }
     }
@@ -133,7 +117,7 @@ mod tests {
         let bytes = draft.stamp(Duration::from_nanos(1_234_567_890_123));
         let payload = Payload::decode(&bytes).unwrap();
         assert_eq!(payload.time, Duration::from_nanos(1_234_567_890_123));
-        let Body::Command(body) = payload.body else { panic!("{payload:?}") };
+        let body = payload.command;
         assert_eq!(decode_body::<(u64, String)>(body).unwrap(), (7, "seven".to_owned()));
         assert_eq!(Draft::encoded_command(body).stamp(payload.time), bytes);
     }
@@ -148,8 +132,8 @@ mod tests {
 
     #[test]
     fn a_time_beyond_the_format_is_the_greatest_that_it_has() {
-        let bytes = Draft::query().stamp(Duration::MAX);
+        let bytes = Draft::command(&7u8).unwrap().stamp(Duration::MAX);
         let payload = Payload::decode(&bytes).unwrap();
-        assert_eq!(payload, Payload { time: Duration::from_nanos(u64::MAX), body: Body::Query });
+        assert_eq!(payload, Payload { time: Duration::from_nanos(u64::MAX), command: &[7] });
     }
 }

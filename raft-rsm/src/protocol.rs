@@ -5,7 +5,10 @@ use raft_core::NodeId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ProposeError, QueryError, Uncertain};
+use crate::consistency::Consistency;
+use crate::error::{
+    MembershipError, ProposeError, QueryError, SnapshotError, TransferError, Uncertain,
+};
 use crate::payload::decode_body;
 
 const VERSION: u8 = 1;
@@ -13,6 +16,11 @@ const VERSION: u8 = 1;
 const PROPOSE: u8 = 1;
 const QUERY: u8 = 2;
 const STATUS: u8 = 3;
+const QUERY_BY_LEASE: u8 = 4;
+const QUERY_STALE: u8 = 5;
+const CHANGE: u8 = 6;
+const TRANSFER: u8 = 7;
+const SNAPSHOT: u8 = 8;
 
 const ANSWERED: u8 = 1;
 const FAILED: u8 = 2;
@@ -23,17 +31,28 @@ pub(crate) enum Kind {
     /// The body is a command.
     Propose,
     /// The body is a query.
-    Query,
+    Query(Consistency),
     /// The body is empty.
     Status,
+    /// The body is a [`crate::MembershipChange`].
+    Change,
+    /// The body is a node's id, or none.
+    Transfer,
+    /// The body is empty.
+    Snapshot,
 }
 
 impl Kind {
     fn byte(self) -> u8 {
         match self {
             Kind::Propose => PROPOSE,
-            Kind::Query => QUERY,
+            Kind::Query(Consistency::Linearizable) => QUERY,
+            Kind::Query(Consistency::Lease) => QUERY_BY_LEASE,
+            Kind::Query(Consistency::Stale) => QUERY_STALE,
             Kind::Status => STATUS,
+            Kind::Change => CHANGE,
+            Kind::Transfer => TRANSFER,
+            Kind::Snapshot => SNAPSHOT,
         }
     }
 }
@@ -50,6 +69,9 @@ pub(crate) enum Failure {
     TimedOut,
     Unreadable { problem: String },
     NotAdmitted { problem: String },
+    Membership(MembershipError),
+    Transfer(TransferError),
+    Snapshot(SnapshotError),
 }
 
 impl From<ProposeError> for Failure {
@@ -77,6 +99,44 @@ impl From<QueryError> for Failure {
             QueryError::Superseded => Failure::Superseded,
             QueryError::TimedOut => Failure::TimedOut,
             QueryError::Stopped => Failure::Stopped,
+        }
+    }
+}
+
+impl From<MembershipError> for Failure {
+    fn from(error: MembershipError) -> Failure {
+        match error {
+            MembershipError::NotLeader { leader } => Failure::NotLeader { leader },
+            MembershipError::Busy => Failure::Busy,
+            MembershipError::Stopped => Failure::Stopped,
+            MembershipError::InProgress { .. }
+            | MembershipError::Invalid { .. }
+            | MembershipError::NotCaughtUp { .. }
+            | MembershipError::Maybe(_) => Failure::Membership(error),
+        }
+    }
+}
+
+impl From<TransferError> for Failure {
+    fn from(error: TransferError) -> Failure {
+        match error {
+            TransferError::NotLeader { leader } => Failure::NotLeader { leader },
+            TransferError::Busy => Failure::Busy,
+            TransferError::Stopped => Failure::Stopped,
+            TransferError::LeadsAlready
+            | TransferError::InProgress { .. }
+            | TransferError::NoCandidate
+            | TransferError::TimedOut { .. } => Failure::Transfer(error),
+        }
+    }
+}
+
+impl From<SnapshotError> for Failure {
+    fn from(error: SnapshotError) -> Failure {
+        match error {
+            SnapshotError::Busy => Failure::Busy,
+            SnapshotError::Stopped => Failure::Stopped,
+            SnapshotError::NothingApplied => Failure::Snapshot(error),
         }
     }
 }
@@ -110,8 +170,13 @@ pub(crate) fn decode_request(request: &[u8]) -> Result<(Kind, &[u8]), ProtocolEr
     let (kind, body) = split(request)?;
     let kind = match kind {
         PROPOSE => Kind::Propose,
-        QUERY => Kind::Query,
+        QUERY => Kind::Query(Consistency::Linearizable),
+        QUERY_BY_LEASE => Kind::Query(Consistency::Lease),
+        QUERY_STALE => Kind::Query(Consistency::Stale),
         STATUS => Kind::Status,
+        CHANGE => Kind::Change,
+        TRANSFER => Kind::Transfer,
+        SNAPSHOT => Kind::Snapshot,
         kind => return Err(ProtocolError::UnknownKind(kind)),
     };
     Ok((kind, body))

@@ -4,11 +4,16 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use futures::channel::oneshot;
-use raft_core::{LogIndex, Node, Role, SnapshotMeta};
+use raft_core::{Configuration, EntryId, LogIndex, Node, NodeId, Role, SnapshotMeta};
 
+use crate::consistency::Consistency;
 use crate::driver::intake::{Completion, Intake, Request};
 use crate::driver::{Driver, Parts};
-use crate::error::{ProposeError, QueryError, SnapshotError, StartError, StopReason, Uncertain};
+use crate::error::{
+    MembershipError, ProposeError, QueryError, SnapshotError, StartError, StopReason,
+    TransferError, Uncertain,
+};
+use crate::membership::MembershipChange;
 use crate::options::Options;
 use crate::payload::{self, Draft};
 use crate::server::{Responder, Server};
@@ -50,7 +55,8 @@ impl<M: StateMachine> Raft<M> {
     /// are served.
     ///
     /// # Errors
-    /// The disk cannot be read or contradicts itself, or the options do. Nothing of the replica runs.
+    /// The disk cannot be read or contradicts itself, or the options do, or the transport cannot carry what they allow.
+    /// Nothing of the replica runs.
     pub async fn start(
         options: Options,
         machine: M,
@@ -58,9 +64,7 @@ impl<M: StateMachine> Raft<M> {
         transport: Arc<dyn Transport>,
         runtime: Arc<dyn Runtime>,
     ) -> Result<Raft<M>, StartError> {
-        if options.snapshot_chunk_bytes == 0 {
-            return Err(StartError::Options("snapshot_chunk_bytes is 0"));
-        }
+        options.check(transport.packet_bytes_max()).map_err(StartError::Options)?;
         let restored = storage.load().await?;
         let snapshot = restored.snapshot.clone();
         let mut core = options.core.clone();
@@ -107,25 +111,65 @@ impl<M: StateMachine> Raft<M> {
     }
 
     /// Answers from a state that contains every command that had its response when `query` was called, wherever that
-    /// was (linearizable). It waits no longer than [`Options::request_timeout`].
+    /// was ([`Consistency::Linearizable`]); at followers, too. It waits no longer than [`Options::request_timeout`].
     ///
     /// # Errors
     /// There is no answer here, or not now. A query has no effect: it may always be asked again.
     pub async fn query(&self, query: M::Query) -> Result<M::Answer, QueryError> {
+        self.query_with(query, Consistency::Linearizable).await
+    }
+
+    /// As [`Raft::query`], with the consistency that is asked for.
+    ///
+    /// # Errors
+    /// There is no answer here, or not now. A query has no effect: it may always be asked again.
+    pub async fn query_with(
+        &self,
+        query: M::Query,
+        consistency: Consistency,
+    ) -> Result<M::Answer, QueryError> {
         let (sender, receiver) = oneshot::channel();
-        self.intake.request(Request::Query { query, respond: Responder::Local(sender) });
+        let (len_bytes, respond) = (size_of::<M::Query>(), Responder::Local(sender));
+        self.intake.request(Request::Query { query, consistency, len_bytes, respond });
         receiver.await.unwrap_or(Err(QueryError::Stopped))
     }
 
+    /// Changes the members, at the leader: through a joint configuration (§6), after voters that join have caught up
+    /// as learners. Returns the configuration that is then in force and committed. It waits for at most
+    /// [`Options::request_timeout`] and [`raft_core::Options::catch_up_max`] together. A leader that is no voter any
+    /// more hands the lead over when the change is complete.
+    ///
+    /// # Errors
+    /// Each says whether the change may still take effect.
+    pub async fn change_membership(
+        &self,
+        change: MembershipChange,
+    ) -> Result<Configuration, MembershipError> {
+        let (sender, receiver) = oneshot::channel();
+        self.intake.request(Request::Change { change, respond: Responder::Local(sender) });
+        receiver.await.unwrap_or(Err(MembershipError::Maybe(Uncertain::Stopped)))
+    }
+
+    /// Hands the lead over to `to`, or to the voter that is best prepared; returns who leads then (diss. §3.10).
+    /// Proposals are refused meanwhile, for an election timeout at most.
+    ///
+    /// # Errors
+    /// This node leads on, or did not lead.
+    pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        let (sender, receiver) = oneshot::channel();
+        self.intake.request(Request::Transfer { to, respond: Responder::Local(sender) });
+        receiver.await.unwrap_or(Err(TransferError::Stopped))
+    }
+
     /// Takes a snapshot of everything that was applied here when it was called, unless there is one, and compacts the
-    /// log. Returns once it is durable, which takes as long as the disk needs. It happens by itself, too:
+    /// log. Returns the last entry that it contains, once it is durable, which takes as long as the disk needs. It happens by itself, too:
     /// [`Options::snapshot_log_bytes`].
     ///
     /// # Errors
     /// There is no new snapshot; for [`SnapshotError::Stopped`], perhaps there is.
-    pub async fn snapshot(&self) -> Result<SnapshotMeta, SnapshotError> {
+    pub async fn snapshot(&self) -> Result<EntryId, SnapshotError> {
         let (sender, receiver) = oneshot::channel();
-        self.intake.request(Request::Snapshot(sender));
+        self.intake.request(Request::Snapshot(Responder::Local(sender)));
         receiver.await.unwrap_or(Err(SnapshotError::Stopped))
     }
 
@@ -135,15 +179,16 @@ impl<M: StateMachine> Raft<M> {
         self.status.read(Status::clone)
     }
 
-    /// The status now, and then at each change of role, leader or term. Only the latest is kept for whoever is
+    /// The status now, and then at each change of role, leader or term, and when a
+    /// divergence is found or over. Only the latest is kept for whoever is
     /// slow. It ends when the replica stops.
     #[must_use]
     pub fn status_changes(&self) -> StatusChanges {
         StatusChanges::new(Arc::clone(&self.status))
     }
 
-    /// Stops the replica: everybody who waits for it is answered at once, then what is under way is ended.
-    /// Returns when nothing of it runs, or after [`Options::shutdown_timeout`].
+    /// Stops the replica: a leader hands the lead over first, for an election timeout at most; then everybody who still
+    /// waits is answered at once, and what is under way is ended. Returns when nothing of it runs, or after [`Options::shutdown_timeout`].
     pub async fn shutdown(&self) {
         self.intake.complete(Completion::Stop(StopReason::Shutdown));
         self.stopped().await;
@@ -178,6 +223,9 @@ fn first_status(node: &Node, snapshot: Option<&SnapshotMeta>, storage: &dyn Stor
         snapshot: snapshot.map(|meta| meta.last),
         snapshot_bytes: 0,
         configuration: node.configuration().clone(),
+        incarnation: node.incarnation(),
+        transferring: None,
+        diverged: None,
         refused: Refused::default(),
         counters: *node.counters(),
     }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
+use raft_core::NodeId;
 use serde::Serialize;
 
 use crate::driver::intake::{Intake, Request};
 use crate::error::ProposeError;
+use crate::membership::MembershipChange;
 use crate::payload::Draft;
 use crate::protocol::{self, Failure, Kind, ProtocolError};
 use crate::status::Status;
@@ -73,13 +75,29 @@ impl<M: StateMachine> Server<M> {
                     Err(problem) => respond.answer(Err(ProposeError::NotAdmitted { problem })),
                 }
             }
-            Kind::Query => match protocol::read::<M::Query>(body) {
+            Kind::Query(consistency) => match protocol::read::<M::Query>(body) {
                 Ok(query) => {
-                    self.intake
-                        .request(Request::Query { query, respond: Responder::Remote(reply) });
+                    let len_bytes = size_of::<M::Query>().max(body.len());
+                    let respond = Responder::Remote(reply);
+                    self.intake.request(Request::Query { query, consistency, len_bytes, respond });
                 }
                 Err(error) => return Err((error, reply)),
             },
+            Kind::Change => match protocol::read::<MembershipChange>(body) {
+                Ok(change) => {
+                    self.intake
+                        .request(Request::Change { change, respond: Responder::Remote(reply) });
+                }
+                Err(error) => return Err((error, reply)),
+            },
+            Kind::Transfer => match protocol::read::<Option<NodeId>>(body) {
+                Ok(to) => {
+                    self.intake
+                        .request(Request::Transfer { to, respond: Responder::Remote(reply) });
+                }
+                Err(error) => return Err((error, reply)),
+            },
+            Kind::Snapshot => self.intake.request(Request::Snapshot(Responder::Remote(reply))),
             Kind::Status => {
                 let answer = self.status.read(|status| protocol::encode_response(Ok(status)));
                 reply.send(answer);

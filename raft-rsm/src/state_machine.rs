@@ -15,7 +15,8 @@ pub trait StateMachine: Send + 'static {
     /// What changes the state. It is serialized by postcard, which is not self-describing: variants
     /// and fields are only ever added at the end.
     type Command: Serialize + DeserializeOwned + Send + 'static;
-    /// What a command returns.
+    /// What a command returns. Replicas compare how it is serialized ([`crate::Options::divergence_check_entries`]), so
+    /// that must be the same on all of them, too: no hash maps in it, whose order is left to chance.
     type Response: Serialize + DeserializeOwned + Send + 'static;
     /// What asks about the state.
     type Query: Serialize + DeserializeOwned + Send + 'static;

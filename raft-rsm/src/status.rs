@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::Stream;
-use raft_core::{Configuration, Counters, EntryId, LogIndex, NodeId, Role, Term};
+use raft_core::{Configuration, Counters, EntryId, Incarnation, LogIndex, NodeId, Role, Term};
 use serde::{Deserialize, Serialize};
 
 use crate::watch::{Watch, Watcher};
@@ -42,10 +42,27 @@ pub struct Status {
     pub snapshot_bytes: u64,
     /// The members, as of the latest configuration in its log.
     pub configuration: Configuration,
+    /// The incarnation under which it speaks.
+    pub incarnation: Incarnation,
+    /// To whom it is handing over the lead.
+    pub transferring: Option<NodeId>,
+    /// Another member that is no longer what this one is, and has not been since.
+    pub diverged: Option<Divergence>,
     /// What it had to refuse or drop since it was started.
     pub refused: Refused,
     /// What its protocol refused since it was started. All zero in a healthy cluster.
     pub counters: Counters,
+}
+
+/// Two replicas that were told the same and are no longer alike: see [`crate::StopReason::Diverged`]. Which of them is
+/// wrong is for the majority to say; without one, for the operator.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Divergence {
+    /// The other one.
+    pub peer: NodeId,
+    /// The first index at which they were seen to differ: something at or before it did.
+    pub index: LogIndex,
 }
 
 /// What a node had to refuse or drop since it was started. The counts only grow.
@@ -56,11 +73,14 @@ pub struct Refused {
     pub packets: u64,
     /// Packets that were not for this node, or that said what cannot be.
     pub packets_senseless: u64,
+    /// Parts of a snapshot that were not what the leader had read, by their checksums: a machine on the way damages
+    /// what it holds. They were asked for again.
+    pub chunks_damaged: u64,
     /// Proposals and queries that were answered by `Busy`.
     pub requests: u64,
 }
 
-/// The changes of a node's role, leader or term: see [`crate::Raft::status_changes`].
+/// The changes of a node's role, leader or term, and divergences: see [`crate::Raft::status_changes`].
 #[derive(Debug)]
 pub struct StatusChanges {
     watcher: Watcher<Status>,

@@ -137,10 +137,14 @@ impl StorageError {
         StorageError::Refused { path: path.to_owned(), problem }
     }
 
-    fn newer_format(path: &Path, found: u32, known: u32) -> StorageError {
+    fn other_format(path: &Path, found: u32, known: u32) -> StorageError {
+        let start = if found > known {
+            "the version that wrote it, or a newer one"
+        } else {
+            "the version that wrote it"
+        };
         let problem = format!(
-            "it is in format {found}, and this program knows formats up to {known}; \
-             start the version that wrote it, or a newer one"
+            "it is in format {found}, and this program reads format {known}; start {start}"
         );
         StorageError::refused(path, problem)
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use raft_core::{Envelope, NodeId, SnapshotMeta};
+use raft_core::{Envelope, LogIndex, NodeId, SnapshotMeta};
 use serde::{Deserialize, Serialize};
 
 pub use self::options::{BindError, TcpLimits, TcpOptions};
@@ -32,6 +32,12 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Sends a packet on its way and returns at once. A queue that is full drops it.
     fn send(&self, packet: Packet);
+
+    /// The longest packet that it carries, in bytes of its binary form; `None`: any. Options that need more are
+    /// refused when a node starts, since what is too long would be dropped again and again.
+    fn packet_bytes_max(&self) -> Option<usize> {
+        None
+    }
 
     /// Stops to deliver and closes everything; returns when nothing of it runs any more.
     async fn shutdown(&self);
@@ -56,6 +62,8 @@ pub enum Packet {
     SnapshotChunk(SnapshotChunk),
     /// The answer to one.
     SnapshotResponse(SnapshotResponse),
+    /// What a replica has become.
+    Checksum(Checksum),
 }
 
 /// A part of a snapshot on its way to a follower.
@@ -73,8 +81,37 @@ pub struct SnapshotChunk {
     pub image_bytes: u64,
     /// Where in the image `data` begins, in bytes.
     pub offset: u64,
-    /// The part itself.
+    /// Over `data` and what says which part it is, made when it was read: see [`SnapshotChunk::is_sound`].
+    pub checksum: u32,
+    /// The part itself. Empty, where the sender only asks how the transfer stands.
     pub data: Bytes,
+}
+
+impl SnapshotChunk {
+    /// With its checksum made anew, over what the other fields say.
+    #[must_use]
+    pub fn sealed(mut self) -> SnapshotChunk {
+        self.checksum = self.expected_checksum();
+        self
+    }
+
+    /// Whether it is what its sender read: the checksum goes all the way from the disk of one node to that of the
+    /// other, through memories and queues that no transport guards.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.checksum == self.expected_checksum()
+    }
+
+    fn expected_checksum(&self) -> u32 {
+        let SnapshotChunk { transfer, meta, image_bytes, offset, data, .. } = self;
+        let (term, index) = (meta.last.term.0, meta.last.index.0);
+        let mut hasher = crc32fast::Hasher::new();
+        for field in [*transfer, term, index, *image_bytes, *offset] {
+            hasher.update(&field.to_le_bytes());
+        }
+        hasher.update(data);
+        hasher.finalize()
+    }
 }
 
 /// What the receiver of a snapshot answers to a chunk.
@@ -91,17 +128,45 @@ pub struct SnapshotResponse {
 }
 
 /// How the transfer of a snapshot stands at its receiver.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SnapshotStatus {
-    /// Everything before this offset, in bytes, has arrived: send what follows.
+    /// Some of it has arrived: send what is missing.
     Continue {
-        /// The next offset wanted.
+        /// Names what the receiver has: random. Another name than before says that the receiver has lost it, and
+        /// begins anew.
+        reception: u64,
+        /// Everything before this offset, in bytes, has arrived.
         offset: u64,
+        /// Where the chunks begin that have arrived beyond that, in bytes, in order: no more than a window holds.
+        held: Vec<u64>,
     },
     /// The snapshot is durable here, or no longer needed.
     Done,
     /// The receiver has given this transfer up.
     Refused,
+}
+
+/// What a replica has become, to be compared with what the receiver is at the same index. Nobody waits for it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checksum {
+    /// Who sends it.
+    pub from: NodeId,
+    /// Whom it is for.
+    pub to: NodeId,
+    /// Up to where the sender has applied the log.
+    pub index: LogIndex,
+    /// Its running checksum there.
+    pub checksum: u32,
+}
+
+impl SnapshotStatus {
+    /// How long its list is, in bytes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            SnapshotStatus::Continue { held, .. } => size_of_val(held.as_slice()),
+            SnapshotStatus::Done | SnapshotStatus::Refused => 0,
+        }
+    }
 }
 
 impl Packet {
@@ -112,6 +177,7 @@ impl Packet {
             Packet::Raft(envelope) => envelope.from,
             Packet::SnapshotChunk(chunk) => chunk.from,
             Packet::SnapshotResponse(response) => response.from,
+            Packet::Checksum(checksum) => checksum.from,
         }
     }
 
@@ -122,6 +188,7 @@ impl Packet {
             Packet::Raft(envelope) => envelope.to,
             Packet::SnapshotChunk(chunk) => chunk.to,
             Packet::SnapshotResponse(response) => response.to,
+            Packet::Checksum(checksum) => checksum.to,
         }
     }
 }

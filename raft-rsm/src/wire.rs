@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 pub use crate::entry_codec::DecodeEntryError;
+use crate::error::MembershipError;
 use crate::net::message_codec;
 pub use crate::net::message_codec::DecodePacketError;
 use crate::protocol::{self, Failure, Kind};
@@ -36,6 +37,8 @@ pub enum Request<'b> {
     Query(&'b [u8]),
     /// How the node is.
     Status,
+    /// Anything that an operator asks for: a change of membership, a transfer of the lead, a snapshot.
+    Operation,
 }
 
 /// What a node's answer to a client says.
@@ -56,8 +59,9 @@ pub fn read_request(request: &[u8]) -> Option<Request<'_>> {
     let (kind, body) = protocol::decode_request(request).ok()?;
     Some(match kind {
         Kind::Propose => Request::Propose(body),
-        Kind::Query => Request::Query(body),
+        Kind::Query(_) => Request::Query(body),
         Kind::Status => Request::Status,
+        Kind::Change | Kind::Transfer | Kind::Snapshot => Request::Operation,
     })
 }
 
@@ -66,7 +70,9 @@ pub fn read_request(request: &[u8]) -> Option<Request<'_>> {
 pub fn read_answer(answer: &[u8]) -> Option<Outcome<'_>> {
     Some(match protocol::decode_response(answer).ok()? {
         Ok(body) => Outcome::Answered(body),
-        Err(Failure::Maybe(_) | Failure::TimedOut) => Outcome::Maybe,
+        Err(
+            Failure::Maybe(_) | Failure::TimedOut | Failure::Membership(MembershipError::Maybe(_)),
+        ) => Outcome::Maybe,
         Err(
             Failure::NotLeader { .. }
             | Failure::Busy
@@ -74,7 +80,10 @@ pub fn read_answer(answer: &[u8]) -> Option<Outcome<'_>> {
             | Failure::Superseded
             | Failure::Stopped
             | Failure::Unreadable { .. }
-            | Failure::NotAdmitted { .. },
+            | Failure::NotAdmitted { .. }
+            | Failure::Membership(_)
+            | Failure::Transfer(_)
+            | Failure::Snapshot(_),
         ) => Outcome::Refused,
     })
 }
@@ -90,7 +99,7 @@ mod tests {
     #[test]
     fn a_packet_comes_back() {
         let (from, to) = (NodeId(1), NodeId(2));
-        let status = SnapshotStatus::Continue { offset: 7 };
+        let status = SnapshotStatus::Continue { reception: 5, offset: 7, held: vec![9] };
         let response = SnapshotResponse { from, to, transfer: 3, status };
         let packet = Packet::SnapshotResponse(response);
         assert_eq!(decode_packet(encode_packet(&packet)), Ok(packet));

@@ -164,7 +164,7 @@ fn draw_settings(random: &mut Random, setups: &mut [NodeSetup]) {
     let write_stall_max = *random.choose(&[election_timeout * 2, SECOND, 5 * SECOND]);
     let has_tiny_limits = random.chance(0.5);
     let limits = draw_limits(random);
-    for setup in setups {
+    for setup in &mut *setups {
         let core = &mut setup.options.core;
         core.election_timeout = election_timeout;
         core.heartbeat_interval = election_timeout / heartbeats;
@@ -181,6 +181,13 @@ fn draw_settings(random: &mut Random, setups: &mut [NodeSetup]) {
         setup.options.snapshot_log_bytes = snapshot_log_bytes;
         setup.options.snapshot_chunk_bytes = snapshot_chunk_bytes;
         setup.options.request_timeout = request_timeout;
+    }
+    // Last, so that everything before is what it was with the same seed.
+    let snapshots_sending_max = *random.choose(&[1, 4]);
+    let snapshot_bytes_per_second_max = *random.choose(&[None, None, Some(64 * 1024)]);
+    for NodeSetup { options, .. } in setups {
+        options.snapshots_sending_max = snapshots_sending_max;
+        options.snapshot_bytes_per_second_max = snapshot_bytes_per_second_max;
     }
 }
 

@@ -2,6 +2,7 @@ use std::io::Read;
 
 use futures::FutureExt;
 use futures::channel::oneshot;
+use futures::executor::block_on;
 use raft_core::{Entries, NodeId, Term};
 
 use super::*;
@@ -11,6 +12,9 @@ use crate::payload::Draft;
 use crate::runtime::ThreadRuntime;
 use crate::server::Responder;
 use crate::storage::MemoryStorage;
+
+/// How often the applier of a test makes a mark.
+const CHECK_ENTRIES: u64 = 3;
 
 /// Its state is what it was told, and when.
 #[derive(Debug, Default)]
@@ -65,9 +69,11 @@ fn voters() -> Configuration {
 fn applier() -> Applier<Times> {
     Applier::new(
         Times::default(),
+        CHECK_ENTRIES,
         Shared {
             work: Arc::default(),
             waiters: Arc::new(Mutex::new(Waiters::new())),
+            queries: Arc::new(Mutex::new(Queries::new())),
             intake: Arc::new(Intake::new(&Options::new(NodeId(1)))),
             storage: Arc::new(MemoryStorage::new(voters())),
             runtime: Arc::new(ThreadRuntime::new()),
@@ -97,7 +103,34 @@ fn carry_out(applier: &mut Applier<Times>, work: impl IntoIterator<Item = Work>)
 fn store(applier: &Applier<Times>, last: u64, value: u8, time: Duration) {
     let meta = SnapshotMeta::new(id(last), voters());
     let view = move |image: &mut dyn Write| image.write_all(&[value]);
-    write_snapshot(&*applier.shared.storage, meta, ImageHeader { time }, &view).expect("stored");
+    let header = ImageHeader { time, checksum: None };
+    write_snapshot(&*applier.shared.storage, meta, header, &view).expect("stored");
+}
+
+fn marks(applier: &Applier<Times>) -> Vec<Mark> {
+    let is_mark = |completion| match completion {
+        Completion::Marked(mark) => Some(mark),
+        Completion::Applied { .. }
+        | Completion::Restored { .. }
+        | Completion::SnapshotTaken { .. }
+        | Completion::SnapshotSkipped
+        | Completion::SnapshotReceived { .. }
+        | Completion::SnapshotSent { .. }
+        | Completion::Fetched { .. }
+        | Completion::Stop(_) => None,
+    };
+    completions(applier).into_iter().filter_map(is_mark).collect()
+}
+
+/// Ten commands: enough for three marks.
+const TEN: [(u8, u64); 10] =
+    [(1, 5), (2, 3), (3, 0), (4, 7), (5, 7), (6, 8), (7, 8), (8, 8), (9, 9), (10, 9)];
+
+/// The marks that a machine makes which is told [`TEN`] at once.
+fn marks_of_ten() -> Vec<Mark> {
+    let mut applier = applier();
+    carry_out(&mut applier, [apply(1, &TEN)]);
+    marks(&applier)
 }
 
 fn completions(applier: &Applier<Times>) -> Vec<Completion> {
@@ -111,7 +144,9 @@ fn the_logs_time_is_the_greatest_stamp_so_far() {
     carry_out(&mut applier, [apply(1, &[(1, 5), (2, 3), (3, 0), (4, 7)])]);
     assert_eq!(applier.machine.times, [5, 5, 5, 7].map(seconds));
     let completions = completions(&applier);
-    let [Completion::Applied { last, time }] = completions[..] else { panic!("{completions:?}") };
+    let [.., Completion::Applied { last, time }] = completions[..] else {
+        panic!("{completions:?}")
+    };
     assert_eq!((last, time), (id(4), seconds(7)));
 }
 
@@ -130,8 +165,7 @@ fn where_two_snapshots_arrived_the_newer_one_is_restored_once_and_what_it_contai
     // The second one is durable before the machine comes to restore the first.
     store(&applier, 8, 80, seconds(8));
     let (sender, mut answer) = oneshot::channel();
-    let waits_for = WaitsFor::Command(Responder::Local(sender));
-    lock(&applier.shared.waiters).add(id(6), seconds(60), waits_for);
+    lock(&applier.shared.waiters).add(id(6), seconds(60), Responder::Local(sender));
 
     carry_out(&mut applier, [restore(5), apply(6, &[(6, 6)]), Work::Snapshot, restore(8)]);
     let answer = (&mut answer).now_or_never().expect("answered").expect("not dropped");
@@ -149,6 +183,7 @@ fn where_two_snapshots_arrived_the_newer_one_is_restored_once_and_what_it_contai
         | Completion::SnapshotReceived { .. }
         | Completion::SnapshotSent { .. }
         | Completion::Fetched { .. }
+        | Completion::Marked(_)
         | Completion::Stop(_)) => panic!("{other:?}"),
     });
     assert_eq!(ends.collect::<Vec<u64>>(), [5, 6, 0, 8, 9]);
@@ -172,4 +207,73 @@ fn an_entry_that_does_not_follow_is_an_error() {
     let result = applier.carry_out([apply(2, &[(1, 1)])].into_iter().collect());
     assert!(matches!(result, Err(StopReason::Internal { .. })), "{result:?}");
     assert!(applier.machine.times.is_empty());
+}
+
+#[test]
+fn the_marks_are_the_same_whatever_the_batches() {
+    let expected = marks_of_ten();
+    assert_eq!(expected.iter().map(|mark| mark.index.0).collect::<Vec<u64>>(), [3, 6, 9]);
+    for batch in 1..TEN.len() {
+        let mut applier = applier();
+        for (commands, first) in TEN.chunks(batch).zip((1..).step_by(batch)) {
+            carry_out(&mut applier, [apply(first, commands)]);
+        }
+        assert_eq!(marks(&applier), expected, "in batches of {batch}");
+    }
+}
+
+#[test]
+fn the_marks_tell_commands_and_stamps_apart() {
+    let expected = marks_of_ten();
+    for change in
+        [|(value, _): &mut (u8, u64)| *value = 99, |(_, stamp): &mut (u8, u64)| *stamp = 99]
+    {
+        let mut ten = TEN;
+        change(&mut ten[4]);
+        let mut applier = applier();
+        carry_out(&mut applier, [apply(1, &ten)]);
+        let marks = marks(&applier);
+        assert_eq!(marks[0], expected[0]);
+        assert!(marks[1].checksum != expected[1].checksum, "{marks:?}");
+        assert!(marks[2].checksum != expected[2].checksum, "{marks:?}");
+    }
+}
+
+#[test]
+fn entries_without_a_command_are_passed_and_change_no_checksum() {
+    let empty = |index| Entry { id: id(index), payload: Payload::Empty };
+    let query = Entry::command(id(2), Draft::query().stamp(seconds(1)));
+    let entries: Entries = [empty(1), query, empty(3)].into_iter().collect();
+    let mut applier = applier();
+    carry_out(&mut applier, [Work::Apply(Applies { entries, configuration: voters() })]);
+    assert_eq!(marks(&applier), [Mark { index: LogIndex(3), checksum: 0 }]);
+}
+
+#[test]
+fn the_marks_go_on_through_a_snapshot_and_its_restore() {
+    let expected = marks_of_ten();
+    for taken in 1..10 {
+        let mut one = applier();
+        carry_out(&mut one, [apply(1, &TEN[..taken]), Work::Snapshot]);
+        block_on(one.shared.tasks.ended());
+        let last = taken as u64;
+        let mut other = applier();
+        other.shared.storage = Arc::clone(&one.shared.storage);
+        carry_out(&mut other, [restore(last), apply(last + 1, &TEN[taken..])]);
+        let rest = expected.iter().filter(|mark| mark.index.0 > last).copied();
+        assert_eq!(marks(&other), rest.collect::<Vec<Mark>>(), "restored at {taken}");
+    }
+}
+
+#[test]
+fn without_a_check_nothing_is_marked_and_a_snapshot_holds_no_checksum() {
+    let mut one = applier();
+    one.checksum = RunningChecksum::new(0);
+    carry_out(&mut one, [apply(1, &TEN[..4]), Work::Snapshot]);
+    block_on(one.shared.tasks.ended());
+    assert!(marks(&one).is_empty());
+    let mut other = applier();
+    other.shared.storage = Arc::clone(&one.shared.storage);
+    carry_out(&mut other, [restore(4), apply(5, &TEN[4..])]);
+    assert!(marks(&other).is_empty(), "what it would compare is not known");
 }

@@ -2,19 +2,24 @@
 
 use std::sync::Arc;
 
-use raft_core::{Applies, Effects, Fetch, Fetched, Role, SendSnapshot, SnapshotMeta, Write};
+use raft_core::{
+    Applies, Effects, Fetch, Fetched, NodeId, Read, ReadRefused, Role, SendSnapshot, SnapshotMeta,
+    Write,
+};
 
 use super::intake::Completion;
 use super::snapshot_sending::{Answers, Sending};
 use super::{Driver, Outgoing, Writing};
 use crate::StateMachine;
 use crate::applier::Work;
+use crate::error::QueryError;
 use crate::transport::Packet;
 use crate::watch::lock;
 
 impl<M: StateMachine> Driver<M> {
     pub(super) fn carry_out(&mut self, effects: &mut Effects) {
-        let Effects { write, messages, restore, applies, fetches, snapshots } = effects;
+        let Effects { write, messages, restore, applies, fetches, snapshots, reads, change } =
+            effects;
         for envelope in messages.drain(..) {
             self.parts.transport.send(Packet::Raft(envelope));
         }
@@ -30,6 +35,13 @@ impl<M: StateMachine> Driver<M> {
         if let Some(applies) = applies.take() {
             self.apply(applies);
         }
+        for read in reads.drain(..) {
+            self.answer_read(read);
+        }
+        self.hand_over_queries();
+        if let Some(outcome) = change.take() {
+            self.membership_changed(outcome);
+        }
         for fetch in fetches.drain(..) {
             self.fetch(fetch);
         }
@@ -39,6 +51,7 @@ impl<M: StateMachine> Driver<M> {
                 outgoing.answers.cancel();
                 false
             });
+            self.sending_later.clear();
         }
         for snapshot in snapshots.drain(..) {
             self.send_snapshot(snapshot);
@@ -63,6 +76,24 @@ impl<M: StateMachine> Driver<M> {
         self.work.push(Work::Apply(applies));
     }
 
+    fn answer_read(&self, read: Read) {
+        let mut queries = lock(&self.queries);
+        match read.index {
+            Ok(index) => queries.confirmed(read.id, index),
+            Err(ReadRefused::TimedOut) => queries.refused(read.id, &QueryError::TimedOut),
+            Err(ReadRefused::LostLeader | _) => {
+                queries.refused(read.id, &QueryError::Superseded);
+            }
+        }
+    }
+
+    /// Those that the state will contain enough for, once the applier has carried out what it was given.
+    fn hand_over_queries(&self) {
+        if let Some(group) = lock(&self.queries).hand_over(self.node.handed_out()) {
+            self.work.push(Work::Answer(group));
+        }
+    }
+
     fn fetch(&self, fetch: Fetch) {
         let storage = Arc::clone(&self.parts.storage);
         let intake = Arc::clone(&self.parts.intake);
@@ -78,8 +109,29 @@ impl<M: StateMachine> Driver<M> {
         self.tasks.spawn(&*self.parts.runtime, "fetch", task);
     }
 
+    /// Begins to send a snapshot, or has it wait until another one has arrived.
     fn send_snapshot(&mut self, snapshot: SendSnapshot) {
         let SendSnapshot { to } = snapshot;
+        self.sending_later.retain(|waiting| *waiting != to);
+        if let Some(before) = self.sending.remove(&to) {
+            before.answers.cancel();
+        }
+        // Each peer once, so the queue is no longer than the cluster.
+        self.sending_later.push_back(to);
+        self.send_waiting_snapshots();
+    }
+
+    pub(super) fn send_waiting_snapshots(&mut self) {
+        while self.sending.len() < self.options.snapshots_sending_max
+            && let Some(to) = self.sending_later.pop_front()
+        {
+            if self.node.configuration().contains(to) {
+                self.begin_to_send_snapshot(to);
+            }
+        }
+    }
+
+    fn begin_to_send_snapshot(&mut self, to: NodeId) {
         let transfer = self.parts.runtime.random();
         let answers = Arc::new(Answers::default());
         let sending = Sending {
@@ -88,14 +140,12 @@ impl<M: StateMachine> Driver<M> {
             transfer,
             chunk_bytes: self.options.snapshot_chunk_bytes,
             answers: Arc::clone(&answers),
+            pace: Arc::clone(&self.pace),
             storage: Arc::clone(&self.parts.storage),
             transport: Arc::clone(&self.parts.transport),
             runtime: Arc::clone(&self.parts.runtime),
         };
-        let before = self.sending.insert(to, Outgoing { transfer, answers });
-        if let Some(before) = before {
-            before.answers.cancel();
-        }
+        self.sending.insert(to, Outgoing { transfer, answers });
         let intake = Arc::clone(&self.parts.intake);
         let task = async move {
             let result = sending.run().await;

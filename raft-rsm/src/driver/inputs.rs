@@ -2,22 +2,21 @@
 
 use std::mem;
 
-use raft_core::{Fetched, Input, Role};
+use raft_core::{Fetched, Input, NodeId, Role};
 
 use super::Driver;
 use super::compaction::LogExtent;
+use super::divergence::{Finding, Heard};
 use super::intake::{Completion, Refusal, Request};
-use super::waiters::WaitsFor;
+use super::queries::Asked;
 use crate::StateMachine;
-use crate::applier::Work;
+use crate::applier::{Mark, Work};
+use crate::consistency::Consistency;
 use crate::error::{ProposeError, QueryError, StopReason};
 use crate::payload::{Draft, HEADER_BYTES};
 use crate::server::Responder;
-use crate::transport::{Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
-
-/// A query and who asks.
-type AskedQuery<M> =
-    (<M as StateMachine>::Query, Responder<<M as StateMachine>::Answer, QueryError>);
+use crate::transport::{Checksum, Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
+use crate::watch::lock;
 
 impl<M: StateMachine> Driver<M> {
     /// The write that was out has ended. Its error is the last one: nothing is tried again, and nothing
@@ -49,7 +48,9 @@ impl<M: StateMachine> Driver<M> {
                     self.clock.own_term_applied(last.term, time, self.now);
                 }
             }
+            Completion::Marked(mark) => self.marked(mark)?,
             Completion::Restored { meta, image_bytes } => {
+                self.comparison.restored(meta.last.index);
                 self.node.step(Input::Applied(meta.last.index));
                 self.applied = self.applied.max(meta.last.index);
                 self.snapshot_stored(meta, image_bytes);
@@ -59,7 +60,7 @@ impl<M: StateMachine> Driver<M> {
                 self.node.step(Input::SnapshotTaken(meta.clone()));
                 self.compaction.taken(image_bytes);
                 for caller in self.snapshot_callers[0].drain(..) {
-                    let _ = caller.send(Ok(meta.clone()));
+                    caller.answer(Ok(meta.last));
                 }
                 self.snapshot_stored(meta, image_bytes);
             }
@@ -74,6 +75,7 @@ impl<M: StateMachine> Driver<M> {
                 if current {
                     self.sending.remove(&to);
                     self.node.step(Input::SnapshotSent { to, outcome });
+                    self.send_waiting_snapshots();
                 }
             }
             Completion::Fetched { id, result } => {
@@ -84,12 +86,13 @@ impl<M: StateMachine> Driver<M> {
                     return Err(StopReason::Storage { problem: problem.to_owned() });
                 }
             }
+            Completion::Stop(StopReason::Shutdown) => self.shut_down()?,
             Completion::Stop(reason) => return Err(reason),
         }
         Ok(())
     }
 
-    pub(super) fn step_packets(&mut self) {
+    pub(super) fn step_packets(&mut self) -> Result<(), StopReason> {
         self.refused.packets += mem::take(&mut self.batch.refused.packets);
         let mut packets = mem::take(&mut self.batch.packets);
         for packet in packets.drain(..) {
@@ -100,13 +103,15 @@ impl<M: StateMachine> Driver<M> {
             match packet {
                 Packet::Raft(envelope) => self.node.step(Input::Receive(envelope)),
                 Packet::SnapshotChunk(chunk) => self.take_chunk(chunk),
-                Packet::SnapshotResponse(response) => self.take_snapshot_response(&response),
+                Packet::SnapshotResponse(response) => self.take_snapshot_response(response),
+                Packet::Checksum(checksum) => self.take_checksum(checksum)?,
             }
         }
         self.batch.packets = packets;
         for peer in self.batch.disconnected.drain(..) {
             self.node.step(Input::Disconnected(peer));
         }
+        Ok(())
     }
 
     fn take_chunk(&mut self, chunk: SnapshotChunk) {
@@ -125,7 +130,7 @@ impl<M: StateMachine> Driver<M> {
         }
     }
 
-    fn take_snapshot_response(&mut self, response: &SnapshotResponse) {
+    fn take_snapshot_response(&mut self, response: SnapshotResponse) {
         match self.sending.get(&response.from) {
             Some(outgoing) if outgoing.transfer == response.transfer => {
                 outgoing.answers.put(response.status);
@@ -135,19 +140,88 @@ impl<M: StateMachine> Driver<M> {
         }
     }
 
+    /// The machine has come to an index at which it is compared. Whom this does not reach compares the next one.
+    fn marked(&mut self, mark: Mark) -> Result<(), StopReason> {
+        for member in self.node.configuration().members() {
+            if member.id != self.node.id() {
+                self.tell(member.id, mark);
+            }
+        }
+        let findings = self.comparison.reached(mark, self.node.configuration());
+        self.take_findings(findings)
+    }
+
+    fn take_checksum(&mut self, checksum: Checksum) -> Result<(), StopReason> {
+        let Checksum { from, to: _, index, checksum } = checksum;
+        let configuration = self.node.configuration();
+        if !configuration.contains(from) {
+            self.refused.packets_senseless += 1;
+            return Ok(());
+        }
+        let mark = Mark { index, checksum };
+        let Heard { findings, answer } = self.comparison.hear(from, mark, configuration);
+        if let Some(own) = answer {
+            self.tell(from, own);
+        }
+        self.take_findings(findings)
+    }
+
+    fn tell(&self, to: NodeId, mark: Mark) {
+        let Mark { index, checksum } = mark;
+        let from = self.node.id();
+        self.parts.transport.send(Packet::Checksum(Checksum { from, to, index, checksum }));
+    }
+
+    fn take_findings(&mut self, findings: Vec<Finding>) -> Result<(), StopReason> {
+        let node = self.node.id();
+        for finding in findings {
+            match finding {
+                Finding::Differs { peer, index } => {
+                    tracing::warn!(%node, %peer, %index, "another replica has diverged from this one");
+                }
+                Finding::Split { index } => {
+                    tracing::error!(%node, %index, "the replicas have diverged, and no majority is alike");
+                }
+                Finding::Outvoted { index, agreed, own, majority } => {
+                    return Err(StopReason::Diverged { index, agreed, own, majority });
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn take_requests(&mut self) {
         self.refused.requests += mem::take(&mut self.batch.refused.requests);
         let mut requests = mem::take(&mut self.batch.requests);
-        let mut queries: Vec<AskedQuery<M>> = Vec::new();
+        let mut linearizable: Vec<Asked<M>> = Vec::new();
+        let mut by_lease: Vec<Asked<M>> = Vec::new();
+        let mut stale: Vec<Asked<M>> = Vec::new();
         for request in requests.drain(..) {
             match request {
                 Request::Propose { draft, respond } => self.propose(draft, respond),
-                Request::Query { query, respond } => queries.push((query, respond)),
+                Request::Query { query, consistency, len_bytes, respond } => {
+                    let asked = Asked { query, respond, len_bytes, deadline: self.deadline() };
+                    match consistency {
+                        Consistency::Linearizable => linearizable.push(asked),
+                        Consistency::Lease => by_lease.push(asked),
+                        Consistency::Stale => stale.push(asked),
+                    }
+                }
+                Request::Change { change, respond } => self.change_membership(change, respond),
+                Request::Transfer { to, respond } => self.transfer_leadership(to, respond),
                 Request::Snapshot(caller) => self.take_snapshot_for(caller),
             }
         }
         self.batch.requests = requests;
-        self.query(queries);
+        if !stale.is_empty() {
+            let group = lock(&self.queries).to_machine(stale);
+            self.work.push(Work::Answer(group));
+        }
+        match self.node.read_by_lease() {
+            Some(index) => lock(&self.queries).wait_for_index(index, by_lease),
+            None => linearizable.append(&mut by_lease),
+        }
+        self.query(linearizable);
     }
 
     fn propose(&mut self, draft: Draft, respond: Responder<M::Response, ProposeError>) {
@@ -155,7 +229,7 @@ impl<M: StateMachine> Driver<M> {
         match self.node.propose(draft.stamp(time)) {
             Ok(id) => {
                 let deadline = self.deadline();
-                self.waiters.add(id, deadline, WaitsFor::Command(respond));
+                self.waiters.add(id, deadline, respond);
             }
             Err(error) => {
                 let error = propose_error(error);
@@ -165,34 +239,25 @@ impl<M: StateMachine> Driver<M> {
         }
     }
 
-    /// Queries that have arrived together share one mark in the log: whatever was committed before they were
-    /// asked comes before it.
-    fn query(&mut self, queries: Vec<AskedQuery<M>>) {
-        if queries.is_empty() {
+    /// Queries that have arrived together share one read index.
+    fn query(&mut self, asked: Vec<Asked<M>>) {
+        if asked.is_empty() {
             return;
         }
-        let time = self.clock.stamp(self.node.term(), self.now);
-        let proposed = self.node.propose(Draft::query().stamp(time));
-        for (query, respond) in queries {
-            match &proposed {
-                Ok(id) => {
-                    let deadline = self.deadline();
-                    self.waiters.add(*id, deadline, WaitsFor::Query(query, respond));
-                }
-                Err(raft_core::ProposeError::NotLeader { leader }) => {
-                    respond.answer(Err(QueryError::NotLeader { leader: *leader }));
-                }
-                // A mark is a few bytes long, so there is nothing but too much under way.
-                Err(_) => {
-                    self.refused.requests += 1;
-                    respond.answer(Err(QueryError::Busy));
-                }
-            }
+        let error = match self.node.read_index() {
+            Ok(read) => return lock(&self.queries).wait_for_read(read, asked),
+            Err(raft_core::ReadError::NoLeader) => QueryError::NotLeader { leader: None },
+            // What a later version of the core may refuse for is no answer either.
+            Err(raft_core::ReadError::Busy | _) => QueryError::Busy,
+        };
+        for asked in asked {
+            self.refused.requests += u64::from(error == QueryError::Busy);
+            asked.respond.answer(Err(error.clone()));
         }
     }
 
     /// When a wait that begins now ends at the latest.
-    fn deadline(&mut self) -> std::time::Duration {
+    pub(super) fn deadline(&mut self) -> std::time::Duration {
         let deadline = self.now.saturating_add(self.options.request_timeout);
         self.sweep_at = Some(self.sweep_at.map_or(deadline, |at| at.min(deadline)));
         deadline
@@ -231,8 +296,8 @@ impl<M: StateMachine> Driver<M> {
     fn snapshot_skipped(&mut self) {
         self.compaction.skipped();
         for caller in self.snapshot_callers[0].drain(..) {
-            let _ = caller.send(match &self.snapshot {
-                Some(meta) => Ok(meta.clone()),
+            caller.answer(match &self.snapshot {
+                Some(meta) => Ok(meta.last),
                 None => Err(crate::error::SnapshotError::NothingApplied),
             });
         }
@@ -252,6 +317,10 @@ impl<M: StateMachine> Driver<M> {
 fn propose_error(error: raft_core::ProposeError) -> ProposeError {
     match error {
         raft_core::ProposeError::NotLeader { leader } => ProposeError::NotLeader { leader },
+        // It leads in a moment, or this node does again.
+        raft_core::ProposeError::Transferring { to } => {
+            ProposeError::NotLeader { leader: Some(to) }
+        }
         raft_core::ProposeError::TooLarge { len, max } => ProposeError::TooLarge {
             len: len.saturating_sub(HEADER_BYTES),
             max: max.saturating_sub(HEADER_BYTES),

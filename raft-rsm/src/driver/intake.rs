@@ -5,13 +5,18 @@ use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use futures::channel::oneshot;
 use raft_core::{
     EntryId, Envelope, FetchId, Fetched, Message, NodeId, SnapshotMeta, SnapshotOutcome,
 };
 
+use super::operations::{ChangeCaller, TransferCaller};
 use crate::StateMachine;
-use crate::error::{ProposeError, QueryError, SnapshotError, StopReason};
+use crate::applier::Mark;
+use crate::consistency::Consistency;
+use crate::error::{
+    MembershipError, ProposeError, QueryError, SnapshotError, StopReason, TransferError,
+};
+use crate::membership::MembershipChange;
 use crate::options::Options;
 use crate::payload::Draft;
 use crate::server::Responder;
@@ -22,18 +27,37 @@ use crate::watch::lock;
 
 /// What a caller or a client wants. Bounded: beyond the limits, `Busy` is the answer.
 pub(crate) enum Request<M: StateMachine> {
-    Propose { draft: Draft, respond: Responder<M::Response, ProposeError> },
-    Query { query: M::Query, respond: Responder<M::Answer, QueryError> },
+    Propose {
+        draft: Draft,
+        respond: Responder<M::Response, ProposeError>,
+    },
+    Query {
+        query: M::Query,
+        consistency: Consistency,
+        /// What it counts for, in bytes.
+        len_bytes: usize,
+        respond: Responder<M::Answer, QueryError>,
+    },
+    Change {
+        change: MembershipChange,
+        respond: ChangeCaller,
+    },
+    Transfer {
+        to: Option<NodeId>,
+        respond: TransferCaller,
+    },
     Snapshot(SnapshotCaller),
 }
 
-pub(crate) type SnapshotCaller = oneshot::Sender<Result<SnapshotMeta, SnapshotError>>;
+pub(crate) type SnapshotCaller = Responder<EntryId, SnapshotError>;
 
 /// What a task of this node has finished. Bounded by the work that the driver gives out.
 #[derive(Debug)]
 pub(crate) enum Completion {
     /// The machine has applied everything up to `last`.
     Applied { last: EntryId, time: Duration },
+    /// The machine's running checksum at an index at which it is compared.
+    Marked(Mark),
     /// The machine's state is the one of this snapshot.
     Restored { meta: SnapshotMeta, image_bytes: u64 },
     /// A snapshot of the machine is durable.
@@ -71,6 +95,8 @@ struct Inner<M: StateMachine> {
     request_bytes: usize,
     /// Requests that the driver has taken up and not answered yet, as of its last visit.
     pending: usize,
+    /// What the queries among them count for.
+    pending_bytes: usize,
     closed: bool,
     waker: Option<Waker>,
 }
@@ -108,7 +134,8 @@ impl<M: StateMachine> Request<M> {
     fn len_bytes(&self) -> usize {
         match self {
             Request::Propose { draft, .. } => draft.body_len(),
-            Request::Query { .. } | Request::Snapshot(_) => 0,
+            Request::Query { len_bytes, .. } => *len_bytes,
+            Request::Change { .. } | Request::Transfer { .. } | Request::Snapshot(_) => 0,
         }
     }
 
@@ -123,12 +150,18 @@ impl<M: StateMachine> Request<M> {
                 Refusal::Busy => QueryError::Busy,
                 Refusal::Stopped => QueryError::Stopped,
             })),
-            Request::Snapshot(caller) => {
-                let _ = caller.send(Err(match why {
-                    Refusal::Busy => SnapshotError::Busy,
-                    Refusal::Stopped => SnapshotError::Stopped,
-                }));
-            }
+            Request::Change { respond, .. } => respond.answer(Err(match why {
+                Refusal::Busy => MembershipError::Busy,
+                Refusal::Stopped => MembershipError::Stopped,
+            })),
+            Request::Transfer { respond, .. } => respond.answer(Err(match why {
+                Refusal::Busy => TransferError::Busy,
+                Refusal::Stopped => TransferError::Stopped,
+            })),
+            Request::Snapshot(caller) => caller.answer(Err(match why {
+                Refusal::Busy => SnapshotError::Busy,
+                Refusal::Stopped => SnapshotError::Stopped,
+            })),
         }
     }
 }
@@ -153,6 +186,7 @@ impl<M: StateMachine> Intake<M> {
             packet_bytes: 0,
             request_bytes: 0,
             pending: 0,
+            pending_bytes: 0,
             closed: false,
             waker: None,
         };
@@ -166,8 +200,12 @@ impl<M: StateMachine> Intake<M> {
         // One that is longer than the limit is taken by itself: it is for the core to say that it is too long, which
         // is another answer than "later".
         let busy = inner.pending + inner.batch.requests.len() >= self.limits.requests_max
-            || (inner.request_bytes > 0
-                && inner.request_bytes.saturating_add(len_bytes) > self.limits.request_bytes_max);
+            || (inner.request_bytes + inner.pending_bytes > 0
+                && inner
+                    .request_bytes
+                    .saturating_add(inner.pending_bytes)
+                    .saturating_add(len_bytes)
+                    > self.limits.request_bytes_max);
         if inner.closed || busy {
             let why = if inner.closed { Refusal::Stopped } else { Refusal::Busy };
             inner.batch.refused.requests += 1;
@@ -189,15 +227,15 @@ impl<M: StateMachine> Intake<M> {
     }
 
     /// Swaps all that is there for `empty`, which must be; waits where there is nothing. `pending` is the
-    /// number of requests that the driver still holds.
+    /// number of requests that the driver still holds, and what their queries count for in bytes.
     pub(crate) fn poll_take(
         &self,
         cx: &mut Context<'_>,
         empty: &mut Batch<M>,
-        pending: usize,
+        pending: (usize, usize),
     ) -> Poll<()> {
         let mut inner = lock(&self.inner);
-        inner.pending = pending;
+        (inner.pending, inner.pending_bytes) = pending;
         let refused = mem::take(&mut inner.batch.refused);
         empty.refused.packets += refused.packets;
         empty.refused.requests += refused.requests;
@@ -269,10 +307,14 @@ fn packet_bytes(packet: &Packet) -> usize {
             | Message::VoteResponse { .. }
             | Message::AppendResponse(_)
             | Message::Heartbeat { .. }
-            | Message::HeartbeatResponse { .. } => 0,
+            | Message::HeartbeatResponse { .. }
+            | Message::TimeoutNow
+            | Message::ReadIndex { .. }
+            | Message::ReadIndexResponse { .. } => 0,
         },
         Packet::SnapshotChunk(chunk) => chunk.data.len(),
-        Packet::SnapshotResponse(_) => 0,
+        Packet::SnapshotResponse(response) => response.status.held_bytes(),
+        Packet::Checksum(_) => 0,
     };
     OVERHEAD_BYTES + content
 }

@@ -1,17 +1,23 @@
-//! Receives a snapshot from a leader, chunk by chunk: one at a time, written as it comes.
+//! Receives a snapshot from a leader, chunk by chunk: one transfer at a time, written as it comes. What comes before a
+//! chunk that is missing is written, what comes after it is held.
+
+mod held;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::Write;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use raft_core::{NodeId, SnapshotMeta};
 
+use self::held::Held;
 use super::intake::{Completion, Intake};
 use crate::error::StopReason;
 use crate::runtime::blocking;
@@ -21,10 +27,11 @@ use crate::watch::lock;
 use crate::{Runtime, StateMachine, Storage, Transport};
 
 /// Chunks that wait to be written: this many ...
-const CHUNKS_MAX: usize = 8;
+pub(super) const CHUNKS_MAX: usize = 8;
 
-/// ... and this many bytes. Beyond either they are dropped, and the sender repeats them.
-const CHUNK_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// ... and this many bytes; and as much again that waits for a chunk before it. Beyond either they are dropped, and the
+/// sender repeats them: but it has no more on their way than this.
+pub(super) const CHUNK_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A sender whose chunk takes long to be written hears this often that the receiver is alive.
 const ALIVE_EACH: Duration = Duration::from_secs(1);
@@ -36,6 +43,8 @@ const STALE_AFTER: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
     inner: Mutex<Inner>,
+    /// How many were dropped since their checksums were wrong.
+    damaged: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +68,9 @@ impl Chunks {
         let bytes = inner.bytes.saturating_add(chunk.data.len());
         // One chunk is always taken, or a large one would never get through.
         let full = inner.queue.len() >= CHUNKS_MAX || bytes > CHUNK_BYTES_MAX;
-        if inner.closed || (full && !inner.queue.is_empty()) {
+        // Where chunks wait, an answer comes anyway: one that only asks for it would take the place of another.
+        let asks = chunk.data.is_empty();
+        if inner.closed || ((full || asks) && !inner.queue.is_empty()) {
             return;
         }
         inner.bytes = bytes;
@@ -67,6 +78,11 @@ impl Chunks {
         if let Some(waker) = inner.waker.take() {
             waker.wake();
         }
+    }
+
+    /// How many chunks have arrived that were not what their sender had read.
+    pub(crate) fn damaged(&self) -> u64 {
+        self.damaged.load(Ordering::Relaxed)
     }
 
     pub(crate) fn close(&self) {
@@ -116,9 +132,19 @@ struct Incoming {
     name: Name,
     meta: SnapshotMeta,
     image_bytes: u64,
+    /// Names what is here of it, which is lost when the node ends or another transfer takes its place.
+    reception: u64,
     written: u64,
     writer: Box<dyn SnapshotWriter>,
+    held: Held,
     heard_at: Duration,
+}
+
+/// Transfers that are over: a late chunk of one of them begins nothing.
+#[derive(Debug, Default)]
+struct Over {
+    finished: Option<Name>,
+    given_up: Option<Name>,
 }
 
 /// Names a transfer.
@@ -135,28 +161,40 @@ impl<M: StateMachine> Receiving<M> {
     /// Works until the queue is closed or the disk fails.
     pub(crate) async fn run(self) {
         let mut incoming: Option<Incoming> = None;
-        let mut finished: Option<Name> = None;
+        let mut over = Over::default();
         loop {
             let timeout = incoming.as_ref().map(|_| self.runtime.sleep(STALE_AFTER));
             match self.chunks.next(timeout).await {
-                Event::Chunk(chunk) => match self.take(chunk, incoming, &mut finished).await {
+                // As if it had been lost on the way: it is asked for again.
+                Event::Chunk(chunk) if !chunk.is_sound() => self.count_damaged(&chunk),
+                Event::Chunk(chunk) => match self.take(chunk, incoming, &mut over).await {
                     Ok(still) => incoming = still,
                     Err(Ended) => return,
                 },
-                Event::Timeout => incoming = None,
+                Event::Timeout => {
+                    over.given_up = incoming.take().map(|stale| stale.name).or(over.given_up);
+                }
                 Event::Closed => return,
             }
         }
+    }
+
+    fn count_damaged(&self, chunk: &SnapshotChunk) {
+        self.chunks.damaged.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            from = %chunk.from, offset = chunk.offset,
+            "dropped a part of a snapshot whose checksum is wrong"
+        );
     }
 
     async fn take(
         &self,
         chunk: SnapshotChunk,
         incoming: Option<Incoming>,
-        finished: &mut Option<Name>,
+        over: &mut Over,
     ) -> Result<Option<Incoming>, Ended> {
         let name = Name { from: chunk.from, transfer: chunk.transfer };
-        if *finished == Some(name) {
+        if over.finished == Some(name) {
             self.respond(name, SnapshotStatus::Done);
             return Ok(incoming);
         }
@@ -164,47 +202,59 @@ impl<M: StateMachine> Receiving<M> {
         let mut current = match incoming {
             Some(current) if current.name == name => current,
             other => {
-                if other.as_ref().is_some_and(|other| !other.yields_to(&chunk, now)) {
+                if !self.may_begin(name, &chunk, other.as_ref(), over, now) {
                     self.respond(name, SnapshotStatus::Refused);
                     return Ok(other);
                 }
-                if chunk.image_bytes > self.image_bytes_max {
-                    tracing::warn!(
-                        from = %chunk.from, bytes = chunk.image_bytes,
-                        "refused a snapshot that is longer than snapshot_bytes_max"
-                    );
-                    self.respond(name, SnapshotStatus::Refused);
-                    return Ok(other);
-                }
-                if chunk.offset != 0 {
-                    self.respond(name, SnapshotStatus::Continue { offset: 0 });
-                    return Ok(other);
-                }
-                // What was written of the other one is dropped.
-                drop(other);
+                over.given_up = other.map(|other| other.name).or(over.given_up);
                 self.begin(name, &chunk, now).await?
             }
         };
         current.heard_at = now;
         if !current.fits(&chunk) {
             self.respond(name, SnapshotStatus::Refused);
+            over.given_up = Some(name);
             return Ok(None);
         }
-        if chunk.offset != current.written {
-            let offset = current.written;
-            self.respond(name, SnapshotStatus::Continue { offset });
-            return Ok(Some(current));
+        if chunk.offset > current.written && !chunk.data.is_empty() {
+            current.held.insert(chunk.offset, chunk.data);
+        } else if chunk.offset == current.written {
+            let mut next = Some(chunk.data);
+            while let Some(data) = next {
+                current = self.write(current, data).await?;
+                next = current.held.take(current.written);
+            }
         }
-        current = self.write(current, chunk).await?;
         if current.written < current.image_bytes {
-            let offset = current.written;
-            self.respond(name, SnapshotStatus::Continue { offset });
+            self.respond(name, current.status(None));
             return Ok(Some(current));
         }
         self.finish(current).await?;
-        *finished = Some(name);
+        over.finished = Some(name);
         self.respond(name, SnapshotStatus::Done);
         Ok(None)
+    }
+
+    /// Whether a transfer may begin, in the place of the one that is under way.
+    fn may_begin(
+        &self,
+        name: Name,
+        chunk: &SnapshotChunk,
+        other: Option<&Incoming>,
+        over: &Over,
+        now: Duration,
+    ) -> bool {
+        if over.given_up == Some(name) || other.is_some_and(|other| !other.yields_to(chunk, now)) {
+            return false;
+        }
+        let fits = chunk.image_bytes <= self.image_bytes_max;
+        if !fits {
+            tracing::warn!(
+                from = %chunk.from, bytes = chunk.image_bytes,
+                "refused a snapshot that is longer than snapshot_bytes_max"
+            );
+        }
+        fits
     }
 
     async fn begin(
@@ -222,31 +272,34 @@ impl<M: StateMachine> Receiving<M> {
             name,
             meta: chunk.meta.clone(),
             image_bytes: chunk.image_bytes,
+            reception: self.runtime.random(),
             written: 0,
             writer,
+            held: Held::default(),
             heard_at: now,
         })
     }
 
-    async fn write(&self, mut current: Incoming, chunk: SnapshotChunk) -> Result<Incoming, Ended> {
-        if chunk.data.is_empty() {
+    async fn write(&self, mut current: Incoming, data: Bytes) -> Result<Incoming, Ended> {
+        if data.is_empty() {
             return Ok(current);
         }
-        let (name, offset) = (current.name, current.written);
+        let (name, status) = (current.name, current.status(Some(current.written)));
         let work = move || {
-            let result = current.writer.write_all(&chunk.data);
-            current.written += chunk.data.len() as u64;
+            let result = current.writer.write_all(&data);
+            current.written += data.len() as u64;
             result.map(|()| current)
         };
         let written = blocking(&*self.runtime, "receive snapshot", work);
-        let written = self.alive_during(written, name, offset).await;
+        let written = self.alive_during(written, name, &status).await;
         self.check(written.map_err(|lost| lost.to_string()))
     }
 
     async fn finish(&self, current: Incoming) -> Result<(), Ended> {
+        let status = current.status(None);
         let Incoming { name, meta, image_bytes, writer, .. } = current;
         let finished = blocking(&*self.runtime, "receive snapshot", move || writer.finish());
-        let finished = self.alive_during(finished, name, image_bytes).await;
+        let finished = self.alive_during(finished, name, &status).await;
         self.check(finished.map_err(|lost| lost.to_string()))?;
         // The driver hears of it before the leader does, and so before any entry that follows it.
         self.intake.complete(Completion::SnapshotReceived { meta, image_bytes });
@@ -254,7 +307,12 @@ impl<M: StateMachine> Receiving<M> {
     }
 
     /// Waits for `work`, and tells the sender now and then that this node is alive.
-    async fn alive_during<T>(&self, work: impl Future<Output = T>, name: Name, offset: u64) -> T {
+    async fn alive_during<T>(
+        &self,
+        work: impl Future<Output = T>,
+        name: Name,
+        status: &SnapshotStatus,
+    ) -> T {
         let mut work = pin!(work);
         let mut timer = self.runtime.sleep(ALIVE_EACH);
         poll_fn(|cx| {
@@ -262,7 +320,7 @@ impl<M: StateMachine> Receiving<M> {
                 return Poll::Ready(result);
             }
             while timer.poll_unpin(cx).is_ready() {
-                self.respond(name, SnapshotStatus::Continue { offset });
+                self.respond(name, status.clone());
                 timer = self.runtime.sleep(ALIVE_EACH);
             }
             Poll::Pending
@@ -317,6 +375,15 @@ impl Incoming {
             || now.saturating_sub(self.heard_at) > STALE_AFTER
     }
 
+    /// What is here of it. A chunk that is being written at `writing` is here as well.
+    fn status(&self, writing: Option<u64>) -> SnapshotStatus {
+        SnapshotStatus::Continue {
+            reception: self.reception,
+            offset: self.written,
+            held: writing.into_iter().chain(self.held.offsets()).collect(),
+        }
+    }
+
     /// Whether a chunk says the same of the snapshot as the first one did.
     fn fits(&self, chunk: &SnapshotChunk) -> bool {
         let end = chunk.offset.checked_add(chunk.data.len() as u64);
@@ -325,3 +392,6 @@ impl Incoming {
             && end.is_some_and(|end| end <= self.image_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;

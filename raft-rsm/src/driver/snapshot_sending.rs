@@ -1,39 +1,29 @@
 //! Sends the newest stored snapshot to a follower, in chunks.
 //!
-//! A few chunks are on their way at once; what is not confirmed in time is sent again from the first gap on. The
-//! memory it needs is one chunk, and the transport's queue holds no more than the window.
+//! A few chunks are on their way at once, and one that is lost is sent again by itself. The memory it needs is one
+//! chunk, since what is sent again is read again; the transport's queue holds no more than the window.
+
+mod pace;
+mod window;
 
 use std::future::poll_fn;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use raft_core::{NodeId, SnapshotMeta, SnapshotOutcome};
 
+pub(crate) use self::pace::Pace;
+use self::window::{Lost, Window};
 use crate::error::StopReason;
 use crate::runtime::blocking;
 use crate::storage::SnapshotReader;
 use crate::transport::{Packet, SnapshotChunk, SnapshotStatus};
 use crate::watch::lock;
 use crate::{Runtime, Storage, Transport};
-
-/// Chunks on their way at once: enough that the sender reads while the receiver writes.
-const WINDOW_CHUNKS: u64 = 4;
-
-/// A chunk that is not confirmed for this long is sent again: well above a round trip and the write
-/// of a chunk.
-const RESEND_AFTER: Duration = Duration::from_millis(250);
-
-/// A receiver that says nothing for this long is given up; the core tries again later.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
-
-/// A receiver that answers but gets no further for this long is given up. Making a large image durable counts as
-/// getting no further, so this is long.
-const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// The latest answer of the receiver.
 #[derive(Debug, Default)]
@@ -105,21 +95,10 @@ pub(crate) struct Sending {
     pub(crate) transfer: u64,
     pub(crate) chunk_bytes: usize,
     pub(crate) answers: Arc<Answers>,
+    pub(crate) pace: Arc<Pace>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) runtime: Arc<dyn Runtime>,
-}
-
-/// How far a transfer has got, in bytes.
-struct Progress {
-    /// Everything before this has arrived.
-    confirmed: u64,
-    /// What follows is to be sent next.
-    next: u64,
-    /// The greatest `confirmed` so far, and when it was reached.
-    best: u64,
-    best_at: Duration,
-    heard_at: Duration,
 }
 
 impl Sending {
@@ -144,98 +123,85 @@ impl Sending {
         meta: &SnapshotMeta,
     ) -> io::Result<SnapshotOutcome> {
         let image_bytes = reader.len_bytes();
-        let window_bytes = WINDOW_CHUNKS.saturating_mul(self.chunk_bytes as u64);
-        let now = self.runtime.now();
-        let mut progress = Progress { confirmed: 0, next: 0, best: 0, best_at: now, heard_at: now };
-        // An empty image is one empty chunk.
-        let mut first = true;
+        let mut window = Window::new(image_bytes, self.chunk_bytes, self.runtime.now());
+        // When a chunk may leave, once that was asked for.
+        let mut turn = None;
         loop {
-            while first
-                || (progress.next < image_bytes
-                    && progress.next - progress.confirmed < window_bytes)
-            {
-                first = false;
-                let data;
-                (reader, data) = self.read(reader, progress.next, image_bytes).await?;
-                let len_bytes = data.len() as u64;
-                self.send(meta, image_bytes, progress.next, data);
-                progress.next += len_bytes;
+            // One time for all of them, or a slow disk would have no end of chunks that are due again.
+            let now = self.runtime.now();
+            while let Some(offset) = window.due(now) {
+                if *turn.get_or_insert_with(|| self.pace.turn(self.chunk_bytes, now)) > now {
+                    break;
+                }
+                turn = None;
+                let mut chunk = self.chunk(meta, image_bytes, offset);
+                (reader, chunk) = self.read(reader, chunk).await?;
+                window.sent(offset, self.runtime.now());
+                self.transport.send(Packet::SnapshotChunk(chunk));
             }
-            match self.answers.next(self.runtime.sleep(RESEND_AFTER)).await {
+            if window.ask_at() <= now {
+                let chunk = self.chunk(meta, image_bytes, window.asked(now));
+                self.transport.send(Packet::SnapshotChunk(chunk.sealed()));
+            }
+            let due_at = if window.due(now).is_some() { turn } else { window.resend_at() };
+            let until = due_at.map_or(window.ask_at(), |at| at.min(window.ask_at()));
+            let timeout = self.runtime.sleep(until.saturating_sub(self.runtime.now()));
+            match self.answers.next(timeout).await {
                 Event::Answer(SnapshotStatus::Done) => {
                     return Ok(SnapshotOutcome::Delivered(meta.last));
                 }
                 Event::Answer(SnapshotStatus::Refused) | Event::Cancelled => {
                     return Ok(SnapshotOutcome::Failed);
                 }
-                Event::Answer(SnapshotStatus::Continue { offset }) => {
-                    progress.confirm(offset.min(image_bytes), self.runtime.now());
-                }
-                Event::Silence => {
+                Event::Answer(SnapshotStatus::Continue { reception, offset, held }) => {
                     let now = self.runtime.now();
-                    if now.saturating_sub(progress.heard_at) > SILENCE_MAX
-                        || now.saturating_sub(progress.best_at) > STALL_MAX
-                    {
+                    if let Err(Lost) = window.answered(reception, offset, &held, now) {
+                        // Another transfer begins anew, with what is the newest snapshot by then.
                         return Ok(SnapshotOutcome::Failed);
                     }
-                    // Go back to the first gap. Where all has arrived, one empty chunk asks how it stands.
-                    progress.next = progress.confirmed;
-                    first = progress.next == image_bytes;
                 }
+                Event::Silence => {}
+            }
+            if window.is_given_up(self.runtime.now()) {
+                return Ok(SnapshotOutcome::Failed);
             }
         }
     }
 
-    async fn read(
-        &self,
-        mut reader: Box<dyn SnapshotReader>,
-        offset: u64,
-        image_bytes: u64,
-    ) -> io::Result<(Box<dyn SnapshotReader>, Bytes)> {
-        let left = image_bytes.saturating_sub(offset);
-        let len = usize::try_from(left).unwrap_or(usize::MAX).min(self.chunk_bytes);
-        if len == 0 {
-            return Ok((reader, Bytes::new()));
-        }
-        let work = move || -> io::Result<(Box<dyn SnapshotReader>, Bytes)> {
-            if reader.stream_position()? != offset {
-                reader.seek(SeekFrom::Start(offset))?;
-            }
-            let mut data = vec![0; len];
-            reader.read_exact(&mut data)?;
-            Ok((reader, Bytes::from(data)))
-        };
-        blocking(&*self.runtime, "read snapshot", work).await.map_err(io::Error::other)?
-    }
-
-    fn send(&self, meta: &SnapshotMeta, image_bytes: u64, offset: u64, data: Bytes) {
-        self.transport.send(Packet::SnapshotChunk(SnapshotChunk {
+    /// An empty one.
+    fn chunk(&self, meta: &SnapshotMeta, image_bytes: u64, offset: u64) -> SnapshotChunk {
+        SnapshotChunk {
             from: self.from,
             to: self.to,
             transfer: self.transfer,
             meta: meta.clone(),
             image_bytes,
             offset,
-            data,
-        }));
+            checksum: 0,
+            data: Bytes::new(),
+        }
     }
-}
 
-impl Progress {
-    fn confirm(&mut self, offset: u64, now: Duration) {
-        self.heard_at = now;
-        if offset > self.best {
-            self.best = offset;
-            self.best_at = now;
+    /// Fills `chunk`, and seals it as soon as its data is in memory.
+    async fn read(
+        &self,
+        mut reader: Box<dyn SnapshotReader>,
+        chunk: SnapshotChunk,
+    ) -> io::Result<(Box<dyn SnapshotReader>, SnapshotChunk)> {
+        let left = chunk.image_bytes.saturating_sub(chunk.offset);
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(self.chunk_bytes);
+        if len == 0 {
+            return Ok((reader, chunk.sealed()));
         }
-        if offset > self.confirmed {
-            self.confirmed = offset;
-            self.next = self.next.max(offset);
-        } else if offset == 0 && self.confirmed > 0 {
-            // The receiver has lost what it had. Any other step back is a late answer.
-            self.confirmed = 0;
-            self.next = 0;
-        }
+        let work = move || -> io::Result<(Box<dyn SnapshotReader>, SnapshotChunk)> {
+            if reader.stream_position()? != chunk.offset {
+                reader.seek(SeekFrom::Start(chunk.offset))?;
+            }
+            let mut data = vec![0; len];
+            reader.read_exact(&mut data)?;
+            Ok((reader, SnapshotChunk { data: Bytes::from(data), ..chunk }.sealed()))
+        };
+        blocking(&*self.runtime, "read snapshot", work).await.map_err(io::Error::other)?
     }
 }
 

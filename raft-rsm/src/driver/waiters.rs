@@ -7,7 +7,7 @@ use std::time::Duration;
 use raft_core::{Entry, EntryId, LogIndex, Term};
 
 use crate::StateMachine;
-use crate::error::{ProposeError, QueryError, Uncertain};
+use crate::error::{ProposeError, Uncertain};
 use crate::server::Responder;
 
 /// One who waits.
@@ -16,16 +16,11 @@ pub(crate) struct Waiter<M: StateMachine> {
     id: EntryId,
     /// When the wait ends, on the runtime's clock.
     deadline: Duration,
-    waits_for: WaitsFor<M>,
+    respond: Proposer<M>,
 }
 
-/// What a waiter waits for.
-pub(crate) enum WaitsFor<M: StateMachine> {
-    /// The response to the command in the entry.
-    Command(Responder<M::Response, ProposeError>),
-    /// The answer to a query, which may be given as soon as the entry is applied.
-    Query(M::Query, Responder<M::Answer, QueryError>),
-}
+/// Who waits for the response to a command.
+pub(crate) type Proposer<M> = Responder<<M as StateMachine>::Response, ProposeError>;
 
 /// Why a wait ends without the entry being applied.
 #[derive(Copy, Clone, Debug)]
@@ -36,26 +31,16 @@ pub(crate) enum Unmet {
     Maybe(Uncertain),
 }
 
-impl<M: StateMachine> WaitsFor<M> {
-    pub(crate) fn fail(self, why: Unmet) {
-        match self {
-            WaitsFor::Command(respond) => respond.answer(Err(match why {
-                Unmet::Superseded => ProposeError::Superseded,
-                Unmet::Maybe(why) => ProposeError::Maybe(why),
-            })),
-            WaitsFor::Query(_, respond) => respond.answer(Err(match why {
-                Unmet::Superseded | Unmet::Maybe(Uncertain::SnapshotPassed) => {
-                    QueryError::Superseded
-                }
-                Unmet::Maybe(Uncertain::TimedOut) => QueryError::TimedOut,
-                Unmet::Maybe(Uncertain::Stopped) => QueryError::Stopped,
-            })),
+impl From<Unmet> for ProposeError {
+    fn from(why: Unmet) -> ProposeError {
+        match why {
+            Unmet::Superseded => ProposeError::Superseded,
+            Unmet::Maybe(why) => ProposeError::Maybe(why),
         }
     }
 }
 
-/// Those who wait, in the order of their entries' indexes. Several may wait at one index: queries share an
-/// entry, and a leader that was deposed and elected again may use an index twice.
+/// Those who wait, in the order of their entries' indexes. Several may wait at one index: a leader that was deposed and elected again may use an index twice.
 pub(crate) struct Waiters<M: StateMachine> {
     queue: VecDeque<Waiter<M>>,
     /// The term of the last entry that is known to be committed.
@@ -71,8 +56,8 @@ impl<M: StateMachine> Waiters<M> {
         self.queue.len()
     }
 
-    pub(crate) fn add(&mut self, id: EntryId, deadline: Duration, waits_for: WaitsFor<M>) {
-        let waiter = Waiter { id, deadline, waits_for };
+    pub(crate) fn add(&mut self, id: EntryId, deadline: Duration, respond: Proposer<M>) {
+        let waiter = Waiter { id, deadline, respond };
         if self.queue.back().is_none_or(|last| last.id.index <= id.index) {
             self.queue.push_back(waiter);
         } else {
@@ -94,9 +79,9 @@ impl<M: StateMachine> Waiters<M> {
                     to.queue.push_back(waiter);
                     moved = true;
                 }
-                Some(_) => waiter.waits_for.fail(Unmet::Superseded),
+                Some(_) => waiter.respond.answer(Err(Unmet::Superseded.into())),
                 // Committed entries come without a gap, so everybody before them was served.
-                None => waiter.waits_for.fail(Unmet::Maybe(Uncertain::SnapshotPassed)),
+                None => waiter.respond.answer(Err(Unmet::Maybe(Uncertain::SnapshotPassed).into())),
             }
         }
         self.committed(last.id.term);
@@ -115,7 +100,7 @@ impl<M: StateMachine> Waiters<M> {
         for _ in 0..waiting {
             let Some(waiter) = self.queue.pop_front() else { break };
             if waiter.id.term < term {
-                waiter.waits_for.fail(Unmet::Superseded);
+                waiter.respond.answer(Err(Unmet::Superseded.into()));
             } else {
                 self.queue.push_back(waiter);
             }
@@ -124,15 +109,15 @@ impl<M: StateMachine> Waiters<M> {
 
     /// Ends the waits for entries up to `last`, which a snapshot has replaced unseen.
     pub(crate) fn passed_by_snapshot(&mut self, last: EntryId) {
-        while let Some(waits_for) = self.take_up_to(last.index) {
-            waits_for.fail(Unmet::Maybe(Uncertain::SnapshotPassed));
+        while let Some(respond) = self.take_up_to(last.index) {
+            respond.answer(Err(Unmet::Maybe(Uncertain::SnapshotPassed).into()));
         }
         self.committed(last.term);
     }
 
     /// The first one who waits for an entry up to `index`.
-    pub(crate) fn take_up_to(&mut self, index: LogIndex) -> Option<WaitsFor<M>> {
-        self.pop_up_to(index).map(|waiter| waiter.waits_for)
+    pub(crate) fn take_up_to(&mut self, index: LogIndex) -> Option<Proposer<M>> {
+        self.pop_up_to(index).map(|waiter| waiter.respond)
     }
 
     fn pop_up_to(&mut self, index: LogIndex) -> Option<Waiter<M>> {
@@ -148,7 +133,7 @@ impl<M: StateMachine> Waiters<M> {
         let mut left = VecDeque::with_capacity(self.queue.len());
         for waiter in self.queue.drain(..) {
             if waiter.deadline <= now {
-                waiter.waits_for.fail(Unmet::Maybe(Uncertain::TimedOut));
+                waiter.respond.answer(Err(Unmet::Maybe(Uncertain::TimedOut).into()));
             } else {
                 left.push_back(waiter);
             }
@@ -160,7 +145,7 @@ impl<M: StateMachine> Waiters<M> {
     /// Ends every wait, because the node stops.
     pub(crate) fn stop(&mut self) {
         for waiter in self.queue.drain(..) {
-            waiter.waits_for.fail(Unmet::Maybe(Uncertain::Stopped));
+            waiter.respond.answer(Err(Unmet::Maybe(Uncertain::Stopped).into()));
         }
     }
 }
@@ -218,8 +203,7 @@ mod tests {
         let answers = ids.iter().map(|(index, term)| {
             let (sender, receiver) = oneshot::channel();
             let deadline = Duration::from_secs(*index);
-            let waits_for = WaitsFor::Command(Responder::Local(sender));
-            waiters.add(id(*index, *term), deadline, waits_for);
+            waiters.add(id(*index, *term), deadline, Responder::Local(sender));
             receiver
         });
         let answers = answers.collect();

@@ -9,7 +9,7 @@ use raft_core::NodeId;
 use crate::{ClusterId, Identity, Incarnation};
 
 /// The version of everything on the wire.
-pub(crate) const PROTOCOL_VERSION: u16 = 1;
+pub(crate) const PROTOCOL_VERSION: u16 = 2;
 
 /// The longest body of a frame before the handshake is done.
 pub(crate) const HANDSHAKE_BODY_BYTES_MAX: usize = 1 << 10;
@@ -289,8 +289,8 @@ mod tests {
     #[test]
     fn of_another_version_the_version_is_read() {
         let mut out = BytesMut::new();
-        out.put_u16_le(2);
-        out.put_slice(b"whatever version 2 says");
+        out.put_u16_le(PROTOCOL_VERSION + 1);
+        out.put_slice(b"whatever that version says");
         assert_eq!(refusal(Hello::decode(out.freeze()).unwrap()), Refusal::WrongVersion);
     }
 

@@ -5,11 +5,13 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use raft_core::{
-    AppendOutcome, Configuration, EntryId, Envelope, LogIndex, Message, NodeId, SnapshotMeta, Term,
+    AppendOutcome, EntryId, Envelope, Incarnation, LogIndex, Message, NodeId, SnapshotMeta, Term,
 };
 
+use crate::configuration_codec::{NoConfiguration, decode_configuration, encode_configuration};
+
 use crate::entry_codec::{DecodeEntryError, ENTRY_HEADER_BYTES, decode_entry, encode_entry};
-use crate::transport::{Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
+use crate::transport::{Checksum, Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
 
 /// Why bytes are no packet.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,12 +37,16 @@ pub enum DecodePacketError {
     /// An entry makes no sense.
     #[error(transparent)]
     Entry(#[from] DecodeEntryError),
+    /// A configuration makes no sense.
+    #[error("the packet carries no configuration where it should")]
+    Configuration(#[from] NoConfiguration),
 }
 
 /// The kinds, as they are on the wire.
 mod kind {
     pub(super) const SNAPSHOT_CHUNK: u8 = 1;
     pub(super) const SNAPSHOT_RESPONSE: u8 = 2;
+    pub(super) const CHECKSUM: u8 = 3;
     pub(super) const PRE_VOTE: u8 = 16;
     pub(super) const PRE_VOTE_RESPONSE: u8 = 17;
     pub(super) const REQUEST_VOTE: u8 = 18;
@@ -50,6 +56,9 @@ mod kind {
     pub(super) const APPEND_REJECTED: u8 = 22;
     pub(super) const HEARTBEAT: u8 = 23;
     pub(super) const HEARTBEAT_RESPONSE: u8 = 24;
+    pub(super) const TIMEOUT_NOW: u8 = 25;
+    pub(super) const READ_INDEX: u8 = 26;
+    pub(super) const READ_INDEX_RESPONSE: u8 = 27;
 
     pub(super) const CONTINUE: u8 = 0;
     pub(super) const DONE: u8 = 1;
@@ -65,28 +74,37 @@ pub(crate) fn encode_packet<'p>(packet: &'p Packet, out: &mut BytesMut) -> Optio
             None
         }
         Packet::SnapshotChunk(chunk) => {
-            let SnapshotChunk { from, to, transfer, meta, image_bytes, offset, data } = chunk;
+            let SnapshotChunk { from, to, transfer, meta, image_bytes, offset, checksum, data } =
+                chunk;
             encode_addresses(kind::SNAPSHOT_CHUNK, *from, *to, out);
             out.put_u64_le(*transfer);
             encode_entry_id(meta.last, out);
-            encode_nodes(meta.configuration.voters(), out);
-            encode_nodes(meta.configuration.outgoing(), out);
-            encode_nodes(meta.configuration.learners(), out);
+            encode_configuration(&meta.configuration, out);
             out.put_u64_le(*image_bytes);
             out.put_u64_le(*offset);
+            out.put_u32_le(*checksum);
             Some(data)
         }
         Packet::SnapshotResponse(SnapshotResponse { from, to, transfer, status }) => {
             encode_addresses(kind::SNAPSHOT_RESPONSE, *from, *to, out);
             out.put_u64_le(*transfer);
             match status {
-                SnapshotStatus::Continue { offset } => {
+                SnapshotStatus::Continue { reception, offset, held } => {
                     out.put_u8(kind::CONTINUE);
+                    out.put_u64_le(*reception);
                     out.put_u64_le(*offset);
+                    encode_count(held.len(), out);
+                    held.iter().for_each(|offset| out.put_u64_le(*offset));
                 }
                 SnapshotStatus::Done => out.put_u8(kind::DONE),
                 SnapshotStatus::Refused => out.put_u8(kind::REFUSED),
             }
+            None
+        }
+        Packet::Checksum(Checksum { from, to, index, checksum }) => {
+            encode_addresses(kind::CHECKSUM, *from, *to, out);
+            out.put_u64_le(index.0);
+            out.put_u32_le(*checksum);
             None
         }
     }
@@ -105,8 +123,7 @@ pub(crate) fn decode_packet(body: Bytes) -> Result<Packet, DecodePacketError> {
         kind::SNAPSHOT_CHUNK => {
             let transfer = fields.u64()?;
             let last = fields.entry_id()?;
-            let (voters, outgoing) = (fields.nodes()?, fields.nodes()?);
-            let configuration = Configuration::joint(voters, outgoing, fields.nodes()?);
+            let configuration = decode_configuration(&mut fields.0)?;
             Packet::SnapshotChunk(SnapshotChunk {
                 from,
                 to,
@@ -114,6 +131,7 @@ pub(crate) fn decode_packet(body: Bytes) -> Result<Packet, DecodePacketError> {
                 meta: SnapshotMeta { last, configuration },
                 image_bytes: fields.u64()?,
                 offset: fields.u64()?,
+                checksum: fields.u32()?,
                 data: fields.rest(),
             })
         }
@@ -123,10 +141,14 @@ pub(crate) fn decode_packet(body: Bytes) -> Result<Packet, DecodePacketError> {
             transfer: fields.u64()?,
             status: fields.snapshot_status()?,
         }),
+        kind::CHECKSUM => {
+            Packet::Checksum(Checksum { from, to, index: fields.index()?, checksum: fields.u32()? })
+        }
         _ => {
+            let incarnation = Incarnation(fields.u64()?);
             let term = fields.term()?;
             let message = fields.message(kind)?;
-            Packet::Raft(Envelope { from, to, term, message })
+            Packet::Raft(Envelope { from, incarnation, to, term, message })
         }
     };
     match fields.0.len() {
@@ -144,14 +166,16 @@ pub(crate) fn packet_bytes(packet: &Packet) -> usize {
                 entries.iter().map(|entry| ENTRY_HEADER_BYTES + entry.payload.len()).sum()
             }
             Packet::SnapshotChunk(chunk) => chunk.data.len(),
-            Packet::Raft(_) | Packet::SnapshotResponse(_) => 0,
+            Packet::SnapshotResponse(response) => response.status.held_bytes(),
+            Packet::Raft(_) | Packet::Checksum(_) => 0,
         }
 }
 
 fn encode_envelope(envelope: &Envelope, out: &mut BytesMut) {
-    let Envelope { from, to, term, message } = envelope;
+    let Envelope { from, incarnation, to, term, message } = envelope;
     let mut start = |kind| {
         encode_addresses(kind, *from, *to, out);
+        out.put_u64_le(incarnation.0);
         out.put_u64_le(term.0);
     };
     match message {
@@ -165,9 +189,10 @@ fn encode_envelope(envelope: &Envelope, out: &mut BytesMut) {
             out.put_u64_le(campaign.0);
             out.put_u8(u8::from(*granted));
         }
-        Message::RequestVote { last } => {
+        Message::RequestVote { last, transfer } => {
             start(kind::REQUEST_VOTE);
             encode_entry_id(*last, out);
+            out.put_u8(u8::from(*transfer));
         }
         Message::VoteResponse { granted } => {
             start(kind::VOTE_RESPONSE);
@@ -202,6 +227,19 @@ fn encode_envelope(envelope: &Envelope, out: &mut BytesMut) {
             out.put_u64_le(*round);
             out.put_u64_le(received.0);
         }
+        Message::TimeoutNow => start(kind::TIMEOUT_NOW),
+        Message::ReadIndex { context } => {
+            start(kind::READ_INDEX);
+            out.put_u64_le(*context);
+        }
+        Message::ReadIndexResponse { context, index } => {
+            start(kind::READ_INDEX_RESPONSE);
+            out.put_u64_le(*context);
+            out.put_u8(u8::from(index.is_some()));
+            if let Some(index) = index {
+                out.put_u64_le(index.0);
+            }
+        }
     }
 }
 
@@ -216,11 +254,6 @@ fn encode_entry_id(id: EntryId, out: &mut BytesMut) {
     out.put_u64_le(id.index.0);
 }
 
-fn encode_nodes(nodes: &[NodeId], out: &mut BytesMut) {
-    encode_count(nodes.len(), out);
-    nodes.iter().for_each(|node| out.put_u64_le(node.0));
-}
-
 /// A list too long for its count does not fit into a frame either, and is never sent.
 fn encode_count(count: usize, out: &mut BytesMut) {
     out.put_u32_le(u32::try_from(count).unwrap_or(u32::MAX));
@@ -232,6 +265,10 @@ struct Fields(Bytes);
 impl Fields {
     fn u8(&mut self) -> Result<u8, DecodePacketError> {
         self.0.try_get_u8().map_err(|_| DecodePacketError::Truncated)
+    }
+
+    fn u32(&mut self) -> Result<u32, DecodePacketError> {
+        self.0.try_get_u32_le().map_err(|_| DecodePacketError::Truncated)
     }
 
     fn u64(&mut self) -> Result<u64, DecodePacketError> {
@@ -264,16 +301,11 @@ impl Fields {
 
     /// The number of items of a list, of which each takes at least `item_bytes`.
     fn count(&mut self, item_bytes: usize) -> Result<usize, DecodePacketError> {
-        let count = self.0.try_get_u32_le().map_err(|_| DecodePacketError::Truncated)?;
+        let count = self.u32()?;
         usize::try_from(count)
             .ok()
             .filter(|count| *count <= self.0.len() / item_bytes)
             .ok_or(DecodePacketError::Count(count))
-    }
-
-    fn nodes(&mut self) -> Result<Vec<NodeId>, DecodePacketError> {
-        let count = self.count(size_of::<u64>())?;
-        (0..count).map(|_| self.node()).collect()
     }
 
     fn rest(&mut self) -> Bytes {
@@ -282,7 +314,12 @@ impl Fields {
 
     fn snapshot_status(&mut self) -> Result<SnapshotStatus, DecodePacketError> {
         match self.u8()? {
-            kind::CONTINUE => Ok(SnapshotStatus::Continue { offset: self.u64()? }),
+            kind::CONTINUE => {
+                let (reception, offset) = (self.u64()?, self.u64()?);
+                let count = self.count(size_of::<u64>())?;
+                let held = (0..count).map(|_| self.u64()).collect::<Result<_, _>>()?;
+                Ok(SnapshotStatus::Continue { reception, offset, held })
+            }
             kind::DONE => Ok(SnapshotStatus::Done),
             kind::REFUSED => Ok(SnapshotStatus::Refused),
             kind => Err(DecodePacketError::Kind { what: "snapshot status", kind }),
@@ -295,7 +332,9 @@ impl Fields {
             kind::PRE_VOTE_RESPONSE => {
                 Message::PreVoteResponse { campaign: self.term()?, granted: self.bool()? }
             }
-            kind::REQUEST_VOTE => Message::RequestVote { last: self.entry_id()? },
+            kind::REQUEST_VOTE => {
+                Message::RequestVote { last: self.entry_id()?, transfer: self.bool()? }
+            }
             kind::VOTE_RESPONSE => Message::VoteResponse { granted: self.bool()? },
             kind::APPEND_ENTRIES => {
                 let previous = self.entry_id()?;
@@ -321,6 +360,13 @@ impl Fields {
             }
             kind::HEARTBEAT_RESPONSE => {
                 Message::HeartbeatResponse { round: self.u64()?, received: self.index()? }
+            }
+            kind::TIMEOUT_NOW => Message::TimeoutNow,
+            kind::READ_INDEX => Message::ReadIndex { context: self.u64()? },
+            kind::READ_INDEX_RESPONSE => {
+                let context = self.u64()?;
+                let index = if self.bool()? { Some(self.index()?) } else { None };
+                Message::ReadIndexResponse { context, index }
             }
             kind => return Err(DecodePacketError::Kind { what: "packet", kind }),
         })

@@ -222,7 +222,7 @@ fn read_identity(fs: &dyn FileSystem, path: &Path) -> Result<Identity, StorageEr
     };
     let version: u32 = field("format")?.parse().map_err(|_| damaged())?;
     if version > FORMAT_VERSION {
-        return Err(StorageError::newer_format(path, version, FORMAT_VERSION));
+        return Err(StorageError::other_format(path, version, FORMAT_VERSION));
     }
     let hexadecimal =
         |name| field(name).and_then(|text| u64::from_str_radix(text, 16).map_err(|_| damaged()));

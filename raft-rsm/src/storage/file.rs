@@ -167,8 +167,11 @@ impl fmt::Debug for FileStorage {
 #[async_trait]
 impl Storage for FileStorage {
     async fn load(&self) -> Result<Restored, StorageError> {
-        self.blocking("load", |inner| Ok(inner.wal.state()?.restored(inner.snapshots.newest())))
-            .await
+        self.blocking("load", |inner| {
+            let snapshot = inner.snapshots.newest();
+            Ok(inner.wal.state()?.restored(inner.dir.identity.incarnation, snapshot))
+        })
+        .await
     }
 
     async fn write(&self, write: Write) -> Result<(), StorageError> {

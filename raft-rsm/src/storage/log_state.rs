@@ -1,27 +1,36 @@
 //! What a sequence of writes adds up to, without the entries: one meaning of [`Write`] for every storage.
 
-use raft_core::{Configuration, EntryId, HardState, Restored, SnapshotMeta, TermRuns, Write};
+use raft_core::{
+    Configuration, EntryId, HardState, Incarnation, LogIndex, Payload, Restored, SnapshotMeta,
+    TermRuns, Write,
+};
 
-/// Hard state, start and terms of a log.
+/// Hard state, start, terms and configurations of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LogState {
     pub(super) hard_state: HardState,
     pub(super) start: SnapshotMeta,
     pub(super) terms: TermRuns,
+    /// Those among the entries after `start`, ascending, each with its index.
+    pub(super) configurations: Vec<(LogIndex, Configuration)>,
 }
 
 impl LogState {
     /// That of a node that never ran.
     pub(super) fn first_start(configuration: Configuration) -> LogState {
-        let Restored { hard_state, start, terms, snapshot: _ } =
+        let Restored { incarnation: _, hard_state, start, terms, configurations, snapshot: _ } =
             Restored::first_start(configuration);
-        LogState { hard_state, start, terms }
+        LogState { hard_state, start, terms, configurations }
     }
 
-    /// With the newest snapshot, what a node starts from.
-    pub(super) fn restored(self, snapshot: Option<SnapshotMeta>) -> Restored {
-        let LogState { hard_state, start, terms } = self;
-        Restored { hard_state, start, terms, snapshot }
+    /// With the newest snapshot, what a node of this incarnation starts from.
+    pub(super) fn restored(
+        self,
+        incarnation: Incarnation,
+        snapshot: Option<SnapshotMeta>,
+    ) -> Restored {
+        let LogState { hard_state, start, terms, configurations } = self;
+        Restored { incarnation, hard_state, start, terms, configurations, snapshot }
     }
 
     /// Carries out a whole write.
@@ -41,6 +50,9 @@ impl LogState {
         }
         for entry in entries {
             self.append(entry.id)?;
+            if let Payload::Configuration(configuration) = &entry.payload {
+                self.configure(entry.id.index, configuration.clone());
+            }
         }
         if let Some(hard_state) = hard_state {
             self.set_hard_state(*hard_state)?;
@@ -52,6 +64,7 @@ impl LogState {
     pub(super) fn reset(&mut self, snapshot: &SnapshotMeta) {
         self.start = snapshot.clone();
         self.terms = TermRuns::new(snapshot.last);
+        self.configurations.clear();
     }
 
     /// Drops the entries up to the end of `snapshot`.
@@ -65,6 +78,7 @@ impl LogState {
             ));
         }
         self.terms.compact(snapshot.last.index);
+        self.configurations.retain(|(index, _)| *index > snapshot.last.index);
         self.start = snapshot.clone();
         Ok(())
     }
@@ -78,6 +92,7 @@ impl LogState {
             ));
         }
         self.terms.truncate(first.index);
+        self.configurations.retain(|(index, _)| *index < first.index);
         Ok(())
     }
 
@@ -88,6 +103,11 @@ impl LogState {
             return Err(format!("it puts entry {} after entry {last}", entry));
         }
         Ok(())
+    }
+
+    /// The entry at `index`, which is the last one, carries `configuration`.
+    pub(super) fn configure(&mut self, index: LogIndex, configuration: Configuration) {
+        self.configurations.push((index, configuration));
     }
 
     /// Replaces the hard state.

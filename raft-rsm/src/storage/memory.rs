@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use raft_core::{Configuration, Entry, LogIndex, Restored, SnapshotMeta, Write};
+use raft_core::{Configuration, Entry, Incarnation, LogIndex, Restored, SnapshotMeta, Write};
 
 use super::log_state::LogState;
 use super::{SnapshotReader, SnapshotWriter, Storage, StorageError};
@@ -21,6 +21,7 @@ pub struct MemoryStorage {
 
 #[derive(Debug)]
 struct Contents {
+    incarnation: Incarnation,
     state: LogState,
     /// Those of `state.terms`, in order.
     entries: VecDeque<Entry>,
@@ -37,10 +38,18 @@ struct Image {
 }
 
 impl MemoryStorage {
-    /// What a node starts from that never ran, in a cluster of these members.
+    /// What a node starts from that never ran, in a cluster of these members. It is of incarnation 0, as the members of
+    /// [`Configuration::new`] are.
     #[must_use]
     pub fn new(configuration: Configuration) -> MemoryStorage {
+        MemoryStorage::of_incarnation(Incarnation(0), configuration)
+    }
+
+    /// The same under another incarnation: the disk of a node that has lost what it held, say.
+    #[must_use]
+    pub fn of_incarnation(incarnation: Incarnation, configuration: Configuration) -> MemoryStorage {
         MemoryStorage::with(Contents {
+            incarnation,
             state: LogState::first_start(configuration),
             entries: VecDeque::new(),
             log_bytes: 0,
@@ -76,7 +85,7 @@ impl Storage for MemoryStorage {
         let guard = lock(&self.shared);
         let contents = guard.as_ref().ok_or(StorageError::Stopped)?;
         let snapshot = contents.snapshot.as_ref().map(|snapshot| snapshot.meta.clone());
-        Ok(contents.state.clone().restored(snapshot))
+        Ok(contents.state.clone().restored(contents.incarnation, snapshot))
     }
 
     async fn write(&self, write: Write) -> Result<(), StorageError> {

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::executor::block_on;
 use raft_core::{
-    Configuration, Entry, EntryId, HardState, LogIndex, NodeId, Restored, SnapshotMeta, Term,
-    TermRuns, Write, WriteId,
+    Configuration, Entry, EntryId, HardState, Incarnation, LogIndex, Member, NodeId, Payload,
+    Restored, SnapshotMeta, Term, TermRuns, Write, WriteId,
 };
 
 use crate::Storage;
@@ -111,8 +111,15 @@ impl Expected {
         terms
     }
 
-    fn restored(&self) -> Restored {
+    /// The incarnation is the storage's own.
+    fn restored(&self, incarnation: Incarnation) -> Restored {
+        let configurations = self.entries.iter().filter_map(|entry| match &entry.payload {
+            Payload::Configuration(configuration) => Some((entry.id.index, configuration.clone())),
+            Payload::Empty | Payload::Command(_) => None,
+        });
         Restored {
+            incarnation,
+            configurations: configurations.collect(),
             hard_state: self.hard_state,
             start: self.start.clone(),
             terms: self.terms(),
@@ -122,7 +129,8 @@ impl Expected {
 
     /// Fails unless `storage` holds this, and all entries can be read.
     fn check(&self, storage: &dyn Storage) {
-        assert_eq!(load(storage), self.restored());
+        let loaded = load(storage);
+        assert_eq!(loaded, self.restored(loaded.incarnation));
         let (Some(first), Some(last)) = (self.entries.first(), self.entries.last()) else { return };
         assert_eq!(read_all(storage, first.id.index.0, last.id.index.0), self.entries);
     }
@@ -155,14 +163,17 @@ fn hard_state(term: u64, vote: Option<u64>, commit: u64) -> HardState {
     HardState { term: Term(term), vote: vote.map(NodeId), commit: LogIndex(commit) }
 }
 
-/// Entries of `term` from `first` up to `last`, whose payloads say what they are.
+/// Entries of `term` from `first` up to `last`, whose payloads say what they are. Each fourth carries a configuration.
 fn entries(term: u64, first: u64, last: u64) -> Vec<Entry> {
-    (first..=last)
-        .map(|index| {
-            let id = EntryId::new(Term(term), LogIndex(index));
-            Entry::command(id, Bytes::from(format!("entry {id}")))
-        })
-        .collect()
+    let entry = |index: u64| {
+        let id = EntryId::new(Term(term), LogIndex(index));
+        if !index.is_multiple_of(4) {
+            return Entry::command(id, Bytes::from(format!("entry {id}")));
+        }
+        let members = [Member::new(NodeId(index), format!("address of {id}"))];
+        Entry { id, payload: Payload::Configuration(Configuration::of_members(members, [], [])) }
+    };
+    (first..=last).map(entry).collect()
 }
 
 /// A write that changes nothing yet.

@@ -12,15 +12,17 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use futures::future::{join_all, select};
 use raft_core::{
-    AppendOutcome, Configuration, Entry, EntryId, Envelope, LogIndex, Message, NodeId,
-    SnapshotMeta, Term,
+    AppendOutcome, Configuration, Entry, EntryId, Envelope, Incarnation, LogIndex, Member, Message,
+    NodeId, Payload, SnapshotMeta, Term,
 };
 
 use self::stand::{Answering, Stand, wait_until};
 use crate::Runtime;
 use crate::transport::{
-    CallError, Connector, Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus, Transport,
+    CallError, Checksum, Connector, Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus,
+    Transport,
 };
+use crate::wire::encode_packet;
 
 /// A transport under test: a network of the nodes 1, 2 and 3.
 pub trait Network {
@@ -43,6 +45,7 @@ macro_rules! transport_conformance {
         $crate::transport_conformance!(@tests $network;
             a_packet_of_each_kind_arrives_unchanged
             a_large_packet_arrives_unchanged
+            the_longest_packet_that_is_carried_arrives_unchanged
             packets_for_several_nodes_arrive_at_each
             sending_never_waits_however_full_the_queue_is
             a_node_that_restarts_is_reached_again
@@ -103,12 +106,25 @@ pub fn a_large_packet_arrives_unchanged(network: &dyn Network) {
     stand.shutdown();
 }
 
+/// `packet_bytes_max`: so long a packet is carried.
+pub fn the_longest_packet_that_is_carried_arrives_unchanged(network: &dyn Network) {
+    let stand = Stand::new(network);
+    let others_bytes = encode_packet(&chunk(0)).len();
+    if let Some(bytes) = stand.transport(ONE).packet_bytes_max() {
+        let packet = chunk(bytes.checked_sub(others_bytes).expect("a chunk is carried"));
+        let arrived = stand.send_until_it_arrives(&packet);
+        assert!(arrived == packet, "a packet has changed on its way");
+    }
+    stand.shutdown();
+}
+
 /// `send`: each packet arrives where it was meant to, and nowhere else.
 pub fn packets_for_several_nodes_arrive_at_each(network: &dyn Network) {
     let stand = Stand::new(network);
     for (from, to) in [(ONE, TWO), (ONE, THREE), (TWO, THREE), (THREE, ONE), (TWO, ONE)] {
         let packet = Packet::Raft(Envelope {
             from,
+            incarnation: Incarnation(from.0),
             to,
             term: Term(from.0 * 10 + to.0),
             message: Message::VoteResponse { granted: false },
@@ -321,34 +337,46 @@ fn raft(message: Message) -> Packet {
 }
 
 fn raft_between(from: NodeId, to: NodeId, message: Message) -> Packet {
-    Packet::Raft(Envelope { from, to, term: Term(7), message })
+    Packet::Raft(Envelope { from, incarnation: Incarnation(5), to, term: Term(7), message })
 }
 
 fn chunk(bytes: usize) -> Packet {
     let configuration = Configuration::joint([ONE, TWO], [TWO, THREE], [NodeId(4)]);
     let last = EntryId::new(Term(3), LogIndex(1_000));
-    Packet::SnapshotChunk(SnapshotChunk {
+    let chunk = SnapshotChunk {
         from: ONE,
         to: TWO,
         transfer: 99,
         meta: SnapshotMeta { last, configuration },
         image_bytes: 1 << 40,
         offset: 12_345,
+        checksum: 0,
         data: Bytes::from(vec![0x5a; bytes]),
-    })
+    };
+    Packet::SnapshotChunk(chunk.sealed())
 }
 
 /// One of each kind.
 fn packets() -> Vec<Packet> {
     let id = EntryId::new(Term(5), LogIndex(6));
-    let entries = vec![Entry::command(id, "command"), Entry::command(id, "")];
+    let members = [Member::new(ONE, "host:1"), Member::of_incarnation(TWO, Incarnation(7), "")];
+    let configuration = Configuration::of_members(members.clone(), members, []);
+    let entries = vec![
+        Entry::command(id, "command"),
+        Entry::command(id, ""),
+        Entry { id, payload: Payload::Configuration(configuration) },
+    ];
     let response = |status| {
         Packet::SnapshotResponse(SnapshotResponse { from: ONE, to: TWO, transfer: 99, status })
     };
     let messages = [
         Message::PreVote { campaign: Term(8), last: id },
         Message::PreVoteResponse { campaign: Term(8), granted: true },
-        Message::RequestVote { last: id },
+        Message::RequestVote { last: id, transfer: true },
+        Message::TimeoutNow,
+        Message::ReadIndex { context: 9 },
+        Message::ReadIndexResponse { context: 9, index: Some(LogIndex(3)) },
+        Message::ReadIndexResponse { context: 9, index: None },
         Message::VoteResponse { granted: false },
         Message::AppendEntries { previous: id, entries: entries.into(), commit: LogIndex(4) },
         Message::AppendResponse(AppendOutcome::Accepted { matched: LogIndex(4) }),
@@ -361,9 +389,19 @@ fn packets() -> Vec<Packet> {
     packets.extend([
         chunk(0),
         chunk(1_000),
-        response(SnapshotStatus::Continue { offset: 12_345 }),
+        response(SnapshotStatus::Continue {
+            reception: 7,
+            offset: 12_345,
+            held: vec![13_345, 1 << 40],
+        }),
         response(SnapshotStatus::Done),
         response(SnapshotStatus::Refused),
+        Packet::Checksum(Checksum {
+            from: ONE,
+            to: TWO,
+            index: LogIndex(6),
+            checksum: 0x1234_5678,
+        }),
     ]);
     packets
 }

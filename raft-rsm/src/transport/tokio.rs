@@ -91,6 +91,10 @@ impl Transport for TokioTransport {
         self.endpoint.send(packet);
     }
 
+    fn packet_bytes_max(&self) -> Option<usize> {
+        Some(self.endpoint.setup.limits.frame_bytes_max)
+    }
+
     async fn shutdown(&self) {
         self.stop();
         self.endpoint.ended().await;

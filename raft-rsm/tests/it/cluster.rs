@@ -65,6 +65,8 @@ impl Counter {
 pub(crate) struct Probe {
     pub(crate) seen: Mutex<Seen>,
     gate: (Mutex<bool>, Condvar),
+    /// Makes the machine answer otherwise than it should, without a change to its state.
+    pub(crate) lies: AtomicBool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -131,7 +133,7 @@ impl StateMachine for Counter {
             }
         }
         seen.value = self.value;
-        self.value
+        self.value + u64::from(self.probe.lies.load(Ordering::SeqCst))
     }
 
     fn query(&self, (): ()) -> u64 {

@@ -62,13 +62,12 @@ fn a_snapshot_on_demand_contains_what_was_answered_before(runtime: On) {
     for n in 1..=20 {
         assert_eq!(cluster.block_on(raft.propose(Command::Inc)), Ok(n));
         let (index, _) = *cluster.seen(leader).contexts.last().expect("applied");
-        let meta = cluster.block_on(raft.snapshot()).expect("taken");
-        assert!(meta.last.index >= index, "{meta:?} at {index}");
-        assert_eq!(meta.configuration.voters(), [leader]);
-        last = meta.last;
+        let taken = cluster.block_on(raft.snapshot()).expect("taken");
+        assert!(taken.index >= index, "{taken} at {index}");
+        last = taken;
     }
     // Where nothing was applied since, the one that is there will do.
-    assert_eq!(cluster.block_on(raft.snapshot()).expect("there").last, last);
+    assert_eq!(cluster.block_on(raft.snapshot()).expect("there"), last);
     cluster.eventually("empty log", || cluster.status(leader).log_bytes == 0);
     assert_eq!(cluster.status(leader).snapshot, Some(last));
 }
@@ -132,7 +131,7 @@ fn a_large_state_is_not_written_again_for_each_few_entries(runtime: On) {
     let leader = cluster.leader();
     let raft = cluster.raft(leader);
     cluster.block_on(raft.propose(Command::Pad(vec![7; 50_000]))).expect("applied");
-    let first = cluster.block_on(raft.snapshot()).expect("taken").last;
+    let first = cluster.block_on(raft.snapshot()).expect("taken");
     cluster.eventually("compaction", || cluster.status(leader).log_bytes < 1000);
     for _ in 0..100 {
         cluster.block_on(raft.propose(Command::Inc)).expect("applied");

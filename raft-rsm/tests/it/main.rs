@@ -4,6 +4,7 @@
 mod client;
 mod cluster;
 mod cluster_commands;
+mod cluster_divergence;
 mod cluster_faults;
 mod cluster_files;
 mod cluster_snapshots;

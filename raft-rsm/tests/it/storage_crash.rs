@@ -25,8 +25,7 @@ struct Model {
 
 impl Model {
     fn new(configuration: Configuration) -> Model {
-        let Restored { hard_state, start, terms: _, snapshot } =
-            Restored::first_start(configuration);
+        let Restored { hard_state, start, snapshot, .. } = Restored::first_start(configuration);
         Model { hard_state, start, entries: Vec::new(), snapshot }
     }
 
@@ -65,7 +64,8 @@ impl Model {
     }
 
     fn of(storage: &dyn Storage) -> Result<Model, StorageError> {
-        let Restored { hard_state, start, terms, snapshot } = block_on(storage.load())?;
+        let Restored { incarnation: _, hard_state, start, terms, configurations, snapshot } =
+            block_on(storage.load())?;
         let mut entries = Vec::new();
         let mut next = start.last.index.next();
         while next <= terms.last().index {
@@ -77,6 +77,11 @@ impl Model {
         let mut found = TermRuns::new(start.last);
         entries.iter().for_each(|entry| assert!(found.push(entry.id.term)));
         assert_eq!(found, terms);
+        let carried = entries.iter().filter_map(|entry| match &entry.payload {
+            Payload::Configuration(configuration) => Some((entry.id.index, configuration.clone())),
+            Payload::Empty | Payload::Command(_) => None,
+        });
+        assert_eq!(carried.collect::<Vec<_>>(), configurations);
         Ok(Model { hard_state, start, entries, snapshot })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::executor::block_on;
 use raft_rsm::Runtime;
-use raft_rsm::raft_core::{Envelope, Message, NodeId, Term};
+use raft_rsm::raft_core::{Envelope, Incarnation, Message, NodeId, Term};
 use raft_rsm::runtime::ThreadRuntime;
 use raft_rsm::testing::transport::Network;
 use raft_rsm::transport::memory::{Faults, MemoryNetwork, MemoryOptions};
@@ -91,6 +91,7 @@ fn arrivals(seed: u64, packets: u64, prepare: impl FnOnce(&MemoryNetwork)) -> Ve
         let message = Message::VoteResponse { granted: true };
         transports[0].send(Packet::Raft(Envelope {
             from: ONE,
+            incarnation: Incarnation(0),
             to: TWO,
             term: Term(term),
             message,

@@ -32,10 +32,8 @@ fn queries_are_answered_when_their_leader_loses_the_lead_and_when_it_stops(runti
         let cluster = Cluster::new(3, Arc::clone(&runtime));
         let old = cluster.leader();
         cluster.network.isolate(old);
-        let before = cluster.status(old).last;
         let mut queries = join_all((0..20).map(|_| cluster.raft(old).query(())));
         assert!((&mut queries).now_or_never().is_none(), "they wait");
-        cluster.eventually("a mark in the log", || cluster.status(old).last > before);
         if stops {
             cluster.block_on(cluster.raft(old).shutdown());
         } else {
@@ -47,8 +45,7 @@ fn queries_are_answered_when_their_leader_loses_the_lead_and_when_it_stops(runti
             let expected = matches!(
                 (stops, &error),
                 (true, QueryError::Stopped)
-                    | (false, QueryError::Superseded)
-                    | (_, QueryError::NotLeader { .. })
+                    | (_, QueryError::Superseded | QueryError::NotLeader { .. })
             );
             assert!(expected, "{error}");
         }
@@ -144,7 +141,7 @@ fn whoever_asks_for_a_snapshot_while_one_is_built_gets_the_next_one(runtime: On)
     gate.open();
     for (applied, taken) in asked {
         let taken = cluster.block_on(taken).expect("taken");
-        assert!(taken.last.index >= applied, "it lacks what was applied before");
+        assert!(taken.index >= applied, "it lacks what was applied before");
     }
     assert_eq!(gate.arrived(), 2, "the second and the third share one");
 }

@@ -58,7 +58,10 @@ impl Checker for ElectionSafety {
             | Message::PreVote { .. }
             | Message::PreVoteResponse { .. }
             | Message::AppendResponse(_)
-            | Message::HeartbeatResponse { .. } => Ok(()),
+            | Message::HeartbeatResponse { .. }
+            | Message::TimeoutNow
+            | Message::ReadIndex { .. }
+            | Message::ReadIndexResponse { .. } => Ok(()),
         }
     }
 }
@@ -100,7 +103,7 @@ mod tests {
             "node 3 votes for node 1 and for node 2",
         );
         // Who asks for votes votes for itself.
-        let asks = sent(3, 2, 5, Message::RequestVote { last: entry(1, 1) });
+        let asks = sent(3, 2, 5, Message::RequestVote { last: entry(1, 1), transfer: false });
         assert_caught(check(&[grants(1, 5), asks]), "for node 1 and for node 3");
     }
 }

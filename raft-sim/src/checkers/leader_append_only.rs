@@ -77,7 +77,7 @@ impl Checker for LeaderAppendOnly {
             }
             Event::Sent { packet, .. } => {
                 if let Packet::Raft(envelope) = &**packet
-                    && let Message::RequestVote { last } = &envelope.message
+                    && let Message::RequestVote { last, .. } = &envelope.message
                 {
                     self.campaigns.insert(envelope.from, (envelope.term, *last));
                 }
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_leader_that_begins_below_the_end_of_its_log_is_caught() {
         // The empty entry of its term is in its log by the time that it is known to lead.
-        let asks = sent(1, 2, 2, Message::RequestVote { last: entry(1, 3) });
+        let asks = sent(1, 2, 2, Message::RequestVote { last: entry(1, 3), transfer: false });
         let story =
             |first| [asks.clone(), leads(1, 2, first), writes(1, 1, &[summary(2, first.index.0)])];
         assert_eq!(check(&story(entry(2, 4))), Ok(()));

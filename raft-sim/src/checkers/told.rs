@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft_rsm::raft_core::{
-    EntryId, Envelope, HardState, LogIndex, Message, NodeId, Role, Term, WriteId,
+    EntryId, Envelope, HardState, Incarnation, LogIndex, Message, NodeId, Role, Term, WriteId,
 };
 use raft_rsm::transport::Packet;
 
@@ -124,7 +124,13 @@ pub(super) fn sent(from: u64, to: u64, term: u64, message: Message) -> Event {
 }
 
 pub(super) fn sent_bytes(from: u64, to: u64, term: u64, message: Message, bytes: usize) -> Event {
-    let envelope = Envelope { from: node(from), to: node(to), term: Term(term), message };
+    let envelope = Envelope {
+        from: node(from),
+        incarnation: Incarnation(0),
+        to: node(to),
+        term: Term(term),
+        message,
+    };
     let packet = Arc::new(Packet::Raft(envelope));
     Event::Sent { parcel: ParcelId(0), packet, bytes, digest: Digest(0) }
 }

@@ -1,7 +1,7 @@
 //! Packets in words, for traces.
 
 use raft_rsm::raft_core::{AppendOutcome, Envelope, Message};
-use raft_rsm::transport::{Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
+use raft_rsm::transport::{Checksum, Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
 
 /// A packet in one line, without its addresses: `AppendEntries t3 after 7.2 +4 commit 6`. Entries are written
 /// `index.term`.
@@ -15,10 +15,18 @@ pub fn describe(packet: &Packet) -> String {
             format!("SnapshotChunk up to {last} bytes {offset}..{end} of {image_bytes}")
         }
         Packet::SnapshotResponse(SnapshotResponse { status, .. }) => match status {
-            SnapshotStatus::Continue { offset } => format!("SnapshotResponse continue at {offset}"),
+            SnapshotStatus::Continue { offset, held, .. } if held.is_empty() => {
+                format!("SnapshotResponse continue at {offset}")
+            }
+            SnapshotStatus::Continue { offset, held, .. } => {
+                format!("SnapshotResponse continue at {offset}, beyond {held:?}")
+            }
             SnapshotStatus::Done => "SnapshotResponse done".to_owned(),
             SnapshotStatus::Refused => "SnapshotResponse refused".to_owned(),
         },
+        Packet::Checksum(Checksum { index, checksum, .. }) => {
+            format!("Checksum {checksum:08x} at {index}")
+        }
     }
 }
 
@@ -31,7 +39,12 @@ fn message(Envelope { term, message, .. }: &Envelope) -> String {
         Message::PreVoteResponse { campaign, granted } => {
             format!("PreVoteResponse t{term} for t{campaign} {}", verdict(granted))
         }
-        Message::RequestVote { last } => format!("RequestVote t{term} last {last}"),
+        Message::RequestVote { last, transfer: false } => {
+            format!("RequestVote t{term} last {last}")
+        }
+        Message::RequestVote { last, transfer: true } => {
+            format!("RequestVote t{term} last {last} for a transfer")
+        }
         Message::VoteResponse { granted } => format!("VoteResponse t{term} {}", verdict(granted)),
         Message::AppendEntries { previous, entries, commit } => {
             format!("AppendEntries t{term} after {previous} +{} commit {commit}", entries.len())
@@ -48,6 +61,14 @@ fn message(Envelope { term, message, .. }: &Envelope) -> String {
         Message::Heartbeat { commit, round: None } => format!("Heartbeat t{term} commit {commit}"),
         Message::HeartbeatResponse { round, received } => {
             format!("HeartbeatResponse t{term} round {round} received {received}")
+        }
+        Message::TimeoutNow => format!("TimeoutNow t{term}"),
+        Message::ReadIndex { context } => format!("ReadIndex t{term} {context}"),
+        Message::ReadIndexResponse { context, index: Some(index) } => {
+            format!("ReadIndexResponse t{term} {context} at {index}")
+        }
+        Message::ReadIndexResponse { context, index: None } => {
+            format!("ReadIndexResponse t{term} {context} refused")
         }
     }
 }

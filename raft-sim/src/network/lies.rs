@@ -23,6 +23,7 @@ pub(super) fn in_the_name_of(mut packet: Packet, from: NodeId) -> Packet {
         Packet::Raft(envelope) => envelope.from = from,
         Packet::SnapshotChunk(chunk) => chunk.from = from,
         Packet::SnapshotResponse(response) => response.from = from,
+        Packet::Checksum(checksum) => checksum.from = from,
     }
     packet
 }

@@ -182,17 +182,20 @@ impl Network {
 
 fn direction(packet: &Packet) -> Direction {
     match packet {
-        Packet::SnapshotChunk(_) => Direction::Request,
+        Packet::SnapshotChunk(_) | Packet::Checksum(_) => Direction::Request,
         Packet::SnapshotResponse(_) => Direction::Response,
         Packet::Raft(envelope) => match envelope.message {
             Message::PreVote { .. }
             | Message::RequestVote { .. }
             | Message::AppendEntries { .. }
-            | Message::Heartbeat { .. } => Direction::Request,
+            | Message::Heartbeat { .. }
+            | Message::TimeoutNow
+            | Message::ReadIndex { .. } => Direction::Request,
             Message::PreVoteResponse { .. }
             | Message::VoteResponse { .. }
             | Message::AppendResponse(_)
-            | Message::HeartbeatResponse { .. } => Direction::Response,
+            | Message::HeartbeatResponse { .. }
+            | Message::ReadIndexResponse { .. } => Direction::Response,
         },
     }
 }

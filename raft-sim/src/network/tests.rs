@@ -8,7 +8,7 @@ mod topology;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use raft_rsm::raft_core::{EntryId, Envelope, LogIndex, Message, Term};
+use raft_rsm::raft_core::{EntryId, Envelope, Incarnation, LogIndex, Message, Term};
 use raft_rsm::transport::{CallError, Packet, Reply};
 
 use super::*;
@@ -224,12 +224,12 @@ fn answer_of(node: NodeId, body: &[u8]) -> Bytes {
 }
 
 fn raft(from: NodeId, to: NodeId, message: Message) -> Packet {
-    Packet::Raft(Envelope { from, to, term: Term(7), message })
+    Packet::Raft(Envelope { from, incarnation: Incarnation(0), to, term: Term(7), message })
 }
 
 fn request(from: NodeId, to: NodeId, number: u64) -> Packet {
     let last = EntryId::new(Term(1), LogIndex(number));
-    raft(from, to, Message::RequestVote { last })
+    raft(from, to, Message::RequestVote { last, transfer: false })
 }
 
 fn response(from: NodeId, to: NodeId, number: u64) -> Packet {
@@ -239,7 +239,7 @@ fn response(from: NodeId, to: NodeId, number: u64) -> Packet {
 
 fn number(packet: &Packet) -> u64 {
     let Packet::Raft(envelope) = packet else { panic!("no message: {packet:?}") };
-    if let Message::RequestVote { last } = envelope.message {
+    if let Message::RequestVote { last, .. } = envelope.message {
         return last.index.0;
     }
     let Message::HeartbeatResponse { round, .. } = envelope.message else {

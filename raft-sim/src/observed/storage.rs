@@ -47,6 +47,10 @@ fn summary(entry: &Entry) -> EntrySummary {
     let payload = match &entry.payload {
         Payload::Empty => Digest(0),
         Payload::Command(bytes) => Digest::of(bytes),
+        // Its own words: they name every member.
+        Payload::Configuration(configuration) => {
+            Digest::of(format!("{configuration:?}").as_bytes())
+        }
     };
     EntrySummary { id: entry.id, payload }
 }

@@ -3,6 +3,8 @@
 mod answers;
 mod driver;
 mod effects;
+mod failover;
+mod idle;
 mod limits;
 mod log;
 mod refusals;

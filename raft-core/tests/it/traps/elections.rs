@@ -1,7 +1,8 @@
 //! Elections, terms, and disks that were wiped.
 
 use raft_core::{
-    Configuration, LogIndex, Message, Node, NodeId, Options, Replication, RestoreError, Role, Term,
+    Configuration, Input, Lease, LogIndex, Message, Node, NodeId, Options, Replication,
+    RestoreError, Role, Term,
 };
 
 use crate::harness::*;
@@ -106,6 +107,47 @@ fn nodes_with_mixed_settings_find_a_leader_again() {
         cluster.heal();
         cluster.run(10_000);
         assert_eq!(cluster.leaders().len(), 1, "settings {combination}");
+        let leader = cluster.leaders()[0];
+        let id = cluster.at(leader).propose("x");
+        cluster.run(1000);
+        for node in 1..=3 {
+            assert!(cluster.at(node).node.commit() >= id.index, "settings {combination}");
+        }
+    }
+}
+
+/// etcd #8501, raft-rs #42 and #84: the same where connections close, of a leader that is dead and of one that is not, and
+/// with leases, which all nodes have or none.
+#[test]
+fn nodes_with_mixed_settings_find_a_leader_again_when_connections_to_it_close() {
+    let settings = [(false, false), (false, true), (true, false), (true, true)];
+    for combination in 0..128 {
+        let lease = (combination >= 64).then_some(Lease { clock_drift_ppm: 1000 });
+        let options = |node: u64| {
+            let setting = (combination % 64) >> (2 * (node - 1)) & 3;
+            let (pre_vote, check_quorum) = settings[setting];
+            let check_quorum = check_quorum || lease.is_some();
+            Options { pre_vote, check_quorum, lease, ..Options::new(NodeId(node)) }
+        };
+        let start = |id| Replica::start(options(id), Disk::empty(voters(3)));
+        let mut cluster = Cluster::new((1..=3).map(start));
+        cluster.run(5000);
+        let first = cluster.leaders()[0];
+        let (term, others) = (cluster.at(first).node.term(), [first % 3 + 1, (first + 1) % 3 + 1]);
+        for other in others {
+            cluster.at(other).step(Input::Disconnected(NodeId(first)));
+            cluster.run(500);
+        }
+        let found = (cluster.leaders(), cluster.at(first).node.term());
+        assert_eq!(found, (vec![first], term), "settings {combination}: it was alive");
+        cluster.kill(first);
+        for other in others {
+            cluster.at(other).step(Input::Disconnected(NodeId(first)));
+        }
+        cluster.run(10_000);
+        assert_eq!(cluster.leaders().len(), 1, "settings {combination}");
+        cluster.restart(first);
+        cluster.run(2000);
         let leader = cluster.leaders()[0];
         let id = cluster.at(leader).propose("x");
         cluster.run(1000);

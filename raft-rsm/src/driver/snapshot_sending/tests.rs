@@ -1,10 +1,14 @@
+use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::executor::block_on;
 use raft_core::{Configuration, EntryId, LogIndex, Term};
 
+use super::window::{SILENCE_MAX, STALL_MAX};
 use super::*;
 use crate::storage::MemoryStorage;
 use crate::transport::{Inbox, Service};
@@ -91,12 +95,17 @@ fn transfer(
         transfer: 1,
         chunk_bytes: usize::try_from(CHUNK_BYTES).unwrap(),
         answers,
+        pace: Arc::new(Pace::new(None)),
         storage,
         transport: Arc::clone(&receiver) as _,
         runtime: Arc::clone(&clock) as _,
     };
     let outcome = block_on(sending.run()).expect("the disk is sound");
     (outcome, clock.now(), receiver.chunks.load(Ordering::SeqCst))
+}
+
+fn continue_at(offset: u64) -> SnapshotStatus {
+    SnapshotStatus::Continue { reception: 1, offset, held: Vec::new() }
 }
 
 /// Known from many an implementation: a chunk that times out is sent again for ever.
@@ -114,7 +123,7 @@ fn a_receiver_that_gets_no_further_is_given_up() {
     let (outcome, took, chunks) = transfer(|chunk| {
         // Past its third chunk it takes nothing in, and says so whenever it is asked from the start of the window.
         let offset = (chunk.offset + CHUNK_BYTES).min(3 * CHUNK_BYTES);
-        (chunk.offset <= 3 * CHUNK_BYTES).then_some(SnapshotStatus::Continue { offset })
+        (chunk.offset <= 3 * CHUNK_BYTES).then(|| continue_at(offset))
     });
     assert_eq!(outcome, SnapshotOutcome::Failed);
     assert!(took >= STALL_MAX && took < STALL_MAX * 2, "after {took:?}");
@@ -124,21 +133,79 @@ fn a_receiver_that_gets_no_further_is_given_up() {
 /// The same, the other way round: slow is not stuck.
 #[test]
 fn a_receiver_that_loses_most_chunks_gets_all_of_the_image() {
-    let (mut written, mut arrived) = (0, 0_u64);
+    let (mut written, mut held, mut arrived) = (0, BTreeSet::new(), 0_u64);
     let (outcome, took, _) = transfer(move |chunk| {
         arrived += 1;
         if !arrived.is_multiple_of(7) {
             return None;
         }
-        if chunk.offset == written {
-            written += chunk.data.len() as u64;
+        if !chunk.data.is_empty() {
+            held.insert(chunk.offset);
         }
+        while held.remove(&written) {
+            written += CHUNK_BYTES;
+        }
+        held.retain(|offset| *offset > written);
         Some(match written == IMAGE_BYTES {
             true => SnapshotStatus::Done,
-            false => SnapshotStatus::Continue { offset: written },
+            false => SnapshotStatus::Continue {
+                reception: 1,
+                offset: written,
+                held: held.iter().copied().collect(),
+            },
         })
     });
     let last = EntryId::new(Term(1), LogIndex(7));
     assert_eq!(outcome, SnapshotOutcome::Delivered(last));
     assert!(took > SILENCE_MAX, "it took {took:?}");
+}
+
+/// What it says of the chunks before belongs to a receiver that is no more.
+#[test]
+fn a_receiver_that_has_lost_what_it_had_ends_the_transfer() {
+    let (outcome, _, chunks) = transfer(|chunk| {
+        let offset = chunk.offset + CHUNK_BYTES;
+        Some(match offset {
+            50_000.. => SnapshotStatus::Continue { reception: 2, offset: 0, held: vec![] },
+            _ => continue_at(offset),
+        })
+    });
+    assert_eq!(outcome, SnapshotOutcome::Failed);
+    assert!(chunks <= 60, "{chunks} chunks");
+}
+
+/// It may have had no room for it.
+#[test]
+fn a_chunk_that_a_receiver_has_let_go_of_is_sent_again() {
+    let mut written = 0;
+    let (outcome, _, chunks) = transfer(move |chunk| {
+        let is_next = chunk.offset == written;
+        if is_next {
+            written += chunk.data.len() as u64;
+        }
+        Some(match written == IMAGE_BYTES {
+            true => SnapshotStatus::Done,
+            // Whatever comes too early is claimed once, and nothing of it is there.
+            false => SnapshotStatus::Continue {
+                reception: 1,
+                offset: written,
+                held: if is_next { vec![] } else { vec![chunk.offset] },
+            },
+        })
+    });
+    let last = EntryId::new(Term(1), LogIndex(7));
+    assert_eq!(outcome, SnapshotOutcome::Delivered(last));
+    assert!(chunks < 1000, "{chunks} chunks");
+}
+
+#[test]
+fn answers_that_make_no_sense_do_no_harm() {
+    for offset in [1, 999, 1001, IMAGE_BYTES, IMAGE_BYTES + 1, u64::MAX] {
+        let held = vec![0, 1, 999, u64::MAX, offset];
+        let (outcome, took, _) = transfer(move |_| {
+            Some(SnapshotStatus::Continue { reception: 1, offset, held: held.clone() })
+        });
+        assert_eq!(outcome, SnapshotOutcome::Failed);
+        assert!(took < STALL_MAX * 2, "after {took:?}");
+    }
 }

@@ -1,5 +1,5 @@
 use quickcheck::{Arbitrary, Gen, quickcheck};
-use raft_core::{Entry, Payload};
+use raft_core::{Configuration, Entry, Member, Payload};
 
 use super::*;
 
@@ -16,12 +16,10 @@ impl Arbitrary for AnyPacket {
                 from,
                 to,
                 transfer,
-                meta: SnapshotMeta {
-                    last: entry_id(g),
-                    configuration: Configuration::joint(nodes(g), nodes(g), nodes(g)),
-                },
+                meta: SnapshotMeta { last: entry_id(g), configuration: configuration(g) },
                 image_bytes: u64::arbitrary(g),
                 offset: u64::arbitrary(g),
+                checksum: u32::arbitrary(g),
                 data: Vec::<u8>::arbitrary(g).into(),
             }),
             1 => Packet::SnapshotResponse(SnapshotResponse {
@@ -29,13 +27,24 @@ impl Arbitrary for AnyPacket {
                 to,
                 transfer,
                 status: match u8::arbitrary(g) % 3 {
-                    0 => SnapshotStatus::Continue { offset: u64::arbitrary(g) },
+                    0 => SnapshotStatus::Continue {
+                        reception: u64::arbitrary(g),
+                        offset: u64::arbitrary(g),
+                        held: Vec::arbitrary(g),
+                    },
                     1 => SnapshotStatus::Done,
                     _ => SnapshotStatus::Refused,
                 },
             }),
+            2 => Packet::Checksum(Checksum {
+                from,
+                to,
+                index: LogIndex(u64::arbitrary(g)),
+                checksum: u32::arbitrary(g),
+            }),
             _ => Packet::Raft(Envelope {
                 from,
+                incarnation: Incarnation(u64::arbitrary(g)),
                 to,
                 term: Term(u64::arbitrary(g)),
                 message: message(g),
@@ -48,27 +57,44 @@ fn entry_id(g: &mut Gen) -> EntryId {
     EntryId::new(Term(u64::arbitrary(g)), LogIndex(u64::arbitrary(g)))
 }
 
-fn nodes(g: &mut Gen) -> Vec<NodeId> {
-    Vec::<u64>::arbitrary(g).into_iter().map(NodeId).collect()
+fn configuration(g: &mut Gen) -> Configuration {
+    Configuration::of_members(members(g), members(g), members(g))
+}
+
+fn members(g: &mut Gen) -> Vec<Member> {
+    let ids = Vec::<u64>::arbitrary(g).into_iter().map(NodeId);
+    let member = |id| {
+        let incarnation = Option::<u64>::arbitrary(g).map(Incarnation);
+        let address = String::arbitrary(g).chars().take(100).collect();
+        Member { id, incarnation, address }
+    };
+    ids.map(member).collect()
 }
 
 fn entry(g: &mut Gen) -> Entry {
-    let payload = match bool::arbitrary(g) {
-        true => Payload::Empty,
-        false => Payload::Command(Vec::<u8>::arbitrary(g).into()),
+    let payload = match u8::arbitrary(g) % 3 {
+        0 => Payload::Empty,
+        1 => Payload::Command(Vec::<u8>::arbitrary(g).into()),
+        _ => Payload::Configuration(configuration(g)),
     };
     Entry { id: entry_id(g), payload }
 }
 
 fn message(g: &mut Gen) -> Message {
     let index = LogIndex(u64::arbitrary(g));
-    match u8::arbitrary(g) % 9 {
+    match u8::arbitrary(g) % 12 {
         0 => Message::PreVote { campaign: Term(u64::arbitrary(g)), last: entry_id(g) },
         1 => Message::PreVoteResponse {
             campaign: Term(u64::arbitrary(g)),
             granted: bool::arbitrary(g),
         },
-        2 => Message::RequestVote { last: entry_id(g) },
+        2 => Message::RequestVote { last: entry_id(g), transfer: bool::arbitrary(g) },
+        9 => Message::TimeoutNow,
+        10 => Message::ReadIndex { context: u64::arbitrary(g) },
+        11 => Message::ReadIndexResponse {
+            context: u64::arbitrary(g),
+            index: bool::arbitrary(g).then_some(index),
+        },
         3 => Message::VoteResponse { granted: bool::arbitrary(g) },
         4 => Message::AppendEntries {
             previous: entry_id(g),
@@ -119,7 +145,7 @@ quickcheck! {
         let bytes = encoded(&packet.0);
         let payload = match &packet.0 {
             Packet::SnapshotChunk(chunk) => chunk.data.len(),
-            Packet::Raft(_) | Packet::SnapshotResponse(_) => 0,
+            Packet::Raft(_) | Packet::SnapshotResponse(_) | Packet::Checksum(_) => 0,
         };
         (0..bytes.len() - payload).all(|len| decode_packet(bytes[..len].to_vec().into()).is_err())
     }
@@ -138,7 +164,13 @@ fn a_count_that_the_packet_cannot_hold_is_an_error() {
         entries: Vec::new().into(),
         commit: LogIndex::ZERO,
     };
-    let envelope = Envelope { from: NodeId(1), to: NodeId(2), term: Term(1), message };
+    let envelope = Envelope {
+        from: NodeId(1),
+        incarnation: Incarnation(1),
+        to: NodeId(2),
+        term: Term(1),
+        message,
+    };
     let mut bytes = encoded(&Packet::Raft(envelope));
     let count_at = bytes.len() - 4;
     bytes[count_at..].fill(0xff);
@@ -153,7 +185,13 @@ fn the_payloads_of_entries_are_not_copied() {
         entries: entries.into(),
         commit: LogIndex(0),
     };
-    let envelope = Envelope { from: NodeId(1), to: NodeId(2), term: Term(1), message };
+    let envelope = Envelope {
+        from: NodeId(1),
+        incarnation: Incarnation(1),
+        to: NodeId(2),
+        term: Term(1),
+        message,
+    };
     let bytes = Bytes::from(encoded(&Packet::Raft(envelope)));
     let decoded = decode_packet(bytes.clone()).unwrap();
     let Packet::Raft(Envelope { message: Message::AppendEntries { entries, .. }, .. }) = decoded

@@ -341,6 +341,7 @@ pub(super) fn chunk(from: NodeId, to: NodeId, bytes: usize) -> Packet {
         meta,
         image_bytes: 1 << 40,
         offset: 0,
+        checksum: 0,
         data,
     })
 }

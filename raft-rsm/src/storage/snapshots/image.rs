@@ -28,7 +28,7 @@ use super::super::{SnapshotReader, StorageError};
 const BLOCK_BYTES: usize = 64 * 1024;
 const CHECKSUM_BYTES: usize = 4;
 const MAGIC: [u8; 8] = *b"raftsnap";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const TRAILER_BYTES: usize = 32;
 /// Longer than the names of any cluster's members; beyond it the file is damaged.
 const META_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -223,8 +223,8 @@ fn read_trailer(
     }
     let mut fields = &trailer[8..];
     let version = fields.get_u32_le();
-    if version > FORMAT_VERSION {
-        return Err(StorageError::newer_format(path, version, FORMAT_VERSION));
+    if version != FORMAT_VERSION {
+        return Err(StorageError::other_format(path, version, FORMAT_VERSION));
     }
     let checksum = fields.get_u32_le();
     let image_bytes = fields.get_u64_le();

@@ -20,11 +20,13 @@
 //! The salt is drawn for each segment, so that no bytes of a command can pass for a record.
 
 use bytes::Buf;
-use raft_core::{EntryId, HardState, LogIndex, NodeId, SnapshotMeta, Term, TermRuns, Write};
+use raft_core::{
+    Configuration, EntryId, HardState, LogIndex, NodeId, SnapshotMeta, Term, TermRuns, Write,
+};
 use serde::{Deserialize, Serialize};
 
 use super::super::log_state::LogState;
-use crate::entry_codec::{encode_entry, peek_entry};
+use crate::entry_codec::{encode_entry, peek_configuration, peek_entry};
 
 pub(super) const HEADER_BYTES: usize = 32;
 /// What an entry in a record takes beside its binary form, in bytes.
@@ -155,6 +157,7 @@ pub(super) fn encode_state(
         hard_state: state.hard_state,
         start: state.start.clone(),
         runs: state.terms.runs().collect(),
+        configurations: state.configurations.clone(),
     };
     encode_postcard(&stored, out)?;
     let mut payload = crc32fast::Hasher::new();
@@ -200,6 +203,8 @@ pub(super) enum Meta {
 pub(super) struct Record {
     pub(super) meta: Meta,
     pub(super) entries: Vec<EntryId>,
+    /// Those among the entries that carry one.
+    pub(super) configurations: Vec<(LogIndex, Configuration)>,
     /// Of the entries, from the start of the record.
     pub(super) offsets: Vec<u32>,
 }
@@ -217,12 +222,16 @@ pub(super) fn decode_record(header: &Header, bytes: &[u8]) -> Result<Record, (u6
     let mut payload = crc32fast::Hasher::new();
     payload.update(meta);
     let mut entries = Vec::new();
+    let mut configurations = Vec::new();
     let mut offsets = Vec::new();
     let mut offset = entries_offset;
     while offset < bytes.len() {
         let rest = &bytes[offset..];
         let (id, len) = check_entry(rest).map_err(|problem| (offset as u64, problem))?;
         payload.update(&rest[..ENTRY_CHECKSUM_BYTES]);
+        let configuration = peek_configuration(&rest[ENTRY_CHECKSUM_BYTES..len])
+            .map_err(|error| at(offset, &error.to_string()))?;
+        configurations.extend(configuration.map(|configuration| (id.index, configuration)));
         entries.push(id);
         offsets.push(u32::try_from(offset).map_err(|_| at(offset, "the record is too long"))?);
         offset += len;
@@ -233,7 +242,7 @@ pub(super) fn decode_record(header: &Header, bytes: &[u8]) -> Result<Record, (u6
         return Err(at(0, "the checksum of the record is wrong"));
     }
     let meta = decode_meta(meta).ok_or_else(|| at(HEADER_BYTES, "the meta makes no sense"))?;
-    Ok(Record { meta, entries, offsets })
+    Ok(Record { meta, entries, configurations, offsets })
 }
 
 /// Verifies the entry with its checksum at the front of `bytes`, which may go on after it. Returns its id and
@@ -257,6 +266,7 @@ struct StoredState {
     hard_state: HardState,
     start: SnapshotMeta,
     runs: Vec<EntryId>,
+    configurations: Vec<(LogIndex, Configuration)>,
 }
 
 fn decode_meta(mut meta: &[u8]) -> Option<Meta> {
@@ -274,6 +284,7 @@ fn decode_meta(mut meta: &[u8]) -> Option<Meta> {
             hard_state: stored.hard_state,
             start: stored.start,
             terms,
+            configurations: stored.configurations,
         }));
     }
     if flags & !(RESET | COMPACT | HARD_STATE) != 0 {
@@ -341,7 +352,7 @@ fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use raft_core::{Configuration, Entry, WriteId};
+    use raft_core::{Entry, WriteId};
 
     use super::*;
 
@@ -393,7 +404,8 @@ mod tests {
             assert!(terms.push(Term(term)));
         }
         let hard_state = HardState { term: Term(5), vote: None, commit: LogIndex(6) };
-        let state = LogState { hard_state, start: snapshot(4), terms };
+        let configurations = vec![(LogIndex(6), snapshot(5).configuration)];
+        let state = LogState { hard_state, start: snapshot(4), terms, configurations };
         let mut bytes = Vec::new();
         encode_state(&state, 9, SALT, &mut bytes).unwrap();
         let header = Header::decode(&bytes, SALT).unwrap();

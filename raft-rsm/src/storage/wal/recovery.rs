@@ -256,7 +256,7 @@ impl Replay {
         record: Record,
         is_first: bool,
     ) -> Result<(), String> {
-        let Record { meta, entries, offsets } = record;
+        let Record { meta, entries, configurations, offsets } = record;
         self.next_sequence = self.next_sequence.and_then(|sequence| sequence.checked_add(1));
         let (reset, compact, hard_state) = match meta {
             Meta::State(stored) => {
@@ -294,6 +294,9 @@ impl Replay {
         }
         for id in entries {
             state.append(id)?;
+        }
+        for (index, configuration) in configurations {
+            state.configure(index, configuration);
         }
         if let Some(hard_state) = hard_state {
             state.set_hard_state(hard_state)?;

@@ -32,7 +32,7 @@ pub(super) const RECORDS_OFFSET: u64 = HEADER_BYTES as u64;
 
 const HEADER_BYTES: usize = 64;
 const MAGIC: [u8; 8] = *b"raft-wal";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const SUFFIX: &str = ".log";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
@@ -141,8 +141,8 @@ pub(super) fn read_header(
     }
     let mut front = &bytes[8..16];
     let version = front.get_u32_le();
-    if version > FORMAT_VERSION {
-        return Err(StorageError::newer_format(path, version, FORMAT_VERSION));
+    if version != FORMAT_VERSION {
+        return Err(StorageError::other_format(path, version, FORMAT_VERSION));
     }
     if version == 0 || front.get_u32_le() != crc32fast::hash(&bytes[16..]) {
         return Err(damaged(8, "the checksum of the header is wrong"));

@@ -15,7 +15,7 @@ fn packets() -> Vec<Packet> {
     let messages = [
         Message::PreVote { campaign: Term(8), last: id },
         Message::PreVoteResponse { campaign: Term(8), granted: true },
-        Message::RequestVote { last: id },
+        Message::RequestVote { last: id, transfer: false },
         Message::VoteResponse { granted: false },
         Message::AppendEntries { previous: id, entries: entries.into(), commit: LogIndex(4) },
         Message::AppendResponse(AppendOutcome::Accepted { matched: LogIndex(4) }),
@@ -34,9 +34,11 @@ fn packets() -> Vec<Packet> {
             meta,
             image_bytes: 1 << 40,
             offset: 100,
+            checksum: 7,
             data: Bytes::from(vec![0x5a; 300]),
         }),
-        response(SnapshotStatus::Continue { offset: 12_345 }),
+        response(SnapshotStatus::Continue { reception: 7, offset: 12_345, held: vec![] }),
+        response(SnapshotStatus::Continue { reception: 7, offset: 100, held: vec![400, 700] }),
         response(SnapshotStatus::Done),
         response(SnapshotStatus::Refused),
     ]);
@@ -53,9 +55,9 @@ fn a_packet_of_each_kind_arrives_unchanged_and_in_order() {
     let arrived = std::mem::take(&mut stand.notes(TWO).packets).into_iter();
     assert_eq!(arrived.map(|(_, packet)| packet).collect::<Vec<_>>(), packets());
     let (sender, receiver) = (stand.network.counters(ONE), stand.network.counters(TWO));
-    assert_eq!((sender.packets_out, receiver.packets_in), (14, 14));
+    assert_eq!((sender.packets_out, receiver.packets_in), (15, 15));
     assert_eq!(sender.bytes_out, receiver.bytes_in);
-    assert!(sender.bytes_out > 14 * 20 + 300);
+    assert!(sender.bytes_out > 15 * 20 + 300);
     assert_eq!((stand.network.in_flight(), receiver.reordered, sender.lost), (0, 0, 0));
 }
 
@@ -77,6 +79,7 @@ fn every_kind_of_packet_can_be_read_in_a_trace() {
             "HeartbeatResponse t7 round 3 received 4",
             "SnapshotChunk up to 6.5 bytes 100..400 of 1099511627776",
             "SnapshotResponse continue at 12345",
+            "SnapshotResponse continue at 100, beyond [400, 700]",
             "SnapshotResponse done",
             "SnapshotResponse refused",
         ]

@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use raft_rsm::raft_core::NodeId;
 use raft_sim::disk::Speed;
+use raft_sim::event::Crash;
 use raft_sim::{NodeSetup, Report};
 
 use super::ledger::{Ledger, raft_with, unreliable};
@@ -193,6 +195,120 @@ fn snapshot_that_is_finished_after_a_later_one_was_installed_does_nothing() {
     assert!(reports.len() < 20 || late.load(Ordering::Relaxed) > 0, "none was late");
 }
 
+/// A byte of a snapshot leaves each eighth of a second, in chunks of a second each.
+fn set_up_slow(seed: u64, setup: &mut NodeSetup) {
+    set_up(seed, setup);
+    setup.options.snapshot_chunk_bytes = 8;
+    setup.options.snapshot_bytes_per_second_max = Some(8);
+}
+
+/// A node misses so much that it takes more than a minute to send it what it missed. Returns who leads, and who is
+/// behind and down.
+async fn leave_one_behind(stand: &Stand<Ledger>) -> (NodeId, NodeId) {
+    let (leader, victims) = leave_behind(stand, 1).await;
+    (leader, victims[0])
+}
+
+/// The same with several.
+async fn leave_behind(stand: &Stand<Ledger>, victims: usize) -> (NodeId, Vec<NodeId>) {
+    let nodes = stand.ids().len();
+    stand.commit(nodes).await;
+    let leader = stand.one_leader().await;
+    let victims: Vec<NodeId> = (1..=victims).map(|steps| stand.after(leader, steps)).collect();
+    stand.crash_all(&victims);
+    for _ in 0..4 {
+        stand.propose_many(leader, 100).await;
+        stand.commit(nodes - victims.len()).await;
+    }
+    for id in stand.others(&victims) {
+        stand.cluster.replica(id).unwrap().snapshot().await.unwrap();
+    }
+    (leader, victims)
+}
+
+/// Waits until a node has as many commands as another one, and returns how long that took.
+async fn caught_up(stand: &Stand<Ledger>, victim: NodeId, leader: NodeId) -> Duration {
+    let begin = stand.now();
+    while stand.numbers(victim).len() < stand.numbers(leader).len() {
+        assert!(stand.now() < begin + 300 * SECOND, "node {victim} does not follow");
+        stand.sleep(100 * MS).await;
+    }
+    stand.now() - begin
+}
+
+/// The same in the core alone is `a_snapshot_that_takes_a_minute_to_send_causes_no_election`.
+#[test]
+fn a_snapshot_whose_rate_makes_it_take_a_minute_causes_no_election() {
+    let reports = raft_with(3, 0..5, set_up_slow, |stand| async move {
+        let (leader, victim) = leave_one_behind(&stand).await;
+        let term = stand.cluster.status(leader).unwrap().term;
+        stand.start(victim);
+        // The service goes on meanwhile.
+        for _ in 0..20 {
+            stand.commit(2).await;
+            stand.sleep(2 * SECOND).await;
+        }
+        let took = 40 * SECOND + caught_up(&stand, victim, leader).await;
+        assert!(took > 60 * SECOND, "it took {took:?}");
+        assert_eq!((stand.one_leader().await, stand.one_term()), (leader, term));
+    });
+    assert_installed(&reports);
+}
+
+/// The files of snapshots that are being written.
+fn unfinished(stand: &Stand<Ledger>, id: NodeId) -> Vec<PathBuf> {
+    let is_unfinished = |path: &PathBuf| path.extension().is_some_and(|end| end == "tmp");
+    stand.cluster.disk(id).files().into_iter().filter(is_unfinished).collect()
+}
+
+#[test]
+fn a_crash_amid_the_transfer_of_a_snapshot_leaves_nothing_and_it_begins_anew() {
+    let reports = raft_with(3, 0..10, set_up_slow, |stand| async move {
+        let (leader, victim) = leave_one_behind(&stand).await;
+        stand.start(victim);
+        stand.sleep(30 * SECOND).await;
+        assert_eq!(unfinished(&stand, victim).len(), 1, "it is under way");
+        let crash = stand.draw(|random| *random.choose(&[Crash::Killed, Crash::PowerLost]));
+        stand.cluster.crash(victim, crash);
+        let left = unfinished(&stand, victim).len();
+        assert!(left == 1 || crash == Crash::PowerLost, "who is killed cleans nothing up");
+        stand.cut(victim);
+        stand.start(victim);
+        stand.sleep(SECOND).await;
+        assert_eq!(unfinished(&stand, victim), Vec::<PathBuf>::new());
+        assert_eq!(stand.cluster.status(victim).unwrap().snapshot, None);
+        stand.connect(victim);
+        let took = caught_up(&stand, victim, leader).await;
+        assert!(took > 60 * SECOND, "all of it is sent again: {took:?}");
+        stand.commit(3).await;
+        assert_eq!(unfinished(&stand, victim), Vec::<PathBuf>::new());
+    });
+    assert_installed(&reports);
+}
+
+/// The bound is one, of two who need one.
+#[test]
+fn no_more_snapshots_are_sent_at_once_than_are_allowed() {
+    let set_up = |seed, setup: &mut NodeSetup| {
+        set_up_slow(seed, setup);
+        setup.options.snapshot_bytes_per_second_max = Some(64);
+        setup.options.snapshots_sending_max = 1;
+    };
+    let reports = raft_with(5, 0..5, set_up, |stand| async move {
+        let (leader, victims) = leave_behind(&stand, 2).await;
+        victims.iter().for_each(|victim| stand.start(*victim));
+        let until = stand.now() + 60 * SECOND;
+        let all = stand.numbers(leader).len();
+        while victims.iter().any(|victim| stand.numbers(*victim).len() < all) {
+            assert!(stand.now() < until, "{victims:?} do not follow");
+            let under_way = victims.iter().map(|victim| unfinished(&stand, *victim).len());
+            assert!(under_way.sum::<usize>() <= 1, "two at once");
+            stand.sleep(50 * MS).await;
+        }
+    });
+    assert_installed(&reports);
+}
+
 async fn late_snapshot(stand: Stand<Ledger>, late: Arc<AtomicUsize>) {
     stand.commit(3).await;
     let leader = stand.one_leader().await;
@@ -215,7 +331,7 @@ async fn late_snapshot(stand: Stand<Ledger>, late: Arc<AtomicUsize>) {
     let own = replica.clone();
     stand.spawn(async move {
         let taken = own.snapshot().await.unwrap();
-        let is_late = own.status().snapshot > Some(taken.last);
+        let is_late = own.status().snapshot > Some(taken);
         late.fetch_add(usize::from(is_late), Ordering::Relaxed);
     });
     let mut newest = None;

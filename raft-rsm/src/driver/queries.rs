@@ -1,0 +1,148 @@
+//! Those who wait for the answer to a query: first for an index that makes it linearizable (diss. §6.4), then until the
+//! state contains it, then for the machine.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use raft_core::{LogIndex, ReadId};
+
+use crate::StateMachine;
+use crate::error::QueryError;
+use crate::server::Responder;
+
+/// A query and who asks.
+pub(crate) struct Asked<M: StateMachine> {
+    pub(crate) query: M::Query,
+    pub(crate) respond: Responder<M::Answer, QueryError>,
+    /// What it counts for in the limit, in bytes.
+    pub(crate) len_bytes: usize,
+    /// When the wait ends, on the runtime's clock.
+    pub(crate) deadline: Duration,
+}
+
+/// Where a group of queries stands. Those that arrive together go together.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// The core is asked for an index.
+    Read(ReadId),
+    /// The state must contain this entry.
+    Index(LogIndex),
+    /// The applier has them, under this number.
+    Machine(u64),
+}
+
+/// All queries that wait at this node. The driver and the applier share them.
+pub(crate) struct Queries<M: StateMachine> {
+    groups: BTreeMap<Place, Vec<Asked<M>>>,
+    len: usize,
+    bytes: usize,
+    next_group: u64,
+}
+
+impl<M: StateMachine> Queries<M> {
+    pub(crate) fn new() -> Queries<M> {
+        Queries { groups: BTreeMap::new(), len: 0, bytes: 0, next_group: 1 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// They wait for the core's word on `read`.
+    pub(crate) fn wait_for_read(&mut self, read: ReadId, asked: Vec<Asked<M>>) {
+        self.put(Place::Read(read), asked);
+    }
+
+    /// They wait until the state contains `index`.
+    pub(crate) fn wait_for_index(&mut self, index: LogIndex, asked: Vec<Asked<M>>) {
+        self.put(Place::Index(index), asked);
+    }
+
+    /// The core has named the index of `read`.
+    pub(crate) fn confirmed(&mut self, read: ReadId, index: LogIndex) {
+        let asked = self.take(Place::Read(read));
+        self.put(Place::Index(index), asked);
+    }
+
+    /// There will be no index for `read`.
+    pub(crate) fn refused(&mut self, read: ReadId, why: &QueryError) {
+        for asked in self.take(Place::Read(read)) {
+            asked.respond.answer(Err(why.clone()));
+        }
+    }
+
+    /// The applier has been handed everything up to `index`: returns the number of a group that it may answer after
+    /// that, if there is one.
+    pub(crate) fn hand_over(&mut self, index: LogIndex) -> Option<u64> {
+        let mut ready = Vec::new();
+        while let Some((place, _)) = self.groups.range(Place::Index(LogIndex::ZERO)..).next() {
+            let place = *place;
+            match place {
+                Place::Index(wanted) if wanted <= index => ready.append(&mut self.take(place)),
+                Place::Read(_) | Place::Index(_) | Place::Machine(_) => break,
+            }
+        }
+        (!ready.is_empty()).then(|| self.to_machine(ready))
+    }
+
+    /// They are for the machine as it is. Returns the number of the group.
+    pub(crate) fn to_machine(&mut self, asked: Vec<Asked<M>>) -> u64 {
+        let group = self.next_group;
+        self.next_group += 1;
+        self.put(Place::Machine(group), asked);
+        group
+    }
+
+    /// The machine answers this group now.
+    pub(crate) fn take_group(&mut self, group: u64) -> Vec<Asked<M>> {
+        self.take(Place::Machine(group))
+    }
+
+    /// Ends the waits whose deadline has come. Returns the earliest deadline that is left.
+    pub(crate) fn sweep(&mut self, now: Duration) -> Option<Duration> {
+        let earliest = |queries: &Queries<M>| {
+            queries.groups.values().flatten().map(|asked| asked.deadline).min()
+        };
+        if earliest(self)? > now {
+            return earliest(self);
+        }
+        let places: Vec<Place> = self.groups.keys().copied().collect();
+        for place in places {
+            let (late, left): (Vec<_>, Vec<_>) =
+                self.take(place).into_iter().partition(|asked| asked.deadline <= now);
+            self.put(place, left);
+            for asked in late {
+                asked.respond.answer(Err(QueryError::TimedOut));
+            }
+        }
+        earliest(self)
+    }
+
+    /// Ends every wait, because the node stops.
+    pub(crate) fn stop(&mut self) {
+        for asked in std::mem::take(&mut self.groups).into_values().flatten() {
+            asked.respond.answer(Err(QueryError::Stopped));
+        }
+        (self.len, self.bytes) = (0, 0);
+    }
+
+    fn put(&mut self, place: Place, mut asked: Vec<Asked<M>>) {
+        if asked.is_empty() {
+            return;
+        }
+        self.len += asked.len();
+        self.bytes += asked.iter().map(|asked| asked.len_bytes).sum::<usize>();
+        self.groups.entry(place).or_default().append(&mut asked);
+    }
+
+    fn take(&mut self, place: Place) -> Vec<Asked<M>> {
+        let asked = self.groups.remove(&place).unwrap_or_default();
+        self.len -= asked.len();
+        self.bytes -= asked.iter().map(|asked| asked.len_bytes).sum::<usize>();
+        asked
+    }
+}
