@@ -98,7 +98,19 @@ impl Bounds {
             crashes: 1,
             ..Bounds::FAST
         },
-        Bounds { name: "pre-vote", about: "two terms, PreVote", pre_vote: true, ..Bounds::FAST },
+        Bounds {
+            name: "pre-vote",
+            about: "two terms, two candidates, PreVote",
+            candidates: &[1, 2],
+            pre_vote: true,
+            ..Bounds::FAST
+        },
+        Bounds {
+            name: "pre-vote-all",
+            about: "two terms, three candidates, PreVote",
+            pre_vote: true,
+            ..Bounds::FAST
+        },
         Bounds {
             name: "quorum",
             about: "two terms, CheckQuorum",
