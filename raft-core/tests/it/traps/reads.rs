@@ -188,7 +188,7 @@ struct Story {
 impl Story {
     fn new(seed: u64) -> Story {
         let count = 3 + 2 * (seed % 2);
-        let lease = (seed % 3 > 0).then_some(Lease { clock_drift_ppm: 0 });
+        let lease = (!seed.is_multiple_of(3)).then_some(Lease { clock_drift_ppm: 0 });
         let start = |id: u64| {
             let seed = 1000 * seed + id;
             let options = Options { lease, seed, ..Options::new(NodeId(id)) };
