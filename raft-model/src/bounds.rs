@@ -61,7 +61,7 @@ impl Bounds {
     /// As [`Bounds::SMALL`], with fast disks.
     const FAST: Bounds = Bounds { slow_disks: false, ..Bounds::SMALL };
 
-    /// All of them, the shortest first.
+    /// All of them.
     pub const ALL: &'static [Bounds] = &[
         Bounds::SMALL,
         Bounds { name: "crash", about: "two terms, a crash", crashes: 1, ..Bounds::FAST },
@@ -98,7 +98,13 @@ impl Bounds {
             crashes: 1,
             ..Bounds::FAST
         },
-        Bounds { name: "pre-vote", about: "two terms, PreVote", pre_vote: true, ..Bounds::FAST },
+        Bounds {
+            name: "pre-vote",
+            about: "two terms, two candidates, PreVote",
+            candidates: &[1, 2],
+            pre_vote: true,
+            ..Bounds::FAST
+        },
         Bounds {
             name: "quorum",
             about: "two terms, CheckQuorum",
@@ -117,6 +123,15 @@ impl Bounds {
             voters: &[1, 2],
             learners: &[3],
             change_to: Some((&[1, 2, 3], &[])),
+            ..Bounds::FAST
+        },
+        Bounds {
+            name: "join-crash",
+            about: "two terms, a learner becomes the third voter, a crash",
+            voters: &[1, 2],
+            learners: &[3],
+            change_to: Some((&[1, 2, 3], &[])),
+            crashes: 1,
             ..Bounds::FAST
         },
         Bounds {
