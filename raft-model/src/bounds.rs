@@ -61,7 +61,7 @@ impl Bounds {
     /// As [`Bounds::SMALL`], with fast disks.
     const FAST: Bounds = Bounds { slow_disks: false, ..Bounds::SMALL };
 
-    /// All of them, the shortest first.
+    /// All of them.
     pub const ALL: &'static [Bounds] = &[
         Bounds::SMALL,
         Bounds { name: "crash", about: "two terms, a crash", crashes: 1, ..Bounds::FAST },
@@ -106,12 +106,6 @@ impl Bounds {
             ..Bounds::FAST
         },
         Bounds {
-            name: "pre-vote-all",
-            about: "two terms, three candidates, PreVote",
-            pre_vote: true,
-            ..Bounds::FAST
-        },
-        Bounds {
             name: "quorum",
             about: "two terms, CheckQuorum",
             check_quorum: true,
@@ -129,6 +123,15 @@ impl Bounds {
             voters: &[1, 2],
             learners: &[3],
             change_to: Some((&[1, 2, 3], &[])),
+            ..Bounds::FAST
+        },
+        Bounds {
+            name: "join-crash",
+            about: "two terms, a learner becomes the third voter, a crash",
+            voters: &[1, 2],
+            learners: &[3],
+            change_to: Some((&[1, 2, 3], &[])),
+            crashes: 1,
             ..Bounds::FAST
         },
         Bounds {

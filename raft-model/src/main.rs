@@ -152,7 +152,7 @@ fn check(cluster: Cluster, arguments: &Arguments) -> ExitCode {
 }
 
 fn report(name: &str, began: Instant, checker: impl Checker<Cluster> + Send + Sync) -> ExitCode {
-    let checker = checker.join_and_report(&mut Progress { name, began });
+    let checker = checker.join_and_report(&mut Progress { name, began, said: began });
     let violated = checker.discoveries();
     let (states, steps) = (checker.unique_state_count(), checker.state_count());
     let (depth, took) = (checker.max_depth(), began.elapsed().as_secs());
@@ -178,11 +178,16 @@ fn report(name: &str, began: Instant, checker: impl Checker<Cluster> + Send + Sy
 struct Progress<'a> {
     name: &'a str,
     began: Instant,
+    said: Instant,
 }
+
+/// A line of progress comes this often.
+const LINE_EACH: Duration = Duration::from_secs(5);
 
 impl Reporter<Cluster> for Progress<'_> {
     fn report_checking(&mut self, data: ReportData) {
-        if !data.done {
+        if !data.done && self.said.elapsed() >= LINE_EACH {
+            self.said = Instant::now();
             let (name, took) = (self.name, self.began.elapsed().as_secs());
             let (states, steps, depth) = (data.unique_states, data.total_states, data.max_depth);
             eprintln!("{name}: {states} states, {steps} steps, {depth} deep, {took} s");
@@ -201,6 +206,7 @@ impl Reporter<Cluster> for Progress<'_> {
     }
 
     fn delay(&self) -> Duration {
-        Duration::from_secs(5)
+        // The end is not waited for for long.
+        Duration::from_millis(100)
     }
 }

@@ -146,9 +146,12 @@ fn votes_in_any_order_decide_as_soon_as_a_quorum_has_and_not_before() {
                 continue;
             }
             replica.receive(from, Message::VoteResponse { granted: grants });
-            if (granted | denied) & bit(from) == 0 {
-                // The first answer counts.
-                *(if grants { &mut granted } else { &mut denied }) |= bit(from);
+            if grants {
+                // A grant is a promise, also where a refusal has overtaken it.
+                granted |= bit(from);
+                denied &= !bit(from);
+            } else if granted & bit(from) == 0 {
+                denied |= bit(from);
             }
             assert_eq!(replica.node.role(), elected(sets, granted, denied), "{sets:?}");
         }
