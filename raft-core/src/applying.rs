@@ -64,14 +64,19 @@ impl Applying {
 impl Node {
     /// Hands out what is committed *and durable here*, so that no snapshot can be ahead of its own log.
     pub(crate) fn drain_applies(&mut self, effects: &mut Effects) {
-        effects.restore = self.applying.restore.take();
-        let limits = &self.options.limits;
+        if self.applying.restore.is_some() {
+            effects.restore = self.applying.restore.take();
+        }
         let first = self.applying.handed_out.next();
         let last = self.commit.min(self.disk.durable());
+        if first > last {
+            return;
+        }
+        let limits = &self.options.limits;
         let entries_max = limits.applying_entries_max.saturating_sub(self.applying.entries);
         let bytes_max = limits.applying_bytes_max.saturating_sub(self.applying.bytes);
         let idle = self.applying.batches.is_empty();
-        if first > last || (!idle && (entries_max == 0 || bytes_max == 0)) {
+        if !idle && (entries_max == 0 || bytes_max == 0) {
             return;
         }
         let (entries, bytes) = if first >= self.log.tail_first() {
