@@ -125,6 +125,13 @@ impl Node {
         None
     }
 
+    /// Whether this node still waits for that answer: else it would be ignored.
+    #[must_use]
+    pub fn awaits_fetch(&self, id: FetchId) -> bool {
+        let for_applies = matches!(self.applying.fetch, ApplyFetch::Asked(asked) if asked == id);
+        for_applies || self.asked_for_peer(id).is_some()
+    }
+
     /// Storage has answered.
     pub(crate) fn fetched(&mut self, id: FetchId, result: Fetched) {
         let for_applies = matches!(self.applying.fetch, ApplyFetch::Asked(asked) if asked == id);
