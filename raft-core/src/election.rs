@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::node::{Follower, RoleState};
 use crate::quorum::Tally;
-use crate::{Effects, EntryId, Incarnation, Member, Message, Node, NodeId, Term};
+use crate::{Configuration, Effects, EntryId, Incarnation, Member, Message, Node, NodeId, Term};
 
 /// The answers that a candidate or pre-candidate has so far.
 #[derive(Clone, Debug)]
@@ -73,8 +73,9 @@ impl Node {
     /// count itself.
     pub(crate) fn is_electable(&self) -> bool {
         let (id, incarnation) = (self.options.id, self.incarnation);
-        let mut configurations = self.configurations.since(self.commit);
-        configurations.any(|configuration| configuration.is_voter_as(id, incarnation))
+        let votes = |configuration: &Configuration| configuration.is_voter_as(id, incarnation);
+        // The latest is among those that follow, and mostly says enough.
+        (votes(self.configuration()) || self.configurations.since(self.commit).any(votes))
             && self.term.next() < Term(u64::MAX)
     }
 
@@ -390,18 +391,28 @@ impl Node {
     }
 
     /// A message of the current term's leader has arrived. `false`: it is not to be believed.
+    #[inline]
     pub(crate) fn hear_leader(&mut self, from: NodeId) -> bool {
+        let follows = matches!(self.role, RoleState::Follower) && self.leader == Some(from);
+        if !follows && !self.follow(from) {
+            return false;
+        }
+        let now = self.now();
+        self.leader_heard_until = now.saturating_add(self.options.election_timeout);
+        self.election_deadline = now.saturating_add(self.election_timeout);
+        true
+    }
+
+    /// Follows `from` from now on, unless another node leads.
+    fn follow(&mut self, from: NodeId) -> bool {
         let leads = matches!(self.role, RoleState::Leader(_));
         if leads || self.leader.is_some_and(|leader| leader != from) {
             // Election safety (§5.2) is broken somewhere: whoever is second is not followed.
             self.counters.second_leader += 1;
             return false;
         }
-        let now = self.now();
         self.role = RoleState::Follower;
         self.leader = Some(from);
-        self.leader_heard_until = now.saturating_add(self.options.election_timeout);
-        self.election_deadline = now.saturating_add(self.election_timeout);
         true
     }
 }

@@ -114,10 +114,14 @@ impl Node {
             self.append_configuration(next);
             return;
         }
-        let Some(mut change) = self.leader_state().and_then(|leader| leader.change.take()) else {
-            self.name_incarnations();
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        if leader.change.is_none() {
+            if !self.configuration().names_all_incarnations() {
+                self.name_incarnations();
+            }
             return;
-        };
+        }
+        let Some(mut change) = leader.change.take() else { return };
         match self.next_phase(&mut change) {
             Step::Stay => {}
             Step::Append(configuration) => self.append_configuration(configuration),
@@ -221,9 +225,8 @@ impl Node {
     /// none. That needs no joint configuration: every quorum of it is a quorum of the one in force.
     fn named_configuration(&self, target: Option<&Configuration>) -> Configuration {
         let configuration = self.configuration();
-        let mut members = configuration.voters().iter().chain(configuration.learners());
         let RoleState::Leader(leader) = &self.role else { return configuration.clone() };
-        if members.all(|member| member.incarnation.is_some()) {
+        if configuration.names_all_incarnations() {
             return configuration.clone();
         }
         let heard = |id| match id == self.options.id {

@@ -107,8 +107,9 @@ impl Node {
     /// once.
     pub(crate) fn retire_if_removed(&mut self, effects: &mut Effects) {
         let RoleState::Leader(leader) = &self.role else { return };
-        let may_lead = self.configuration().is_voter_as(self.options.id, self.incarnation);
-        if may_lead || !self.configuration_is_committed() {
+        if !self.configuration_is_committed()
+            || self.configuration().is_voter_as(self.options.id, self.incarnation)
+        {
             return;
         }
         if let Some(successor) = self.best_successor(leader, None) {

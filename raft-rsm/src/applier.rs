@@ -43,7 +43,8 @@ pub(crate) enum Work {
 }
 
 /// Work on its way from the driver to the applier. It is bounded by the core, which hands out only so
-/// many entries before the first of them are applied.
+/// many entries before the first of them are applied, or a snapshot that it has received replaces them all: then what was
+/// not begun leaves the queue. Groups of queries are bounded by the limit on queries.
 #[derive(Debug, Default)]
 pub(crate) struct WorkQueue {
     inner: Mutex<Inner>,
@@ -65,6 +66,16 @@ impl WorkQueue {
                 waker.wake();
             }
         }
+    }
+
+    /// The state is to become that of a received snapshot, which contains all that is queued to be applied. Without that,
+    /// snapshots that arrive faster than a slow machine takes them in would pile up, and entries between them.
+    pub(crate) fn push_restore(&self, meta: SnapshotMeta) {
+        lock(&self.inner).work.retain(|work| match work {
+            Work::Restore(_) | Work::Apply(_) => false,
+            Work::Answer(_) | Work::Snapshot => true,
+        });
+        self.push(Work::Restore(meta));
     }
 
     /// Drops what was not begun.
@@ -232,9 +243,18 @@ impl<M: StateMachine> Applier<M> {
 
     /// Answers queries for which the state contains enough by now.
     fn answer(&self, group: u64) {
-        let asked = lock(&self.shared.queries).take_group(group);
-        for asked in asked {
-            asked.respond.answer(Ok(self.machine.query(asked.query)));
+        let queries = &self.shared.queries;
+        let mut next = lock(queries).begin(group);
+        while let Some(query) = next {
+            let answer = self.machine.query(query);
+            let respond;
+            (respond, next) = {
+                let mut queries = lock(queries);
+                (queries.finish(), queries.begin(group))
+            };
+            if let Some(respond) = respond {
+                respond.answer(Ok(answer));
+            }
         }
     }
 

@@ -42,9 +42,8 @@ impl<M: StateMachine> Driver<M> {
         if let Some(outcome) = change.take() {
             self.membership_changed(outcome);
         }
-        for fetch in fetches.drain(..) {
-            self.fetch(fetch);
-        }
+        self.fetches_later.extend(fetches.drain(..));
+        self.fetch_what_waits();
         if self.node.role() != Role::Leader {
             // The core forgets them with its lead.
             self.sending.retain(|_, outgoing| {
@@ -68,7 +67,9 @@ impl<M: StateMachine> Driver<M> {
 
     fn restore(&mut self, meta: SnapshotMeta) {
         self.waiters.passed_by_snapshot(meta.last);
-        self.work.push(Work::Restore(meta));
+        // Some of what they wait for will not be applied one by one.
+        lock(&self.handed_out).passed_by_snapshot(meta.last);
+        self.work.push_restore(meta);
     }
 
     fn apply(&mut self, applies: Applies) {
@@ -92,6 +93,21 @@ impl<M: StateMachine> Driver<M> {
         if let Some(group) = lock(&self.queries).hand_over(self.node.handed_out()) {
             self.work.push(Work::Answer(group));
         }
+    }
+
+    /// Begins to read old entries, as many times at once as is allowed. Leaderships that come and go while a disk hangs do
+    /// not pile up: what the core no longer waits for is not read.
+    pub(super) fn fetch_what_waits(&mut self) {
+        while self.fetching < self.options.reads_at_once_max
+            && let Some(fetch) = self.fetches_later.pop_front()
+        {
+            if self.node.awaits_fetch(fetch.id) {
+                self.fetching += 1;
+                self.fetch(fetch);
+            }
+        }
+        let node = &self.node;
+        self.fetches_later.retain(|fetch| node.awaits_fetch(fetch.id));
     }
 
     fn fetch(&self, fetch: Fetch) {
