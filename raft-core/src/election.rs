@@ -79,6 +79,23 @@ impl Node {
             && self.term.next() < Term(u64::MAX)
     }
 
+    /// Whether this node, though it is only a learner, may have to lead for a moment. A voter may be waiting for its vote,
+    /// by a change that did not come about; and cannot get it, if this node alone holds later entries.
+    pub(crate) fn is_needed(&self) -> bool {
+        let (id, incarnation) = (self.options.id, self.incarnation);
+        let learners = self.configuration().learners();
+        self.log.last().index > self.commit
+            && learners.iter().any(|learner| learner.is(id, incarnation))
+            && self.term.next() < Term(u64::MAX)
+    }
+
+    /// Whether to campaign after having heard no leader. A learner does so now and then only: voters come first.
+    fn campaigns(&mut self) -> bool {
+        const LEARNER_ONE_IN: u64 = 8;
+        self.is_electable()
+            || (self.is_needed() && self.random.next().is_multiple_of(LEARNER_ONE_IN))
+    }
+
     pub(crate) fn is_sole_voter(&self) -> bool {
         self.configuration().is_sole_voter(self.options.id, self.incarnation)
     }
@@ -111,7 +128,7 @@ impl Node {
                 self.reset_election_timer();
                 return;
             }
-            match self.is_electable() {
+            match self.campaigns() {
                 true if self.options.pre_vote => self.pre_campaign(),
                 true => self.campaign(false),
                 false => self.reset_election_timer(),

@@ -286,7 +286,9 @@ impl Node {
             RoleState::PreCandidate(votes) | RoleState::Candidate(votes) => {
                 self.election_deadline.min(votes.ask_again_at)
             }
-            RoleState::Follower if self.is_electable() => self.election_deadline,
+            RoleState::Follower if self.is_electable() || self.is_needed() => {
+                self.election_deadline
+            }
             RoleState::Follower => self.leader.map_or(Duration::MAX, |_| self.election_deadline),
         };
         election.min(self.reads.next_deadline())
