@@ -7,7 +7,8 @@ use crate::{
 };
 
 /// What went to the state machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Applying {
     /// The last entry that was handed out, or that a restored snapshot replaces.
     pub(crate) handed_out: LogIndex,
@@ -21,7 +22,8 @@ pub(crate) struct Applying {
 }
 
 /// Committed entries that have left the memory tail.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 enum ApplyFetch {
     None,
     Asked(FetchId),
@@ -51,6 +53,11 @@ impl Applying {
             self.entries -= entries;
             self.bytes -= bytes;
         }
+    }
+
+    #[cfg(feature = "model")]
+    pub(crate) fn awaits_fetch(&self) -> bool {
+        matches!(self.fetch, ApplyFetch::Asked(_))
     }
 
     fn hand_out(&mut self, last: LogIndex, entries: usize, bytes: usize) {

@@ -25,7 +25,7 @@ impl fmt::Display for Incarnation {
 }
 
 /// A node as a configuration names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Member {
     /// The node.
@@ -67,14 +67,14 @@ impl Member {
 /// The members of a cluster (§6).
 ///
 /// A joint configuration has two sets of voters, and every decision needs a majority of each.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Configuration {
     /// Shared, since it goes along with every batch of entries that is applied.
     sets: Arc<Sets>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Sets {
     /// In a joint configuration the voters of the new one.

@@ -7,7 +7,8 @@ use crate::{Configuration, LogIndex, SnapshotMeta};
 /// The configuration in force where the log starts, and each later one with the index of its entry.
 ///
 /// A server uses the latest configuration in its log, whether it is committed or not (§6).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Configurations {
     start: Configuration,
     /// Ascending.

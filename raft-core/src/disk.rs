@@ -8,7 +8,8 @@ use core::time::Duration;
 use crate::{HardState, LogIndex, NodeId, SnapshotMeta, Term, WriteId};
 
 /// What the disk is known to hold.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Disk {
     /// The term and vote that are durable.
     durable_vote: (Term, Option<NodeId>),
@@ -27,7 +28,8 @@ pub(crate) struct Disk {
 }
 
 /// The write that is out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 struct Out {
     id: WriteId,
     /// When it left.
@@ -133,6 +135,15 @@ impl Disk {
         self.written = self.written.min(kept);
         if let Some(out) = &mut self.out {
             out.covers = out.covers.min(kept);
+        }
+    }
+
+    /// One write is out at a time, so its name makes no difference; and it has just left.
+    #[cfg(feature = "model")]
+    pub(crate) fn canonicalize(&mut self, now: Duration) {
+        self.next_id = WriteId(1);
+        if let Some(out) = &mut self.out {
+            (out.id, out.since) = (WriteId(0), now);
         }
     }
 

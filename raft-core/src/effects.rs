@@ -63,7 +63,7 @@ pub struct WriteId(pub u64);
 
 /// One atomic change of what the disk holds: after a crash, all of it is there or none. It takes
 /// effect in the order of its fields.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Write {
     /// Its name.
     pub id: WriteId,
@@ -81,7 +81,7 @@ pub struct Write {
 }
 
 /// What a node must not forget, beside its log (paper, Fig. 2).
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HardState {
     /// The latest term that the node has seen.
@@ -94,7 +94,7 @@ pub struct HardState {
 }
 
 /// Committed entries that are durable here, without a gap.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Applies {
     /// The entries, in order; never empty.
     pub entries: Entries,
@@ -107,7 +107,7 @@ pub struct Applies {
 pub struct FetchId(pub u64);
 
 /// Entries that are asked for, because they have left the memory tail.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fetch {
     /// Its name.
     pub id: FetchId,
@@ -120,7 +120,7 @@ pub struct Fetch {
 }
 
 /// A peer needs entries that are compacted: send it the newest stored snapshot.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SendSnapshot {
     /// Who needs it.
     pub to: NodeId,
@@ -131,7 +131,7 @@ pub struct SendSnapshot {
 pub struct ReadId(pub u64);
 
 /// How a read stands.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Read {
     /// Its name.
     pub id: ReadId,

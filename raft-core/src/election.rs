@@ -10,7 +10,8 @@ use crate::quorum::Tally;
 use crate::{Effects, EntryId, Incarnation, Member, Message, Node, NodeId, Term};
 
 /// The answers that a candidate or pre-candidate has so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Votes {
     answers: Vec<Answer>,
     /// The leader has told this node to campaign (diss. §3.10).
@@ -22,6 +23,7 @@ pub(crate) struct Votes {
 }
 
 #[derive(Copy, Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 struct Answer {
     from: NodeId,
     incarnation: Incarnation,
@@ -50,6 +52,12 @@ impl Votes {
     fn of(&self, voter: &Member) -> Option<bool> {
         let answer = self.answers.iter().find(|a| voter.is(a.from, a.incarnation));
         answer.map(|answer| answer.granted)
+    }
+
+    /// In which order the answers came makes no difference.
+    #[cfg(feature = "model")]
+    pub(crate) fn canonicalize(&mut self) {
+        self.answers.sort_by_key(|answer| answer.from);
     }
 
     /// Asks a node again that has refused.

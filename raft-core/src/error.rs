@@ -108,7 +108,7 @@ pub enum ChangeError {
 }
 
 /// Why a change of membership did not lead to the configuration that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeFailed {
     /// A voter that was to join did not catch up. It stays a learner of `configuration`, which is in force; the change
@@ -166,7 +166,7 @@ pub enum ReadError {
 }
 
 /// Why a read that was taken up has no index. It may be asked for again.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadRefused {
     /// The lead was lost, or the leader, or it refused.

@@ -45,7 +45,7 @@ pub enum Input {
 }
 
 /// How the transfer of a snapshot ended.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SnapshotOutcome {
     /// The peer has it, durably; it ends with this entry.
     Delivered(EntryId),
@@ -54,7 +54,7 @@ pub enum SnapshotOutcome {
 }
 
 /// What storage answers to a [`crate::Fetch`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Fetched {
     /// The entries from the first one asked for on, without a gap: at least one, and no more than
     /// was asked for.
@@ -66,7 +66,7 @@ pub enum Fetched {
 }
 
 /// What a snapshot says about itself (§7).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SnapshotMeta {
     /// The last entry that the snapshot replaces.
@@ -76,7 +76,7 @@ pub struct SnapshotMeta {
 }
 
 /// What the disk held when the node started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Restored {
     /// Names the data directory: drawn at random when it was created. [`Incarnation`] 0 is for those who do not tell
     /// incarnations apart.

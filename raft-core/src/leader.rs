@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// What a leader keeps for its term (paper, Fig. 2: "volatile state on leaders").
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Leader {
     /// All other members, and those that are just leaving, sorted by id.
     pub(crate) peers: Vec<Progress>,
@@ -52,7 +53,8 @@ impl Leader {
 }
 
 /// What this leader has proposed and is not committed: the cost of each entry, for the limits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Uncommitted {
     /// The index before the first of `costs_bytes`.
     before: LogIndex,

@@ -46,7 +46,8 @@
 //!
 //! # Features
 //!
-//! `serde` makes the types that travel or are stored serializable.
+//! `serde` makes the types that travel or are stored serializable. `model` is for the model checker of this workspace, and
+//! no part of the interface.
 #![no_std]
 extern crate alloc;
 
@@ -65,6 +66,8 @@ mod leader;
 mod log;
 mod membership;
 mod message;
+#[cfg(feature = "model")]
+mod model;
 mod node;
 mod options;
 mod progress;

@@ -10,7 +10,7 @@ use crate::{Entries, Entry, EntryId, LogIndex, Payload, Term, TermRuns};
 ///
 /// The tail consists of shared runs: one for each batch that was proposed or received. What goes to the disk, to
 /// followers and to the state machine are parts of these runs, not copies.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Log {
     terms: TermRuns,
     /// Runs without a gap between them.
@@ -21,7 +21,7 @@ pub(crate) struct Log {
     tail_bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Run {
     first: LogIndex,
     /// Never empty.
@@ -205,6 +205,17 @@ impl Log {
     fn pop_front(&mut self) {
         if let Some(run) = self.runs.pop_front() {
             self.tail_bytes -= run.cost_bytes;
+        }
+    }
+}
+
+/// Into which runs the tail is cut makes no difference to what is taken out of it.
+#[cfg(feature = "model")]
+impl core::hash::Hash for Log {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        (&self.terms, self.tail_first()).hash(state);
+        for entry in self.runs.iter().flat_map(|run| run.entries.iter()).chain(&self.open) {
+            entry.hash(state);
         }
     }
 }

@@ -21,13 +21,15 @@ const ROUNDS_MAX: u32 = 10;
 const LEAVING_TIMEOUTS: u32 = 4;
 
 /// A change that this leader was asked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Change {
     target: Configuration,
     phase: Phase,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 enum Phase {
     /// Until an entry of the leader's own term is committed, and the configuration in force (§6, diss. §4.1).
     Waiting,
@@ -38,7 +40,8 @@ enum Phase {
 }
 
 /// A learner on its way to becoming a voter, in rounds: each one replicates what was in the log when it began.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 struct CatchUp {
     id: NodeId,
     round: u32,
@@ -46,6 +49,19 @@ struct CatchUp {
     until: LogIndex,
     began_at: Duration,
     is_done: bool,
+}
+
+impl Change {
+    /// It has just begun, and all the time is left.
+    #[cfg(feature = "model")]
+    pub(crate) fn canonicalize(&mut self, now: Duration) {
+        if let Phase::CatchingUp(rounds, deadline) = &mut self.phase {
+            *deadline = Duration::MAX;
+            for round in rounds {
+                round.began_at = now;
+            }
+        }
+    }
 }
 
 impl Node {

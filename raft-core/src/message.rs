@@ -3,7 +3,7 @@
 use crate::{Entries, EntryId, Incarnation, LogIndex, NodeId, Term};
 
 /// One message with its addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Envelope {
     /// Who sends it.
@@ -20,7 +20,7 @@ pub struct Envelope {
 }
 
 /// What a message says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Message {
     /// "Would you vote for me in this term?" Promises nothing and changes no term (diss. §9.6).
@@ -94,7 +94,7 @@ pub enum Message {
 }
 
 /// What became of an [`Message::AppendEntries`].
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum AppendOutcome {
     /// Everything up to `matched` is the leader's log, and is durable at the sender.

@@ -48,7 +48,7 @@ use crate::{
 /// assert_eq!(applies.entries.last().map(|entry| entry.id), Some(id));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     pub(crate) options: Options,
     pub(crate) incarnation: Incarnation,
@@ -88,8 +88,9 @@ pub struct Node {
 }
 
 /// What the node is in the current term, and what it needs for it.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one a node")]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
+#[expect(clippy::large_enum_variant, reason = "a node has one, in place: no allocation to lead")]
 pub(crate) enum RoleState {
     Follower,
     PreCandidate(Votes),
@@ -98,7 +99,8 @@ pub(crate) enum RoleState {
 }
 
 /// What a follower owes to others.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Follower {
     /// The log up to here is known to be that of the term's leader, durable or not.
     pub(crate) verified: LogIndex,

@@ -6,7 +6,8 @@ use core::time::Duration;
 use crate::{Entries, FetchId, Incarnation, Limits, LogIndex, Member, NodeId};
 
 /// What a leader knows of one peer (paper, Fig. 2: `nextIndex` and `matchIndex`).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Progress {
     pub(crate) id: NodeId,
     /// The incarnation that counts: that of the configuration, or, where it names none, the first one heard.
@@ -41,6 +42,7 @@ const UNSENT: LogIndex = LogIndex(u64::MAX);
 
 /// How a leader sends to a peer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) enum ProgressState {
     /// It does not know where the logs part: one message at a time.
     Probe {
@@ -54,7 +56,8 @@ pub(crate) enum ProgressState {
 }
 
 /// Entries for the peer that have left the memory tail.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) enum PeerFetch {
     None,
     Asked(FetchId),
@@ -209,6 +212,24 @@ impl Progress {
 
     pub(crate) fn await_snapshot(&mut self) {
         self.enter(ProgressState::Snapshot, self.next);
+    }
+
+    /// The peer was just heard, and who leaves is kept. What is in flight is of use to the limits alone, and the last answer
+    /// to reads and leases.
+    #[cfg(feature = "model")]
+    pub(crate) fn canonicalize(&mut self, now: Duration, may_forget_rounds: bool) {
+        self.heard_at = now;
+        self.leaving_until = self.leaving_until.map(|_| Duration::MAX);
+        self.inflight.clear();
+        self.inflight_bytes = 0;
+        if may_forget_rounds {
+            self.answered = None;
+        }
+    }
+
+    #[cfg(feature = "model")]
+    pub(crate) fn awaits_fetch(&self) -> bool {
+        matches!(self.fetch, PeerFetch::Asked(_))
     }
 
     fn enter(&mut self, state: ProgressState, next: LogIndex) {

@@ -122,4 +122,61 @@ mod tests {
         let configuration = Configuration::new(ids(&[1, 2, 3]), ids(&[4, 5]));
         assert_eq!(value(&configuration, &[1, 1, 9, 9, 9]), Some(1));
     }
+
+    /// Nodes 1 to 10 as bits.
+    fn set(bits: u16) -> impl Iterator<Item = NodeId> {
+        (1..=10).filter(move |id| bits & (1 << (id - 1)) != 0).map(NodeId)
+    }
+
+    /// Whether these nodes are more than half of each set that is not empty.
+    fn is_quorum(sets: [u16; 2], nodes: u16) -> bool {
+        sets.iter().all(|set| *set == 0 || 2 * (set & nodes).count_ones() > set.count_ones())
+    }
+
+    /// Up to five voters, alone or joint with up to five others, of which any number are the same: but for the names of the
+    /// nodes, these are all configurations of that size.
+    fn all_sets() -> Vec<[u16; 2]> {
+        let first = |count: u16| (1 << count) - 1;
+        let joint = (1..=5).flat_map(|new| (1..=5).map(move |old| (new, old)));
+        let joint = joint.flat_map(|(new, old)| {
+            (0..=new.min(old)).map(move |same| [first(new), first(old) << (new - same)])
+        });
+        (1..=5).map(|count| [first(count), 0]).chain(joint).collect()
+    }
+
+    /// Whether a greatest value is reached is asked for each threshold apart, so two values show all.
+    #[test]
+    fn in_every_configuration_every_set_of_nodes_is_a_quorum_or_is_not() {
+        for sets in all_sets() {
+            let configuration = Configuration::joint(set(sets[0]), set(sets[1]), []);
+            for nodes in 0..1 << 10 {
+                let holds = |voter: &Member| u64::from(nodes & (1 << (voter.id.0 - 1)) != 0);
+                let reached = u64::from(is_quorum(sets, nodes));
+                assert_eq!(configuration.quorum_value(holds), Some(reached), "{sets:?} {nodes:b}");
+            }
+        }
+    }
+
+    /// Won once those who granted are a quorum, and lost once those who did not deny are none.
+    #[test]
+    fn in_every_configuration_every_set_of_votes_wins_or_loses_or_leaves_it_open() {
+        for sets in all_sets() {
+            let configuration = Configuration::joint(set(sets[0]), set(sets[1]), []);
+            let all = sets[0] | sets[1];
+            for granted in (0..=all).filter(|granted| granted & !all == 0) {
+                for denied in (0..=all).filter(|denied| denied & !(all & !granted) == 0) {
+                    let has = |bits: u16, voter: &Member| bits & (1 << (voter.id.0 - 1)) != 0;
+                    let tally = configuration
+                        .tally(|voter| has(granted | denied, voter).then(|| has(granted, voter)));
+                    let expected = match (is_quorum(sets, granted), is_quorum(sets, all & !denied))
+                    {
+                        (true, _) => Tally::Won,
+                        (false, false) => Tally::Lost,
+                        (false, true) => Tally::Open,
+                    };
+                    assert_eq!(tally, expected, "{sets:?} +{granted:b} -{denied:b}");
+                }
+            }
+        }
+    }
 }

@@ -14,7 +14,8 @@ use crate::{
 ///
 /// A read shares the next round that *starts* after it arrived, never one that is under way. While one is under way, those
 /// that arrive wait together for the next.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct LeaderReads {
     /// They wait for a round to start.
     waiting: Vec<Asker>,
@@ -24,7 +25,8 @@ pub(crate) struct LeaderReads {
     len: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 struct Confirming {
     round: u64,
     /// The commit index when the round started.
@@ -34,6 +36,7 @@ struct Confirming {
 
 /// Whose read it is.
 #[derive(Copy, Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 enum Asker {
     Own(ReadId),
     Peer { id: NodeId, context: u64 },
@@ -43,6 +46,11 @@ impl LeaderReads {
     fn push(&mut self, asker: Asker) {
         self.waiting.push(asker);
         self.len += 1;
+    }
+
+    #[cfg(feature = "model")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Whether a round is to be started for them.
@@ -76,7 +84,8 @@ impl LeaderReads {
 }
 
 /// The lease of a leader: no other leader can be elected until it ends.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct LeaseHeld {
     /// Rounds that are not confirmed yet, and when each left, oldest first.
     rounds: VecDeque<(u64, Duration)>,
@@ -95,6 +104,12 @@ impl LeaseHeld {
         self.rounds.push_back((round, now));
     }
 
+    /// Where there are no leases, nobody asks for the rounds.
+    #[cfg(feature = "model")]
+    pub(crate) fn canonicalize(&mut self) {
+        self.rounds.clear();
+    }
+
     /// A quorum has answered `round`, so it voted for nobody else since the round left.
     fn confirmed(&mut self, round: u64, length: Duration) {
         let answered = self.rounds.partition_point(|(left, _)| *left <= round);
@@ -105,14 +120,16 @@ impl LeaseHeld {
 }
 
 /// The reads that this node has asked its leader for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct FollowerReads {
     next: u64,
     /// Oldest first.
     pending: VecDeque<FollowerRead>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 struct FollowerRead {
     id: ReadId,
     /// Who is asked, in which term.

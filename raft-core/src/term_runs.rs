@@ -6,7 +6,7 @@ use crate::{EntryId, LogIndex, Term};
 
 /// The term of every entry since the compaction point, as runs: terms never decrease along a log, so
 /// one (first index, term) a term says it all. The consistency check (§5.3) needs no more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TermRuns {
     start: EntryId,
     /// Ascending in both fields; the first one begins after `start`.
@@ -14,7 +14,7 @@ pub struct TermRuns {
     last: LogIndex,
 }
 
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 struct Run {
     first: LogIndex,
     term: Term,

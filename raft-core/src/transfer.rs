@@ -7,7 +7,8 @@ use crate::node::RoleState;
 use crate::{Effects, Message, Node, NodeId, TransferError};
 
 /// A transfer that is under way. Proposals are refused meanwhile, so that its target can catch up.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Transfer {
     pub(crate) to: NodeId,
     /// When proposals go on, whatever has come of it.

@@ -6,7 +6,9 @@
 mod cluster;
 mod contract;
 mod harness;
+mod members;
 mod paper;
 mod properties;
+mod quorums;
 mod transcripts;
 mod traps;

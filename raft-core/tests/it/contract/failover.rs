@@ -403,7 +403,7 @@ fn a_lease_that_the_leader_may_hold_is_waited_for_and_nothing_else() {
     };
     for _ in 0..499 {
         tick(&mut cluster);
-        assert_eq!(cluster.leaders(), Vec::<u64>::new());
+        assert!(cluster.leaders().is_empty());
         assert_eq!(cluster.at(2).node.term(), Term(1));
     }
     tick(&mut cluster);

@@ -1,6 +1,7 @@
 //! The contract between the core and whoever drives it, a test a sentence.
 
 mod answers;
+mod changes;
 mod driver;
 mod effects;
 mod failover;

@@ -6,6 +6,8 @@
 //! | command | what it does |
 //! |---|---|
 //! | `nodes 3 pre_vote=off kept=0 ...` | so many nodes that never ran before, with these options |
+//! | `nodes 3 spares=1` | and so many more, which know of no configuration |
+//! | `change 1 1 2 4 +5` | node 1 is to make 1, 2 and 4 voters and 5 a learner |
 //! | `disk 2 log=1*10,4*3 term=5 commit=3` | node 2 starts anew from this log: ten entries of term 1, three of term 4 |
 //! | `timeout 1` | node 1 hears nobody for its election timeout |
 //! | `tick 100 1 2` | 100 ms pass at nodes 1 and 2; without nodes, at all |
@@ -77,4 +79,7 @@ transcripts! {
     a_restart_from_disk,
     a_partitioned_leader_steps_down,
     a_pre_vote_disturbs_nobody,
+    a_fourth_voter_joins,
+    a_leader_removes_itself,
+    a_leader_dies_in_a_joint_configuration,
 }

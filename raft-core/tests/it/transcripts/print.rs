@@ -23,6 +23,9 @@ struct Printed {
     restores: usize,
     fetches: usize,
     snapshots: usize,
+    changes: usize,
+    /// The configuration in force: printed when it changes.
+    members: Option<String>,
 }
 
 impl Printer {
@@ -37,8 +40,8 @@ impl Printer {
 
     /// The node starts with nothing.
     pub(super) fn restarted(&mut self, id: u64) {
-        let state = self.nodes.remove(&id).map(|printed| printed.state);
-        self.nodes.insert(id, Printed { state: state.unwrap_or_default(), ..Printed::default() });
+        let Printed { state, members, .. } = self.nodes.remove(&id).unwrap_or_default();
+        self.nodes.insert(id, Printed { state, members, ..Printed::default() });
     }
 
     /// What has been sent and written is not printed, but what came of it is.
@@ -110,6 +113,19 @@ impl Printer {
             lines.push(format!("{id} sends its snapshot to {}", snapshot.to));
         }
         printed.snapshots = replica.snapshots.len();
+        let in_force = members(replica.node.configuration());
+        // What all begin with goes without saying.
+        if printed.members.as_ref().is_some_and(|known| *known != in_force) {
+            lines.push(format!("{id} has members {in_force}"));
+        }
+        printed.members = Some(in_force);
+        for change in &replica.changes[printed.changes..] {
+            lines.push(match change {
+                Ok(configuration) => format!("{id} has changed to {}", members(configuration)),
+                Err(error) => format!("{id} has not changed: {error}"),
+            });
+        }
+        printed.changes = replica.changes.len();
     }
 
     fn state(&mut self, lines: &mut Vec<String>, id: u64, state: String) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use raft_core::{LogIndex, NodeId, Options, Role, Term};
+use raft_core::{Configuration, LogIndex, NodeId, Options, Role, Term};
 
 use crate::harness::*;
 use crate::transcripts::print::Printer;
@@ -80,6 +80,13 @@ impl Story {
                 }
                 self.cluster().at(id).drain();
             }
+            "change" => {
+                let id = number(words[0]);
+                let result = self.cluster().at(id).change(&words[1..].join(" "));
+                if let Err(error) = result {
+                    self.printer.note(format!("{id} refuses: {error}"));
+                }
+            }
             "snapshot" => self.cluster().at(number(words[0])).take_snapshot(number(words[1])),
             "transfer" => {
                 let through = self.cluster().send_snapshots(number(words[0]));
@@ -113,9 +120,15 @@ impl Story {
 
     fn nodes(&mut self, words: &[&str]) {
         let count = number(words[0]);
-        self.options = words[1..].iter().map(|word| option(word)).collect();
-        let start = |id| Replica::start(self.options(id), Disk::empty(voters(count)));
-        self.cluster = Some(Cluster::new((1..=count).map(start)));
+        let (spares, options): (Vec<&str>, Vec<&str>) =
+            words[1..].iter().partition(|word| word.starts_with("spares="));
+        let spares = spares.first().map_or(0, |word| option(word).1);
+        self.options = options.into_iter().map(option).collect();
+        let start = |id| {
+            let known = if id <= count { voters(count) } else { Configuration::default() };
+            Replica::start(self.options(id), Disk::empty(known))
+        };
+        self.cluster = Some(Cluster::new((1..=count + spares).map(start)));
     }
 
     fn options(&self, id: u64) -> Options {
