@@ -72,7 +72,10 @@ impl World {
         let sent = lock(&self.sent);
         let chunks = sent.iter().filter_map(|(at, packet)| match packet {
             Packet::SnapshotChunk(chunk) if !chunk.data.is_empty() => Some((*at, chunk.clone())),
-            Packet::Raft(_) | Packet::SnapshotChunk(_) | Packet::SnapshotResponse(_) => None,
+            Packet::Raft(_)
+            | Packet::SnapshotChunk(_)
+            | Packet::SnapshotResponse(_)
+            | Packet::Checksum(_) => None,
         });
         chunks.collect()
     }
@@ -81,7 +84,7 @@ impl World {
         let sent = lock(&self.sent);
         let answers = sent.iter().filter_map(|(_, packet)| match packet {
             Packet::SnapshotResponse(response) => Some(response.status.clone()),
-            Packet::Raft(_) | Packet::SnapshotChunk(_) => None,
+            Packet::Raft(_) | Packet::SnapshotChunk(_) | Packet::Checksum(_) => None,
         });
         answers.collect()
     }
@@ -261,7 +264,7 @@ fn transfer(bytes: u64, pace: Pace, network: impl FnMut(&Packet) -> Fate + Send 
         match world.next_packet() {
             Some(Packet::SnapshotChunk(chunk)) => receiver.chunks.push(chunk),
             Some(Packet::SnapshotResponse(response)) => answers.put(response.status),
-            Some(Packet::Raft(_)) | None => {}
+            Some(Packet::Raft(_) | Packet::Checksum(_)) | None => {}
         }
         receiver.poll();
     }
@@ -345,9 +348,10 @@ fn a_lost_answer_costs_no_chunk() {
             answers += u64::from(matches!(packet, Packet::SnapshotResponse(_)));
             match packet {
                 Packet::SnapshotResponse(_) if answers.is_multiple_of(each) => Vec::new(),
-                Packet::Raft(_) | Packet::SnapshotChunk(_) | Packet::SnapshotResponse(_) => {
-                    arrives(packet)
-                }
+                Packet::Raft(_)
+                | Packet::SnapshotChunk(_)
+                | Packet::SnapshotResponse(_)
+                | Packet::Checksum(_) => arrives(packet),
             }
         });
         went.assert_whole(CHUNKS * CHUNK_BYTES);
