@@ -9,7 +9,7 @@
 //! more than "done".
 
 use bytes::Bytes;
-use raft_rsm::{Answered, Client, ClientError};
+use raft_rsm::{Answered, Client, ClientError, Consistency};
 
 use crate::store::{Answer, Command, Page, Query, Response, Store, Version, Versioned};
 
@@ -75,7 +75,19 @@ impl Clerk {
     /// # Errors
     /// There was no answer in time.
     pub async fn get(&self, key: &str) -> Result<Option<Versioned>, ClientError> {
-        match self.client.query(&Query::Get { key: key.to_owned() }).await? {
+        self.get_with(key, Consistency::Linearizable).await
+    }
+
+    /// As [`Clerk::get`], with the consistency that is asked for.
+    ///
+    /// # Errors
+    /// There was no answer in time.
+    pub async fn get_with(
+        &self,
+        key: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Versioned>, ClientError> {
+        match self.client.query_with(&Query::Get { key: key.to_owned() }, consistency).await? {
             Answer::Value(value) => Ok(value),
             Answer::Page(_) => Err(wrong_kind()),
         }
@@ -93,8 +105,22 @@ impl Clerk {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page, ClientError> {
+        self.scan_with(prefix, after, limit, Consistency::Linearizable).await
+    }
+
+    /// As [`Clerk::scan`], with the consistency that is asked for.
+    ///
+    /// # Errors
+    /// There was no answer in time.
+    pub async fn scan_with(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+        consistency: Consistency,
+    ) -> Result<Page, ClientError> {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
-        match self.client.query(&Query::Scan { prefix, after, limit }).await? {
+        match self.client.query_with(&Query::Scan { prefix, after, limit }, consistency).await? {
             Answer::Page(page) => Ok(page),
             Answer::Value(_) => Err(wrong_kind()),
         }

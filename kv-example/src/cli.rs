@@ -1,7 +1,10 @@
 //! The command line: what can be said, and what is done about it.
 
 mod clients;
+mod members;
+mod recover;
 mod status;
+mod view;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -10,9 +13,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use raft_rsm::raft_core::NodeId;
-use raft_rsm::{Cluster, check_address};
+use raft_rsm::{Begin, Cluster, check_address};
 
 use crate::failure::{Failure, one_line};
 use crate::limits::Limits;
@@ -65,6 +68,36 @@ enum Action {
     Export(ExportArgs),
     /// Print how each node of the cluster is doing
     Status(StatusArgs),
+    /// Print who the members are, and how far each has got
+    Members(members::MembersArgs),
+    /// Let a node in, make a learner a voter, or write a new address down
+    Add(members::AddArgs),
+    /// Let a member go
+    Remove(members::RemoveArgs),
+    /// Hand the lead over to another node
+    Transfer(members::TransferArgs),
+    /// Have nodes take a snapshot, and cut their logs
+    Snapshot(members::SnapshotArgs),
+    /// Begin a new cluster with what the last survivor has
+    Recover(recover::RecoverArgs),
+}
+
+/// How fresh an answer has to be.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+enum Consistency {
+    Linearizable,
+    Lease,
+    Stale,
+}
+
+impl From<Consistency> for raft_rsm::Consistency {
+    fn from(consistency: Consistency) -> raft_rsm::Consistency {
+        match consistency {
+            Consistency::Linearizable => raft_rsm::Consistency::Linearizable,
+            Consistency::Lease => raft_rsm::Consistency::Lease,
+            Consistency::Stale => raft_rsm::Consistency::Stale,
+        }
+    }
 }
 
 /// Which cluster, and how long to try.
@@ -99,10 +132,14 @@ Examples:
   CLUSTER=1=10.0.0.1:7101,2=10.0.0.2:7101,3=10.0.0.3:7101
   kv-example node --id 1 --cluster $CLUSTER --data /var/lib/kv --init    # the first start
   kv-example node --id 1 --cluster $CLUSTER --data /var/lib/kv           # every other one
+  kv-example node --id 4 --cluster $CLUSTER --data /var/lib/kv --listen 10.0.0.4:7101 --join
+                                                    # a node more; then `kv-example add` lets it in
 
-The first start of a node needs --init, and no other start may have it: an empty directory is either a new \
-node or a lost disk, and only you know which. A node that has lost its disk must not come back under its old \
-id, since it has forgotten what it promised.
+The first start of a node needs --init, --join or --rejoin, and no other start may have one of them: an empty directory \
+is either a new node or a lost disk, and only you know which. --init is for the nodes that begin a cluster together. \
+A node that joins asks the others which cluster it is, and takes part in nothing until it is added. A node that has lost \
+its disk has forgotten what it promised, so it must not come back as if nothing had happened: --rejoin starts it \
+with an empty directory, and it is added again. Started with --init instead, nothing that it says counts.
 
 The first start of the first nodes has to give all of them the same cluster. Later on a node knows from its disk where it \
 belongs, and its cluster may be another one: it says where this node listens, unless --listen does, and where others \
@@ -126,13 +163,23 @@ struct NodeArgs {
     /// The directory with this node's log and snapshots
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// This is the first start: create the directory
-    #[arg(long)]
+    /// This is the first start, of a node that begins the cluster together with others: create the directory
+    #[arg(long, conflicts_with_all = ["join", "rejoin"])]
     init: bool,
+    /// This is the first start, of a node that is to be added to a cluster that runs: create the directory
+    #[arg(long, conflicts_with = "rejoin")]
+    join: bool,
+    /// The node has lost its disk and is to be added again: create the directory
+    #[arg(long)]
+    rejoin: bool,
     /// Take a snapshot, and cut the log, each time that the log has grown by so many bytes
     #[arg(long, value_name = "BYTES", default_value_t = node::SNAPSHOT_LOG_BYTES,
         value_parser = clap::value_parser!(u64).range(1..))]
     snapshot_log_bytes: u64,
+    /// Let the leader answer `--consistency lease` by itself, and rely on clocks that gain or lose no more than N millionths:
+    /// the same for all nodes [default: no leases]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..500_000))]
+    lease_drift_ppm: Option<u32>,
     /// Refuse keys of more bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().key_bytes_max)]
     key_bytes_max: usize,
@@ -165,12 +212,20 @@ struct PutArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The value is printed as it is, followed by a line feed. The exit code is 1 if there is no such key.")]
+The value is printed as it is, followed by a line feed. The exit code is 1 if there is no such key.
+
+Consistency:
+  linearizable  everything that was written before, whoever wrote it; needs a majority
+  lease         the same, sooner, as long as the nodes' clocks are as good as --lease-drift-ppm of `node` says
+  stale         whatever the first node that answers has; needs only that node")]
 struct GetArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
     /// The key
     key: String,
+    /// How fresh the answer has to be
+    #[arg(long, value_enum, default_value_t = Consistency::Linearizable)]
+    consistency: Consistency,
     /// Print an object with key, version, and value (value_hex where the value is no UTF-8)
     #[arg(long)]
     json: bool,
@@ -201,6 +256,9 @@ struct ScanArgs {
     /// At most so many
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    /// How fresh each page has to be, as for `get`
+    #[arg(long, value_enum, default_value_t = Consistency::Linearizable)]
+    consistency: Consistency,
     /// Print an object a line, with key, version, and value (value_hex where the value is no UTF-8)
     #[arg(long)]
     json: bool,
@@ -276,6 +334,12 @@ async fn act(action: Action) -> Result<(), Failure> {
         Action::Import(args) => clients::import(args).await,
         Action::Export(args) => clients::export(args).await,
         Action::Status(args) => status::status(args).await,
+        Action::Members(args) => members::members(args).await,
+        Action::Add(args) => members::add(args).await,
+        Action::Remove(args) => members::remove(args).await,
+        Action::Transfer(args) => members::transfer(args).await,
+        Action::Snapshot(args) => members::snapshot(args).await,
+        Action::Recover(args) => recover::recover(args).await,
     }
 }
 
@@ -300,17 +364,26 @@ fn node_options(args: NodeArgs) -> Result<node::Options, Failure> {
         advertise,
         data,
         init,
+        join,
+        rejoin,
         snapshot_log_bytes,
+        lease_drift_ppm,
         key_bytes_max,
         value_bytes_max,
     } = args;
     let limits = Limits { key_bytes_max, value_bytes_max };
     limits.check_possible().map_err(Failure::environment)?;
+    let begin = match (init, join || rejoin) {
+        (true, _) => Begin::Anew,
+        (false, true) => Begin::Join,
+        (false, false) => Begin::Again,
+    };
     Ok(node::Options {
         listen,
         advertise,
-        init,
+        begin,
         snapshot_log_bytes,
+        lease_drift_ppm,
         limits,
         ..node::Options::new(NodeId(id), cluster, data)
     })

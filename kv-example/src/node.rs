@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft_rsm::raft_core::NodeId;
+use raft_rsm::raft_core::{Configuration, Lease, NodeId};
 use raft_rsm::runtime::TokioRuntime;
 use raft_rsm::storage::fs::StdFileSystem;
 use raft_rsm::storage::{FileStorage, FileStorageOptions, StorageError};
-use raft_rsm::transport::{BindError, TcpLimits, TcpOptions, TokioTransport};
-use raft_rsm::{Cluster, Raft, Runtime, StateMachine, StopReason};
+use raft_rsm::transport::{BindError, TcpLimits, TcpOptions, TokioConnector, TokioTransport};
+use raft_rsm::{
+    Begin, Cluster, ClusterId, Raft, Runtime, StateMachine, StopReason, cluster_to_join,
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
@@ -31,6 +33,9 @@ const COMMAND_OVERHEAD_BYTES: usize = 64;
 /// process, more where it has much memory.
 const LETTING_GO: Duration = Duration::from_secs(1);
 
+/// The others of a cluster that is to be joined have so long to say which one it is.
+const ASKED_FOR: Duration = Duration::from_secs(5);
+
 const MIB: u64 = 1024 * 1024;
 
 /// How a node is set up.
@@ -47,10 +52,12 @@ pub struct Options {
     pub advertise: Option<String>,
     /// Its data directory.
     pub data: PathBuf,
-    /// Whether this is its first start.
-    pub init: bool,
+    /// Whether it has ever run, and where it belongs if not.
+    pub begin: Begin,
     /// A snapshot is taken each time that the log has grown by so many bytes.
     pub snapshot_log_bytes: u64,
+    /// How far the clock of any node may be off, in millionths: reads by lease rely on it. `None`: there are none.
+    pub lease_drift_ppm: Option<u32>,
     /// How large a key and a value may be.
     pub limits: Limits,
 }
@@ -65,8 +72,9 @@ impl Options {
             listen: None,
             advertise: None,
             data,
-            init: false,
+            begin: Begin::Again,
             snapshot_log_bytes: SNAPSHOT_LOG_BYTES,
+            lease_drift_ppm: None,
             limits: Limits::default(),
         }
     }
@@ -96,6 +104,9 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         .map_err(|error| Failure::environment(format!("cannot listen for signals: {error}")))?;
     let raft = start(&options, Store::new(options.limits)).await?;
     let address = options.address()?;
+    if options.begin == Begin::Join {
+        crate::output::say(&waits_to_be_added(&options, address, &raft));
+    }
     crate::output::say(&format!("ready: node {} listens on {address}", options.id));
     let reason = tokio::select! {
         biased;
@@ -122,23 +133,34 @@ pub async fn run(options: Options) -> Result<(), Failure> {
 ///
 /// # Errors
 /// It is not known where the node listens, the data directory is not what the options say, the port cannot be had.
-/// Nothing runs then; with `init`, the data directory may have been created.
+/// Nothing runs then; where the data directory was to be created, it may have been.
 pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raft<M>, Failure> {
-    let Options { id, cluster, advertise, data, snapshot_log_bytes, limits, init, .. } = options;
+    let Options { id, cluster, advertise, data, snapshot_log_bytes, limits, begin, .. } = options;
     let address = options.address()?;
-    if !*init && is_absent_or_empty(data) {
+    if *begin == Begin::Again && is_absent_or_empty(data) {
         return Err(Failure::environment(format!(
-            "{}: there is no data of a node here; --init starts a node for the first time, and a node that has lost its data must not start again under its old id",
+            "{}: there is no data of a node here; --init starts a node of a new cluster for the first time, --join one that is to be added to a cluster that runs, and --rejoin one that has lost its data",
             data.display()
         )));
     }
     let runtime = Arc::new(TokioRuntime::current().map_err(Failure::environment)?);
-    if *init {
+    let joined = match begin {
+        Begin::Again => None,
+        Begin::Anew => Some(cluster.default_id()),
+        Begin::Join => {
+            check_empty(data)?;
+            let limits = TcpLimits::default();
+            let others = TokioConnector::new(cluster.clone(), None, limits, Arc::clone(&runtime));
+            let joined = cluster_to_join(others.as_ref(), cluster, *id, ASKED_FOR).await;
+            Some(joined.map_err(Failure::environment)?)
+        }
+    };
+    if joined.is_some() {
         check_port(address)?;
     }
     let give_up = tokio::time::Instant::now() + LETTING_GO;
     let storage = loop {
-        match open(options, *init, Arc::clone(&runtime) as _).await {
+        match open(options, joined, Arc::clone(&runtime) as _).await {
             Err(StorageError::InUse { .. }) if wait_until(give_up).await => {}
             opened => break opened.map_err(Failure::environment)?,
         }
@@ -159,12 +181,35 @@ pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raf
 
     let mut raft_options = raft_rsm::Options::new(*id);
     raft_options.snapshot_log_bytes = *snapshot_log_bytes;
+    raft_options.core.lease =
+        options.lease_drift_ppm.map(|clock_drift_ppm| Lease { clock_drift_ppm });
     // A second line, for commands of whatever kind; the limits themselves are the machine's to check.
     raft_options.core.limits.command_bytes_max =
         limits.key_bytes_max + limits.value_bytes_max + COMMAND_OVERHEAD_BYTES;
     Raft::start(raft_options, machine, Arc::new(storage), transport, runtime)
         .await
         .map_err(|error| Failure::environment(format!("{}: {error}", data.display())))
+}
+
+/// Who is to join has nothing yet: told before anybody is asked.
+fn check_empty(data: &Path) -> Result<(), Failure> {
+    if is_absent_or_empty(data) {
+        return Ok(());
+    }
+    Err(Failure::environment(format!(
+        "{}: the directory is not empty; a node that ran before starts without --join and --rejoin, and one that has lost its data starts with an empty directory",
+        data.display()
+    )))
+}
+
+/// What the operator of a node that joins has to do next.
+fn waits_to_be_added<M: StateMachine>(options: &Options, address: &str, raft: &Raft<M>) -> String {
+    let reached = options.advertise.as_deref().unwrap_or(address);
+    let Options { id, cluster, .. } = options;
+    let incarnation = raft.status().incarnation;
+    format!(
+        "node {id} (incarnation {incarnation}) waits to be added: kv-example add --cluster {cluster} --id {id} --address {reached}"
+    )
 }
 
 /// Whether the port can be had, before a data directory is created that the next try would find in its way.
@@ -190,19 +235,23 @@ async fn wait_until(give_up: tokio::time::Instant) -> bool {
 
 async fn open(
     options: &Options,
-    init: bool,
+    cluster_id: Option<ClusterId>,
     runtime: Arc<dyn Runtime>,
 ) -> Result<FileStorage, StorageError> {
-    let Options { id, cluster, data, snapshot_log_bytes, .. } = options;
+    let Options { id, cluster, data, begin, snapshot_log_bytes, .. } = options;
     // Members and addresses change: who starts again is of the cluster that its directory says.
-    let cluster_id = init.then(|| cluster.default_id());
     let mut file_options = FileStorageOptions::new(data, cluster_id, *id);
     file_options.segment_bytes =
         (*snapshot_log_bytes).clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end());
     let fs = Arc::new(StdFileSystem);
-    match init {
-        true => FileStorage::create(file_options, cluster.configuration(), fs, runtime).await,
-        false => FileStorage::open(file_options, fs, runtime).await,
+    match begin {
+        Begin::Anew => {
+            FileStorage::create(file_options, cluster.configuration(), fs, runtime).await
+        }
+        Begin::Join => {
+            FileStorage::create(file_options, Configuration::default(), fs, runtime).await
+        }
+        Begin::Again => FileStorage::open(file_options, fs, runtime).await,
     }
 }
 

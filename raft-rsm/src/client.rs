@@ -1,5 +1,8 @@
 //! Finds the leader, follows hints, tries again what definitely did not happen.
 
+mod memory;
+mod route;
+
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,6 +12,8 @@ use raft_core::{Configuration, EntryId, NodeId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::memory::{Asked, Memory};
+use self::route::{Route, jitter};
 use crate::consistency::Consistency;
 use crate::error::{MembershipError, SnapshotError, TransferError};
 use crate::membership::MembershipChange;
@@ -50,8 +55,7 @@ pub struct Client<M: StateMachine> {
     connector: Arc<dyn Connector>,
     runtime: Arc<dyn Runtime>,
     options: ClientOptions,
-    /// Who answered last: where the next operation begins.
-    leader: Arc<Mutex<Option<NodeId>>>,
+    memory: Arc<Mutex<Memory>>,
     machine: std::marker::PhantomData<fn() -> M>,
 }
 
@@ -144,6 +148,8 @@ enum Try {
     Answered(Bytes),
     /// Definitely not done; the node names another one.
     Elsewhere(NodeId),
+    /// Definitely not done: the node cannot be reached.
+    Unreachable(String),
     /// Definitely not done; it may be done by the next node ...
     Next(String),
     /// ... or by this one, a little later.
@@ -166,7 +172,7 @@ impl<M: StateMachine> Clone for Client<M> {
             connector: Arc::clone(&self.connector),
             runtime: Arc::clone(&self.runtime),
             options: self.options.clone(),
-            leader: Arc::clone(&self.leader),
+            memory: Arc::clone(&self.memory),
             machine: std::marker::PhantomData,
         }
     }
@@ -186,8 +192,8 @@ impl<M: StateMachine> Client<M> {
         runtime: Arc<dyn Runtime>,
         options: ClientOptions,
     ) -> Client<M> {
-        let leader = Arc::new(Mutex::new(None));
-        Client { connector, runtime, options, leader, machine: std::marker::PhantomData }
+        let memory = Arc::new(Mutex::new(Memory::default()));
+        Client { connector, runtime, options, memory, machine: std::marker::PhantomData }
     }
 
     /// Has `command` carried out once, or not at all: it is sent again only where it definitely was not
@@ -202,7 +208,7 @@ impl<M: StateMachine> Client<M> {
         // The command is encoded at once, so that the future can move between threads whatever the command is.
         let request = encode(Kind::Propose, command);
         async move {
-            let (answer, _) = self.execute(request?, AfterMaybe::GiveUp).await?;
+            let (answer, _) = self.execute(request?, Asked::Leader, AfterMaybe::GiveUp).await?;
             decode(&answer)
         }
     }
@@ -219,7 +225,8 @@ impl<M: StateMachine> Client<M> {
     ) -> impl Future<Output = Result<Answered<M::Response>, ClientError>> + Send + use<'c, M> {
         let request = encode(Kind::Propose, command);
         async move {
-            let (answer, resent) = self.execute(request?, AfterMaybe::SendAgain).await?;
+            let (answer, resent) =
+                self.execute(request?, Asked::Leader, AfterMaybe::SendAgain).await?;
             Ok(Answered { response: decode(&answer)?, resent })
         }
     }
@@ -249,8 +256,12 @@ impl<M: StateMachine> Client<M> {
         consistency: Consistency,
     ) -> impl Future<Output = Result<M::Answer, ClientError>> + Send + use<'c, M> {
         let request = encode(Kind::Query(consistency), query);
+        let asked = match consistency {
+            Consistency::Linearizable | Consistency::Stale => Asked::Anyone,
+            Consistency::Lease => Asked::Leader,
+        };
         async move {
-            match self.execute(request?, AfterMaybe::SendAgain).await {
+            match self.execute(request?, asked, AfterMaybe::SendAgain).await {
                 Ok((answer, _)) => decode(&answer),
                 Err(ClientError::Maybe { reason }) => Err(ClientError::Unavailable { reason }),
                 Err(error) => Err(error),
@@ -263,9 +274,13 @@ impl<M: StateMachine> Client<M> {
     /// # Errors
     /// The node does not answer, or not so that it can be read.
     pub async fn status(&self, node: NodeId) -> Result<Status, ClientError> {
+        self.status_within(node, self.options.call_timeout).await
+    }
+
+    async fn status_within(&self, node: NodeId, timeout: Duration) -> Result<Status, ClientError> {
         let request = protocol::encode_request::<()>(Kind::Status, None)
             .map_err(|error| ClientError::Refused { reason: error.to_string() })?;
-        self.ask_once(node, request, self.options.call_timeout).await
+        self.ask_once(node, request, timeout).await
     }
 
     /// Asks one node, and no other.
@@ -280,9 +295,10 @@ impl<M: StateMachine> Client<M> {
             Try::Elsewhere(other) => {
                 Err(ClientError::Unavailable { reason: format!("sent on to {other}") })
             }
-            Try::Next(reason) | Try::Later(reason) | Try::Maybe(reason) => {
-                Err(ClientError::Unavailable { reason })
-            }
+            Try::Unreachable(reason)
+            | Try::Next(reason)
+            | Try::Later(reason)
+            | Try::Maybe(reason) => Err(ClientError::Unavailable { reason }),
             Try::Fatal(error) => Err(error),
         }
     }
@@ -299,8 +315,9 @@ impl<M: StateMachine> Client<M> {
         patience: Duration,
     ) -> Result<Configuration, ClientError> {
         let request = encode(Kind::Change, change)?;
-        let (answer, _) =
-            self.execute_within(request, AfterMaybe::GiveUp, patience, patience).await?;
+        let (answer, _) = self
+            .execute_within(request, Asked::Leader, AfterMaybe::GiveUp, patience, patience)
+            .await?;
         decode(&answer)
     }
 
@@ -311,9 +328,12 @@ impl<M: StateMachine> Client<M> {
     pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<NodeId, ClientError> {
         let request = encode(Kind::Transfer, &to)?;
         let deadline = self.options.deadline;
-        let (answer, _) =
-            self.execute_within(request, AfterMaybe::GiveUp, deadline, deadline).await?;
-        decode(&answer)
+        let (answer, _) = self
+            .execute_within(request, Asked::Leader, AfterMaybe::GiveUp, deadline, deadline)
+            .await?;
+        let leader = decode(&answer)?;
+        lock(&self.memory).remember(Asked::Leader, leader);
+        Ok(leader)
     }
 
     /// Has one node take a snapshot: see [`crate::Raft::snapshot`]. Returns the last entry that it contains.
@@ -326,7 +346,13 @@ impl<M: StateMachine> Client<M> {
         self.ask_once(node, request, patience).await
     }
 
-    /// The nodes that can be called, sorted.
+    /// How it reaches the nodes.
+    #[must_use]
+    pub fn connector(&self) -> &Arc<dyn Connector> {
+        &self.connector
+    }
+
+    /// The nodes that can be called, sorted: those that it was given, and those that it heard of since.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
         self.connector.nodes()
@@ -336,25 +362,27 @@ impl<M: StateMachine> Client<M> {
     async fn execute(
         &self,
         request: Bytes,
+        asked: Asked,
         after_maybe: AfterMaybe,
     ) -> Result<(Bytes, bool), ClientError> {
         let ClientOptions { deadline, call_timeout, .. } = self.options;
-        self.execute_within(request, after_maybe, deadline, call_timeout).await
+        self.execute_within(request, asked, after_maybe, deadline, call_timeout).await
     }
 
     async fn execute_within(
         &self,
         request: Bytes,
+        asked: Asked,
         after_maybe: AfterMaybe,
         deadline: Duration,
         call_timeout: Duration,
     ) -> Result<(Bytes, bool), ClientError> {
-        let nodes = self.connector.nodes();
+        let mut nodes = self.connector.nodes();
         let Some(first) = nodes.first().copied() else {
             return Err(ClientError::Unavailable { reason: "there are no nodes".to_owned() });
         };
         let ends_at = self.runtime.now().saturating_add(deadline);
-        let mut node = lock(&self.leader).filter(|leader| nodes.contains(leader)).unwrap_or(first);
+        let mut node = lock(&self.memory).first(asked, &nodes).unwrap_or(first);
         let mut route = Route::new(&self.options);
         let mut maybe: Option<String> = None;
         let mut last = "the deadline is too short".to_owned();
@@ -369,15 +397,24 @@ impl<M: StateMachine> Client<M> {
             let timeout = left.min(call_timeout);
             let pause = match self.try_once(node, request.clone(), timeout).await {
                 Try::Answered(answer) => {
-                    *lock(&self.leader) = Some(node);
+                    lock(&self.memory).remember(asked, node);
                     return Ok((answer, maybe.is_some()));
                 }
                 Try::Elsewhere(hint) => {
                     last = format!("node {node} takes node {hint} for the leader");
+                    route.spoke = Some(node);
+                    if !nodes.contains(&hint) {
+                        nodes = self.learn_from(node, left).await;
+                    }
                     route.follow(&mut node, hint, &nodes)
+                }
+                Try::Unreachable(reason) => {
+                    last = reason;
+                    route.next(&mut node, &nodes)
                 }
                 Try::Next(reason) => {
                     last = reason;
+                    route.spoke = Some(node);
                     route.next(&mut node, &nodes)
                 }
                 Try::Later(reason) => {
@@ -386,7 +423,7 @@ impl<M: StateMachine> Client<M> {
                 }
                 Try::Maybe(reason) => {
                     if after_maybe == AfterMaybe::GiveUp {
-                        self.forget(node);
+                        lock(&self.memory).forget(node, &nodes);
                         return Err(ClientError::Maybe { reason });
                     }
                     maybe = Some(reason);
@@ -403,30 +440,41 @@ impl<M: StateMachine> Client<M> {
             };
             if let Some(pause) = pause {
                 let left = ends_at.saturating_sub(self.runtime.now());
+                if let Some(spoke) = route.to_learn_from() {
+                    nodes = self.learn_from(spoke, left).await;
+                }
                 self.runtime.sleep(jitter(pause, self.runtime.random()).min(left)).await;
             }
         }
     }
 
+    /// Asks `node` who the members are and where they listen, unless somebody asked a moment ago. Returns the nodes
+    /// that can be called.
+    async fn learn_from(&self, node: NodeId, left: Duration) -> Vec<NodeId> {
+        let ClientOptions { backoff_min, backoff_max, call_timeout, .. } = self.options;
+        if lock(&self.memory).may_learn(self.runtime.now(), backoff_min) {
+            let timeout = left.min(call_timeout).min(backoff_max);
+            if let Ok(status) = self.status_within(node, timeout).await
+                && lock(&self.memory).is_news(&status)
+            {
+                let members = status.configuration.members().into_iter();
+                let members = members.map(|member| (member.id, member.address.clone()));
+                self.connector.learn(&members.collect::<Vec<_>>());
+            }
+        }
+        self.connector.nodes()
+    }
+
     async fn try_once(&self, node: NodeId, request: Bytes, timeout: Duration) -> Try {
         let answer = match self.connector.call(node, request, timeout).await {
             Ok(answer) => answer,
-            Err(error @ CallError::NotSent { .. }) => return Try::Next(error.to_string()),
+            Err(error @ CallError::NotSent { .. }) => return Try::Unreachable(error.to_string()),
             Err(error @ CallError::MaybeSent { .. }) => return Try::Maybe(error.to_string()),
         };
         match protocol::decode_response(&answer) {
             Ok(Ok(body)) => Try::Answered(answer.slice_ref(body)),
             Ok(Err(failure)) => failed(node, failure),
             Err(error) => Try::Fatal(ClientError::Unreadable { reason: error.to_string() }),
-        }
-    }
-
-    /// The next operation does not begin at `node`, if it would.
-    fn forget(&self, node: NodeId) {
-        let mut leader = lock(&self.leader);
-        if *leader == Some(node) {
-            let nodes = self.connector.nodes();
-            *leader = following(node, &nodes);
         }
     }
 }
@@ -449,64 +497,6 @@ fn failed(node: NodeId, failure: Failure) -> Try {
         Failure::Transfer(error) => Try::Fatal(ClientError::Transfer(error)),
         Failure::Snapshot(error) => Try::Fatal(ClientError::Snapshot(error)),
     }
-}
-
-/// The way of one operation round the nodes.
-struct Route {
-    /// Tries since the last pause that led nowhere.
-    tries: usize,
-    backoff: Duration,
-    backoff_max: Duration,
-    /// A node that did not answer: hints to it are not followed at once.
-    silent: Option<NodeId>,
-}
-
-impl Route {
-    fn new(options: &ClientOptions) -> Route {
-        let (backoff, backoff_max) = (options.backoff_min, options.backoff_max);
-        Route { tries: 0, backoff, backoff_max, silent: None }
-    }
-
-    /// Goes where a hint says. A hint costs no pause, unless hints lead in a circle.
-    fn follow(&mut self, node: &mut NodeId, hint: NodeId, nodes: &[NodeId]) -> Option<Duration> {
-        if hint == *node || self.silent == Some(hint) || !nodes.contains(&hint) {
-            return self.next(node, nodes);
-        }
-        *node = hint;
-        self.count(nodes)
-    }
-
-    /// Goes to the next node. Each gets one try, then there is a pause.
-    fn next(&mut self, node: &mut NodeId, nodes: &[NodeId]) -> Option<Duration> {
-        if let Some(next) = following(*node, nodes) {
-            *node = next;
-        }
-        self.count(nodes)
-    }
-
-    fn count(&mut self, nodes: &[NodeId]) -> Option<Duration> {
-        self.tries += 1;
-        if self.tries < nodes.len() { None } else { self.pause() }
-    }
-
-    fn pause(&mut self) -> Option<Duration> {
-        self.tries = 0;
-        self.silent = None;
-        let pause = self.backoff;
-        self.backoff = self.backoff.saturating_mul(2).min(self.backoff_max);
-        Some(pause)
-    }
-}
-
-fn following(node: NodeId, nodes: &[NodeId]) -> Option<NodeId> {
-    nodes.iter().find(|other| **other > node).or(nodes.first()).copied()
-}
-
-/// From half of `pause` to all of it, so that clients do not come in step.
-fn jitter(pause: Duration, random: u64) -> Duration {
-    const STEPS: u32 = 1024;
-    let step = u32::try_from(random % u64::from(STEPS)).unwrap_or(0);
-    pause / 2 + pause / 2 * step / STEPS
 }
 
 fn encode<T: Serialize>(kind: Kind, body: &T) -> Result<Bytes, ClientError> {
@@ -581,44 +571,4 @@ mod tests {
     }
 
     const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
-
-    #[test]
-    fn each_node_gets_one_try_before_there_is_a_pause_and_pauses_grow_up_to_a_limit() {
-        let options = ClientOptions::default();
-        let mut route = Route::new(&options);
-        let mut node = NodeId(2);
-        let mut pauses = Vec::new();
-        let mut visited = Vec::new();
-        for _ in 0..18 {
-            visited.push(node.0);
-            pauses.extend(route.next(&mut node, &NODES));
-        }
-        assert_eq!(visited[..6], [2, 3, 1, 2, 3, 1]);
-        let expected = [10, 20, 40, 80, 160, 160].map(Duration::from_millis);
-        assert_eq!(pauses, expected);
-    }
-
-    #[test]
-    fn a_hint_is_followed_at_once_unless_it_leads_in_a_circle_or_to_a_silent_node() {
-        let mut route = Route::new(&ClientOptions::default());
-        let mut node = NodeId(1);
-        assert_eq!(route.follow(&mut node, NodeId(3), &NODES), None);
-        assert_eq!(node, NodeId(3));
-        assert_eq!(route.follow(&mut node, NodeId(1), &NODES), None);
-        assert!(route.follow(&mut node, NodeId(3), &NODES).is_some());
-        let mut route = Route::new(&ClientOptions::default());
-        route.silent = Some(NodeId(3));
-        let mut node = NodeId(1);
-        assert_eq!(route.follow(&mut node, NodeId(3), &NODES), None);
-        assert_eq!(node, NodeId(2));
-    }
-
-    #[test]
-    fn a_pause_is_half_chance() {
-        let pause = Duration::from_millis(100);
-        for random in [0, 1, 511, 1023, u64::MAX] {
-            let jittered = jitter(pause, random);
-            assert!(jittered >= pause / 2 && jittered <= pause, "{jittered:?}");
-        }
-    }
 }

@@ -66,6 +66,7 @@ mod entry_codec;
 mod error;
 mod identity;
 mod image;
+mod join;
 mod membership;
 mod net;
 mod options;
@@ -93,6 +94,7 @@ pub use error::{
 /// Runs a future on the calling thread, for those who have no executor of their own.
 pub use futures::executor::block_on;
 pub use identity::{Cluster, ClusterId, Identity, Incarnation, ParseClusterError, check_address};
+pub use join::{JoinError, cluster_to_join};
 pub use membership::MembershipChange;
 pub use options::Options;
 pub use raft::Raft;

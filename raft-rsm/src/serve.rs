@@ -5,14 +5,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use raft_core::NodeId;
+use raft_core::{Configuration, NodeId};
 
 use crate::runtime::ThreadRuntime;
 use crate::storage::fs::StdFileSystem;
 use crate::storage::{FileStorage, FileStorageOptions, StorageError};
 use crate::transport::{BindError, TcpConnector, TcpLimits, TcpOptions, TcpTransport};
-use crate::{Client, ClientOptions, Cluster, Options, Raft, Runtime, StartError, StateMachine};
+use crate::{
+    Client, ClientOptions, Cluster, JoinError, Options, Raft, Runtime, StartError, StateMachine,
+    cluster_to_join,
+};
+
+/// The others of a cluster that is to be joined have so long to say which one it is.
+const ASKED_FOR: Duration = Duration::from_secs(5);
 
 /// Whether a replica has ever run. A node cannot know it by itself: one whose disk was lost must not begin anew
 /// under its old name, since it may have voted (diss. §11.7.2).
@@ -22,6 +29,10 @@ pub enum Begin {
     Anew,
     /// Again: its data directory is there, and says of which cluster it is.
     Again,
+    /// For the first time, or anew after its disk was lost, in a cluster that runs: its data directory is empty or
+    /// absent, and is created, with a new incarnation. It knows nobody and waits until a leader does: until then it
+    /// takes part in nothing. A change of membership that names this incarnation lets it in.
+    Join,
 }
 
 /// Why a replica is not served. Nothing of it runs.
@@ -36,6 +47,9 @@ pub enum ServeError {
         /// The cluster.
         cluster: Cluster,
     },
+    /// It is not known which cluster to join.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// The data directory cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -49,10 +63,12 @@ pub enum ServeError {
 
 /// Starts the replica `id` of `machine` with its data in `dir`: on threads of its own, listening where `cluster` says.
 /// For the first time, all members of `cluster` are voters. Later on `cluster` may be another text, with other addresses and
-/// members: it says where this replica listens, and where others may be found; who is a member, its log says.
+/// members: it says where this replica listens, and where others may be found; who is a member, its log says. A replica
+/// that [joins](Begin::Join) asks the others in it which cluster that is.
 ///
 /// # Errors
-/// Nothing runs. Where it was to [begin anew](Begin::Anew), the data directory may have been created.
+/// Nothing runs. Where it was to [begin anew](Begin::Anew) or to [join](Begin::Join), the data directory may have been
+/// created.
 pub async fn serve<M: StateMachine>(
     cluster: &Cluster,
     id: NodeId,
@@ -71,6 +87,13 @@ pub async fn serve<M: StateMachine>(
             let options = FileStorageOptions::new(dir, cluster.default_id(), id);
             let members = cluster.configuration();
             FileStorage::create(options, members, fs, Arc::clone(&runtime)).await?
+        }
+        Begin::Join => {
+            let limits = TcpLimits::default();
+            let others = TcpConnector::new(cluster.clone(), None, limits, Arc::clone(&runtime));
+            let joined = cluster_to_join(others.as_ref(), cluster, id, ASKED_FOR).await?;
+            let options = FileStorageOptions::new(dir, joined, id);
+            FileStorage::create(options, Configuration::default(), fs, Arc::clone(&runtime)).await?
         }
         Begin::Again => {
             let options = FileStorageOptions::new(dir, None, id);

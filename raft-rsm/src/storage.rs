@@ -5,6 +5,7 @@ mod file;
 pub mod fs;
 mod log_state;
 mod memory;
+mod recovery;
 mod snapshots;
 mod wal;
 
@@ -16,6 +17,7 @@ use raft_core::{Entry, LogIndex, Restored, SnapshotMeta, Write};
 
 pub use file::{FileStorage, FileStorageOptions};
 pub use memory::MemoryStorage;
+pub use recovery::{Recovered, Recovery};
 
 /// Log, hard state and snapshots of one node. Each sentence of its contract is a test in
 /// [`crate::testing::storage`], for users who bring their own.

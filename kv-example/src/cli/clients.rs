@@ -63,8 +63,11 @@ fn put_failure(key: &str, version_given: bool, expected: Version, error: PutErro
 }
 
 pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
-    let GetArgs { cluster, key, json } = args;
-    let found = clerk(&cluster)?.get(&key).await.map_err(|error| client_failure(&key, error))?;
+    let GetArgs { cluster, key, consistency, json } = args;
+    let found = clerk(&cluster)?
+        .get_with(&key, consistency.into())
+        .await
+        .map_err(|error| client_failure(&key, error))?;
     let Some(versioned) = found else {
         return Err(no_key(&key));
     };
@@ -94,7 +97,7 @@ pub(super) async fn delete(args: DeleteArgs) -> Result<(), Failure> {
 }
 
 pub(super) async fn scan(args: ScanArgs) -> Result<(), Failure> {
-    let ScanArgs { cluster, prefix, limit, json } = args;
+    let ScanArgs { cluster, prefix, limit, consistency, json } = args;
     let clerk = clerk(&cluster)?;
     let mut left = limit.unwrap_or(u64::MAX);
     let mut after: Option<String> = None;
@@ -102,7 +105,7 @@ pub(super) async fn scan(args: ScanArgs) -> Result<(), Failure> {
     while left > 0 {
         let count = u32::try_from(left).map_or(PAGE_KEYS, |left| left.min(PAGE_KEYS));
         let page = clerk
-            .scan(&prefix, after.as_deref(), count)
+            .scan_with(&prefix, after.as_deref(), count, consistency.into())
             .await
             .map_err(|error| Failure::environment(format!("cannot scan: {error}")))?;
         for (key, versioned) in &page.entries {

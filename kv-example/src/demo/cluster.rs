@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use raft_rsm::raft_core::{LogIndex, NodeId, Role};
-use raft_rsm::{Admission, Cluster, Context, Raft, SnapshotView, StateMachine, Status};
+use raft_rsm::{Admission, Begin, Cluster, Context, Raft, SnapshotView, StateMachine, Status};
 
 use crate::failure::Failure;
 use crate::node;
@@ -77,7 +77,7 @@ impl DemoCluster {
     async fn start_node(&mut self, id: NodeId, init: bool) -> Result<(), Failure> {
         let data = self.disks.join(format!("node{id}"));
         let mut options = node::Options::new(id, self.cluster.clone(), data);
-        options.init = init;
+        options.begin = if init { Begin::Anew } else { Begin::Again };
         let store = Arc::new(Mutex::new(Store::default()));
         let machine = Observed { store: Arc::clone(&store) };
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,8 +1,8 @@
 //! The directory in which a node keeps everything, and what it says about itself.
 //!
 //! ```text
-//! identity     makes it a data directory; written last, and never again
-//! identity.tmp there while the directory is being created
+//! identity     makes it a data directory; written last, and again by nothing but a recovery
+//! identity.tmp there while the identity is being written
 //! lock         held by the process that uses it
 //! log/         the write-ahead log
 //! snapshots/
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use raft_core::NodeId;
 
 use super::StorageError;
-use super::fs::{File, FileSystem, Lock};
+use super::fs::{FileSystem, Lock};
 use crate::identity::{ClusterId, Identity, Incarnation};
 
 pub(super) const LOG: &str = "log";
@@ -24,7 +24,14 @@ pub(super) const SNAPSHOTS: &str = "snapshots";
 const IDENTITY: &str = "identity";
 const IDENTITY_TEMPORARY: &str = "identity.tmp";
 const LOCK: &str = "lock";
-const FORMAT_VERSION: u32 = 1;
+const FORMER: &str = "before";
+const UNFINISHED: &str = "recovery unfinished";
+/// Of a directory that was never recovered, so that older programs read it ...
+const FORMAT_VERSION_PLAIN: u32 = 1;
+/// ... and of one that was.
+const FORMAT_VERSION: u32 = 2;
+/// What each recovery adds has to fit into `IDENTITY_BYTES_MAX`.
+const FORMER_MAX: usize = 32;
 /// Longer than any identity that was ever written.
 const IDENTITY_BYTES_MAX: usize = 4096;
 
@@ -32,8 +39,29 @@ const IDENTITY_BYTES_MAX: usize = 4096;
 #[derive(Debug)]
 pub(super) struct DataDir {
     pub(super) path: PathBuf,
-    pub(super) identity: Identity,
+    pub(super) owner: Owner,
     _lock: Box<dyn Lock>,
+}
+
+/// Whose a data directory is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) identity: Identity,
+    /// Whose it was before it was recovered: older files of the log say so.
+    former: Vec<Identity>,
+    /// A recovery has begun, and the log does not say so yet.
+    is_unfinished: bool,
+}
+
+impl Owner {
+    fn of(identity: Identity) -> Owner {
+        Owner { identity, former: Vec::new(), is_unfinished: false }
+    }
+
+    /// Whether the directory is or was that of `identity`.
+    pub(super) fn was(&self, identity: &Identity) -> bool {
+        self.identity == *identity || self.former.contains(identity)
+    }
 }
 
 impl DataDir {
@@ -52,24 +80,15 @@ impl DataDir {
         refuse_foreign(fs, path)?;
         // First of all it says that it is being created, so that a directory that lost its identity
         // later is never taken for one.
-        let temporary = path.join(IDENTITY_TEMPORARY);
-        let names = fs.list(path).map_err(StorageError::io("list", path))?;
-        let file = if names.iter().any(|name| name == IDENTITY_TEMPORARY) {
-            fs.open(&temporary).map_err(StorageError::io("open", &temporary))?
-        } else {
-            fs.create(&temporary).map_err(StorageError::io("create", &temporary))?
-        };
-        write_identity(file.as_ref(), &identity).map_err(StorageError::io("write", &temporary))?;
+        write_temporary(fs, path, &Owner::of(identity))?;
         fs.sync_dir(path).map_err(StorageError::io("sync", path))?;
         for name in [LOG, SNAPSHOTS] {
             empty_dir(fs, &path.join(name))?;
         }
         fs.sync_dir(path).map_err(StorageError::io("sync", path))?;
         fill(path)?;
-        let target = path.join(IDENTITY);
-        fs.rename(&temporary, &target).map_err(StorageError::io("rename", &temporary))?;
-        fs.sync_dir(path).map_err(StorageError::io("sync", path))?;
-        Ok(DataDir { path: path.to_owned(), identity, _lock: lock })
+        name_temporary(fs, path)?;
+        Ok(DataDir { path: path.to_owned(), owner: Owner::of(identity), _lock: lock })
     }
 
     /// Opens the data directory of this node in this cluster, or in whichever it says.
@@ -79,6 +98,33 @@ impl DataDir {
         cluster: Option<ClusterId>,
         node: NodeId,
     ) -> Result<DataDir, StorageError> {
+        let dir = DataDir::open_any(fs, path)?;
+        let identity = dir.owner.identity;
+        if let Some(cluster) = cluster
+            && identity.cluster != cluster
+        {
+            let problem = format!(
+                "it belongs to cluster {}, not to {cluster}; check the path and the members' addresses",
+                identity.cluster
+            );
+            return Err(StorageError::refused(path, problem));
+        }
+        if identity.node != node {
+            let problem = format!(
+                "it belongs to node {}, not to node {node}; check the path and the id",
+                identity.node
+            );
+            return Err(StorageError::refused(path, problem));
+        }
+        if dir.owner.is_unfinished {
+            let problem = "its recovery was interrupted; run the recovery once more".to_owned();
+            return Err(StorageError::refused(path, problem));
+        }
+        Ok(dir)
+    }
+
+    /// Opens the data directory of whichever node, also one whose recovery was interrupted.
+    pub(super) fn open_any(fs: &dyn FileSystem, path: &Path) -> Result<DataDir, StorageError> {
         let names = match fs.list(path) {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -98,26 +144,38 @@ impl DataDir {
             return Err(StorageError::refused(path, problem.to_owned()));
         }
         let lock = take_lock(fs, path)?;
-        let identity = read_identity(fs, &path.join(IDENTITY))?;
-        if let Some(cluster) = cluster
-            && identity.cluster != cluster
-        {
-            let problem = format!(
-                "it belongs to cluster {}, not to {cluster}; check the path and the members' addresses",
-                identity.cluster
-            );
-            return Err(StorageError::refused(path, problem));
-        }
-        if identity.node != node {
-            let problem = format!(
-                "it belongs to node {}, not to node {node}; check the path and the id",
-                identity.node
-            );
-            return Err(StorageError::refused(path, problem));
-        }
-        // Whoever created it may have been killed before the name of the identity was durable.
+        let owner = read_identity(fs, &path.join(IDENTITY))?;
+        // Whoever wrote it may have been killed before the name of the identity was durable.
         fs.sync_dir(path).map_err(StorageError::io("sync", path))?;
-        Ok(DataDir { path: path.to_owned(), identity, _lock: lock })
+        Ok(DataDir { path: path.to_owned(), owner, _lock: lock })
+    }
+
+    /// Gives the directory to `identity`. Until [`DataDir::finish_recovery`] it cannot be opened but for a recovery.
+    pub(super) fn begin_recovery(
+        &mut self,
+        fs: &dyn FileSystem,
+        identity: Identity,
+    ) -> Result<(), StorageError> {
+        let mut former = self.owner.former.clone();
+        former.push(self.owner.identity);
+        if former.len() > FORMER_MAX {
+            let problem = format!("it was recovered {FORMER_MAX} times, and cannot be once more");
+            return Err(StorageError::refused(&self.path, problem));
+        }
+        self.give_to(fs, Owner { identity, former, is_unfinished: true })
+    }
+
+    /// The log says everything that a recovery has to say.
+    pub(super) fn finish_recovery(&mut self, fs: &dyn FileSystem) -> Result<(), StorageError> {
+        self.give_to(fs, Owner { is_unfinished: false, ..self.owner.clone() })
+    }
+
+    /// A crash leaves the one identity or the other.
+    fn give_to(&mut self, fs: &dyn FileSystem, owner: Owner) -> Result<(), StorageError> {
+        write_temporary(fs, &self.path, &owner)?;
+        name_temporary(fs, &self.path)?;
+        self.owner = owner;
+        Ok(())
     }
 }
 
@@ -192,26 +250,56 @@ fn empty_dir(fs: &dyn FileSystem, dir: &Path) -> Result<(), StorageError> {
     fs.sync_dir(dir).map_err(StorageError::io("sync", dir))
 }
 
+/// Writes an identity that is none yet.
+fn write_temporary(fs: &dyn FileSystem, dir: &Path, owner: &Owner) -> Result<(), StorageError> {
+    let path = dir.join(IDENTITY_TEMPORARY);
+    let names = fs.list(dir).map_err(StorageError::io("list", dir))?;
+    let file = if names.iter().any(|name| name == IDENTITY_TEMPORARY) {
+        fs.open(&path).map_err(StorageError::io("open", &path))?
+    } else {
+        fs.create(&path).map_err(StorageError::io("create", &path))?
+    };
+    let write = || {
+        file.set_len(0)?;
+        file.write_at(render(owner).as_bytes(), 0)?;
+        file.sync()
+    };
+    write().map_err(StorageError::io("write", &path))
+}
+
+/// Makes it the identity, durably.
+fn name_temporary(fs: &dyn FileSystem, dir: &Path) -> Result<(), StorageError> {
+    let temporary = dir.join(IDENTITY_TEMPORARY);
+    let renamed = fs.rename(&temporary, &dir.join(IDENTITY));
+    renamed.map_err(StorageError::io("rename", &temporary))?;
+    fs.sync_dir(dir).map_err(StorageError::io("sync", dir))
+}
+
 /// A text, so that a person who looks into the directory knows whose it is.
-fn render(identity: &Identity) -> String {
+fn render(owner: &Owner) -> String {
+    let Owner { identity, former, is_unfinished } = owner;
     let Identity { cluster, node, incarnation } = identity;
+    let version = match former.is_empty() {
+        true => FORMAT_VERSION_PLAIN,
+        false => FORMAT_VERSION,
+    };
     let mut text = format!(
-        "data directory of a raft-rsm node\nformat {FORMAT_VERSION}\ncluster {cluster}\n\
+        "data directory of a raft-rsm node\nformat {version}\ncluster {cluster}\n\
          node {node}\nincarnation {incarnation}\n"
     );
-    let checksum = crc32fast::hash(text.as_bytes());
     // Writing into a text does not fail.
+    for Identity { cluster, node: _, incarnation } in former {
+        let _ = writeln!(text, "{FORMER} {cluster} {incarnation}");
+    }
+    if *is_unfinished {
+        let _ = writeln!(text, "{UNFINISHED}");
+    }
+    let checksum = crc32fast::hash(text.as_bytes());
     let _ = writeln!(text, "checksum {checksum:08x}");
     text
 }
 
-fn write_identity(file: &dyn File, identity: &Identity) -> io::Result<()> {
-    file.set_len(0)?;
-    file.write_at(render(identity).as_bytes(), 0)?;
-    file.sync()
-}
-
-fn read_identity(fs: &dyn FileSystem, path: &Path) -> Result<Identity, StorageError> {
+fn read_identity(fs: &dyn FileSystem, path: &Path) -> Result<Owner, StorageError> {
     let file = fs.open(path).map_err(StorageError::io("open", path))?;
     let mut bytes = vec![0; IDENTITY_BYTES_MAX];
     let read = super::wal::read_up_to(file.as_ref(), &mut bytes, 0)
@@ -226,12 +314,21 @@ fn read_identity(fs: &dyn FileSystem, path: &Path) -> Result<Identity, StorageEr
     if version > FORMAT_VERSION {
         return Err(StorageError::other_format(path, version, FORMAT_VERSION));
     }
-    let hexadecimal =
-        |name| field(name).and_then(|text| u64::from_str_radix(text, 16).map_err(|_| damaged()));
-    let identity = Identity {
-        cluster: ClusterId(hexadecimal("cluster")?),
-        node: NodeId(field("node")?.parse().map_err(|_| damaged())?),
-        incarnation: Incarnation(hexadecimal("incarnation")?),
+    let hexadecimal = |text: &str| u64::from_str_radix(text, 16).map_err(|_| damaged());
+    let node = NodeId(field("node")?.parse().map_err(|_| damaged())?);
+    let identity = |cluster: &str, incarnation: &str| {
+        let cluster = ClusterId(hexadecimal(cluster)?);
+        Ok(Identity { cluster, node, incarnation: Incarnation(hexadecimal(incarnation)?) })
     };
-    if render(&identity) == text { Ok(identity) } else { Err(damaged()) }
+    let former = text.lines().filter_map(|line| line.strip_prefix(FORMER)?.strip_prefix(' '));
+    let former = former.map(|line| {
+        let (cluster, incarnation) = line.split_once(' ').ok_or_else(damaged)?;
+        identity(cluster, incarnation)
+    });
+    let owner = Owner {
+        identity: identity(field("cluster")?, field("incarnation")?)?,
+        former: former.collect::<Result<_, StorageError>>()?,
+        is_unfinished: text.lines().any(|line| line == UNFINISHED),
+    };
+    if render(&owner) == text { Ok(owner) } else { Err(damaged()) }
 }

@@ -139,7 +139,7 @@ impl FileStorage {
                 preallocate_bytes: options.preallocate_bytes,
             };
             let log = dir.path.join(data_dir::LOG);
-            let wal = Wal::open(fs.clone(), beside, log, dir.identity, wal_options)?;
+            let wal = Wal::open(fs.clone(), beside, log, dir.owner.clone(), wal_options)?;
             let snapshots = Snapshots::open(fs, dir.clone())?;
             Ok(Arc::new(Inner { wal, snapshots: Arc::new(snapshots), dir }))
         };
@@ -152,7 +152,7 @@ impl FileStorage {
     /// Whose data this is.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        self.inner.dir.identity
+        self.inner.dir.owner.identity
     }
 
     async fn blocking<T: Send + 'static>(
@@ -178,7 +178,7 @@ impl Storage for FileStorage {
     async fn load(&self) -> Result<Restored, StorageError> {
         self.blocking("load", |inner| {
             let snapshot = inner.snapshots.newest();
-            Ok(inner.wal.state()?.restored(inner.dir.identity.incarnation, snapshot))
+            Ok(inner.wal.state()?.restored(inner.dir.owner.identity.incarnation, snapshot))
         })
         .await
     }

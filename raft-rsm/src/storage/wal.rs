@@ -19,6 +19,7 @@ use self::record::{
 use self::segment::NewSegment;
 pub(super) use self::segment::read_up_to;
 use super::StorageError;
+use super::data_dir::Owner;
 use super::fs::{File, FileSystem};
 use super::log_state::LogState;
 use crate::entry_codec::decode_entry;
@@ -44,7 +45,7 @@ pub(super) struct WalOptions {
 /// The log of one node.
 pub(super) struct Wal {
     dir: PathBuf,
-    identity: Identity,
+    owner: Owner,
     fs: Arc<dyn FileSystem>,
     runtime: Arc<dyn Runtime>,
     options: WalOptions,
@@ -97,10 +98,10 @@ impl Wal {
         fs: Arc<dyn FileSystem>,
         runtime: Arc<dyn Runtime>,
         dir: PathBuf,
-        identity: Identity,
+        owner: Owner,
         options: WalOptions,
     ) -> Result<Wal, StorageError> {
-        let recovered = recovery::recover(fs.as_ref(), &dir, &identity)?;
+        let recovered = recovery::recover(fs.as_ref(), &dir, &owner)?;
         let view = View {
             start: recovered.state.start.last.index,
             last: recovered.state.terms.last().index,
@@ -122,7 +123,7 @@ impl Wal {
             zeroes: vec![0; usize::try_from(options.preallocate_bytes).unwrap_or(0)],
         };
         let (writer, view) = (Mutex::new(writer), Mutex::new(view));
-        Ok(Wal { dir, identity, fs, runtime, options, writer, view })
+        Ok(Wal { dir, owner, fs, runtime, options, writer, view })
     }
 
     /// What the log holds.
@@ -168,7 +169,7 @@ impl Wal {
             self.fs.as_ref(),
             self.runtime.as_ref(),
             &self.dir,
-            &self.identity,
+            &self.owner.identity,
             (number, writer.next_sequence),
             &writer.state,
         )?;
@@ -278,7 +279,7 @@ impl Wal {
         let path = segment::path(&self.dir, number);
         match self.fs.open(&path) {
             Ok(file) => {
-                let header = segment::read_header(file.as_ref(), &path, &self.identity, number)?;
+                let header = segment::read_header(file.as_ref(), &path, &self.owner, number)?;
                 Ok(Some(OpenSegment { number, path, file, salt: header.salt }))
             }
             Err(error) => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::executor::block_on;
-use raft_rsm::raft_core::NodeId;
+use raft_rsm::raft_core::{Configuration, NodeId};
 use raft_rsm::runtime::ThreadRuntime;
 use raft_rsm::storage::fs::StdFileSystem;
 use raft_rsm::storage::{FileStorage, FileStorageOptions};
@@ -107,6 +107,10 @@ impl Nodes {
         let (fs, members) = (Arc::new(StdFileSystem), self.cluster.configuration());
         let storage = match begin {
             Begin::Anew => block_on(FileStorage::create(options, members, fs, Arc::clone(runtime))),
+            Begin::Join => {
+                let nobody = Configuration::default();
+                block_on(FileStorage::create(options, nobody, fs, Arc::clone(runtime)))
+            }
             Begin::Again => block_on(FileStorage::open(options, fs, Arc::clone(runtime))),
         };
         let storage = storage.expect("a sound directory");

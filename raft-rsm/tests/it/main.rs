@@ -17,6 +17,7 @@ mod storage_disk;
 mod storage_file;
 mod storage_identity;
 mod storage_memory;
+mod storage_recovery;
 mod storage_stand;
 mod transport_memory;
 mod transport_tcp;

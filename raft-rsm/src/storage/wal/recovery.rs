@@ -10,12 +10,12 @@ use std::sync::Arc;
 use raft_core::LogIndex;
 
 use super::super::StorageError;
+use super::super::data_dir::Owner;
 use super::super::fs::{File, FileSystem};
 use super::super::log_state::LogState;
 use super::positions::Positions;
 use super::record::{self, Header, Meta, Record, decode_record};
 use super::segment::{self, RECORDS_OFFSET, SegmentHeader, read_up_to};
-use crate::identity::Identity;
 
 /// The log is read in pieces of this size, or of one longer record.
 const WINDOW_BYTES: usize = 256 * 1024;
@@ -40,7 +40,7 @@ pub(super) struct Recovered {
 pub(super) fn recover(
     fs: &dyn FileSystem,
     dir: &Path,
-    identity: &Identity,
+    owner: &Owner,
 ) -> Result<Recovered, StorageError> {
     let numbers = segments(fs, dir)?;
     // What a crash interrupted may have names that are not durable yet.
@@ -50,7 +50,7 @@ pub(super) fn recover(
     for number in &numbers {
         let path = segment::path(dir, *number);
         let file = fs.open(&path).map_err(StorageError::io("open", &path))?;
-        let header = segment::read_header(file.as_ref(), &path, identity, *number)?;
+        let header = segment::read_header(file.as_ref(), &path, owner, *number)?;
         let is_last = Some(number) == numbers.last();
         let tail = replay.segment(file.as_ref(), &path, &header, is_last)?;
         last = Some((header, file, path, tail));

@@ -19,12 +19,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Buf;
+use raft_core::NodeId;
 
 use super::super::StorageError;
+use super::super::data_dir::Owner;
 use super::super::fs::{File, FileSystem};
 use super::super::log_state::LogState;
 use super::record::{TooLong, encode_state};
-use crate::identity::Identity;
+use crate::identity::{ClusterId, Identity, Incarnation};
 use crate::runtime::Runtime;
 
 /// Where the first record begins, in bytes.
@@ -130,7 +132,7 @@ fn encode_header(identity: &Identity, header: &SegmentHeader) -> [u8; HEADER_BYT
 pub(super) fn read_header(
     file: &dyn File,
     path: &Path,
-    identity: &Identity,
+    owner: &Owner,
     number: u64,
 ) -> Result<SegmentHeader, StorageError> {
     let mut bytes = [0; HEADER_BYTES];
@@ -152,8 +154,12 @@ pub(super) fn read_header(
     if field() != number {
         return Err(damaged(16, "the number of the segment is not that of the file's name"));
     }
-    if [field(), field(), field()] != [identity.cluster.0, identity.node.0, identity.incarnation.0]
-    {
+    let identity = Identity {
+        cluster: ClusterId(field()),
+        node: NodeId(field()),
+        incarnation: Incarnation(field()),
+    };
+    if !owner.was(&identity) {
         return Err(StorageError::Refused {
             path: path.to_owned(),
             problem: "it is the log of another data directory; put the own one back".to_owned(),

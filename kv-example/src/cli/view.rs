@@ -1,0 +1,169 @@
+//! A cluster as its nodes tell it: the configuration in force, and how far each member has got.
+
+use std::collections::BTreeMap;
+
+use futures::future;
+use raft_rsm::raft_core::{Configuration, Member, NodeId, Role};
+use raft_rsm::{Client, ClientError, Status};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::store::Store;
+
+/// What was found out about a cluster.
+pub(super) struct View {
+    /// As the leader says, or else the node that knows most.
+    pub(super) configuration: Configuration,
+    /// The leader of the newest term, if one answered.
+    pub(super) leader: Option<NodeId>,
+    statuses: BTreeMap<NodeId, Result<Status, ClientError>>,
+}
+
+/// One member of it.
+pub(super) struct MemberRow<'v> {
+    pub(super) member: &'v Member,
+    pub(super) role: &'static str,
+    pub(super) reachable: Reachable,
+    /// Up to where its log is durable, and how many entries it lacks that the leader has.
+    pub(super) durable: Option<u64>,
+    pub(super) lag: Option<u64>,
+}
+
+/// Who answers where a member should be.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reachable {
+    Yes,
+    No,
+    /// A node of another incarnation than the one in the configuration: its disk was lost, and nothing that it says counts.
+    OtherIncarnation,
+}
+
+impl View {
+    /// Asks all nodes that the client knows, and then the members that they name.
+    pub(super) async fn of(client: &Client<Store>) -> Result<View, Failure> {
+        let mut statuses = ask(client, &client.nodes()).await;
+        let known = statuses.values().filter_map(|status| status.as_ref().ok());
+        let freshest = |status: &&Status| (status.term, status.role == Role::Leader, status.last);
+        let Some(best) = known.max_by_key(freshest).cloned() else {
+            let problem = statuses.into_values().find_map(Result::err);
+            let problem = problem.map_or_else(String::new, |error| format!(": {error}"));
+            return Err(Failure::environment(format!("no node can be reached{problem}")));
+        };
+        let configuration = best.configuration;
+        let members = configuration.members();
+        let addresses: Vec<_> = members.iter().map(|m| (m.id, m.address.clone())).collect();
+        client.connector().learn(&addresses);
+        let unknown: Vec<_> = members
+            .iter()
+            .map(|member| member.id)
+            .filter(|id| !matches!(statuses.get(id), Some(Ok(_))))
+            .collect();
+        statuses.extend(ask(client, &unknown).await);
+        let leader = (best.role == Role::Leader).then_some(best.id);
+        Ok(View { configuration, leader, statuses })
+    }
+
+    pub(super) fn status(&self, id: NodeId) -> Option<&Status> {
+        self.statuses.get(&id)?.as_ref().ok()
+    }
+
+    pub(super) fn rows(&self) -> Vec<MemberRow<'_>> {
+        let last = self.leader.and_then(|leader| self.status(leader)).map(|s| s.last.index.0);
+        let row = |member| {
+            let status = self.status(Member::clone(member).id);
+            let is_other = |status: &Status| {
+                member.incarnation.is_some_and(|incarnation| incarnation != status.incarnation)
+            };
+            let reachable = match status {
+                None => Reachable::No,
+                Some(status) if is_other(status) => Reachable::OtherIncarnation,
+                Some(_) => Reachable::Yes,
+            };
+            let durable = status.map(|status| status.durable.0);
+            let lag = durable.zip(last).map(|(durable, last)| last.saturating_sub(durable));
+            let role = role(&self.configuration, member.id);
+            MemberRow { member, role, reachable, durable, lag }
+        };
+        self.configuration.members().into_iter().map(row).collect()
+    }
+
+    /// As JSON: the leader, whether a joint configuration is in force, and the members.
+    pub(super) fn json(&self) -> Value {
+        let rows = self.rows();
+        let members = rows.iter().map(|row| {
+            json!({
+                "id": row.member.id.0,
+                "address": row.member.address,
+                "role": row.role,
+                "incarnation": row.member.incarnation.map(|incarnation| incarnation.to_string()),
+                "reachable": row.reachable != Reachable::No,
+                "other_incarnation": row.reachable == Reachable::OtherIncarnation,
+                "durable": row.durable,
+                "lag": row.lag,
+            })
+        });
+        json!({
+            "leader": self.leader.map(|leader| leader.0),
+            "joint": self.configuration.is_joint(),
+            "members": Value::from_iter(members),
+        })
+    }
+}
+
+/// A configuration in one line: `voters 1, 2, 3, learner 4`.
+pub(super) fn in_words(configuration: &Configuration) -> String {
+    let list = |name: &str, members: &[Member]| {
+        let ids: Vec<_> = members.iter().map(|member| member.id.to_string()).collect();
+        let plural = if ids.len() == 1 { "" } else { "s" };
+        (!ids.is_empty()).then(|| format!("{name}{plural} {}", ids.join(", ")))
+    };
+    let sets = [
+        list("voter", configuration.voters()),
+        list("outgoing voter", configuration.outgoing()),
+        list("learner", configuration.learners()),
+    ];
+    sets.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+async fn ask(
+    client: &Client<Store>,
+    nodes: &[NodeId],
+) -> BTreeMap<NodeId, Result<Status, ClientError>> {
+    let asked = nodes.iter().map(|id| async move { (*id, client.status(*id).await) });
+    future::join_all(asked).await.into_iter().collect()
+}
+
+fn role(configuration: &Configuration, id: NodeId) -> &'static str {
+    let is_in = |set: &[Member]| set.iter().any(|member| member.id == id);
+    if is_in(configuration.voters()) {
+        "voter"
+    } else if is_in(configuration.outgoing()) {
+        "outgoing"
+    } else {
+        "learner"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(ids: &[u64]) -> Vec<NodeId> {
+        ids.iter().copied().map(NodeId).collect()
+    }
+
+    #[test]
+    fn a_configuration_is_told_in_words() {
+        let plain = Configuration::new(ids(&[1, 2, 3]), ids(&[4]));
+        assert_eq!(in_words(&plain), "voters 1, 2, 3; learner 4");
+        let joint = Configuration::joint(ids(&[2]), ids(&[1, 2]), []);
+        assert_eq!(in_words(&joint), "voter 2; outgoing voters 1, 2");
+    }
+
+    #[test]
+    fn whoever_is_in_the_new_set_of_voters_is_a_voter() {
+        let joint = Configuration::joint(ids(&[2, 3]), ids(&[1, 2]), ids(&[4]));
+        let roles = [1, 2, 3, 4].map(|id| role(&joint, NodeId(id)));
+        assert_eq!(roles, ["outgoing", "voter", "voter", "learner"]);
+    }
+}
