@@ -14,6 +14,8 @@ use crate::{Configuration, Effects, EntryId, Incarnation, Member, Message, Node,
 #[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Votes {
     answers: Vec<Answer>,
+    /// When it began to ask.
+    pub(crate) since: Duration,
     /// The leader has told this node to campaign (diss. §3.10).
     transfer: bool,
     /// Whether those who have not answered are to be asked at the next drain.
@@ -31,8 +33,10 @@ struct Answer {
 }
 
 impl Votes {
-    fn new(ask_again_at: Duration) -> Votes {
-        Votes { answers: Vec::new(), transfer: false, ask: true, ask_again_at }
+    /// Asked for from `now` on, and again after `interval`.
+    fn new(now: Duration, interval: Duration) -> Votes {
+        let ask_again_at = now.saturating_add(interval);
+        Votes { answers: Vec::new(), since: now, transfer: false, ask: true, ask_again_at }
     }
 
     /// A grant counts whenever it comes: a refusal that it overtakes was about the time before.
@@ -152,7 +156,7 @@ impl Node {
 
     /// Asks whether an election could be won. Neither term nor vote change (diss. §9.6).
     fn pre_campaign(&mut self) {
-        let mut votes = Votes::new(self.now().saturating_add(self.options.heartbeat_interval));
+        let mut votes = Votes::new(self.now(), self.options.heartbeat_interval);
         votes.record(self.options.id, self.incarnation, true);
         self.role = RoleState::PreCandidate(votes);
         self.reset_election_timer();
@@ -163,8 +167,8 @@ impl Node {
     pub(crate) fn campaign(&mut self, transfer: bool) {
         self.enter_term(self.term.next());
         self.vote = Some(self.options.id);
-        let ask_again_at = self.now().saturating_add(self.options.heartbeat_interval);
-        self.role = RoleState::Candidate(Votes { transfer, ..Votes::new(ask_again_at) });
+        let votes = Votes::new(self.now(), self.options.heartbeat_interval);
+        self.role = RoleState::Candidate(Votes { transfer, ..votes });
         self.reset_election_timer();
     }
 
@@ -236,13 +240,16 @@ impl Node {
         // Two who ask at the same time would split the votes: the one with the longer log, or the greater id, goes
         // first.
         let is_rival = campaign == self.term.next() && self.configuration().is_voter(from);
+        let (now, interval) = (self.now(), self.options.heartbeat_interval);
         let mut stands_back = false;
         if let RoleState::PreCandidate(votes) = &mut self.role
             && is_rival
         {
-            granted &= own < (last, from);
-            stands_back = granted;
-            if !granted {
+            let goes_first = own >= (last, from);
+            // Who has not been elected by then had better not stand in the way: perhaps only the other one can be.
+            granted &= !goes_first || now >= votes.since.saturating_add(interval);
+            stands_back = granted && !goes_first;
+            if !stands_back {
                 // It hears no leader any more either, whatever it said before.
                 votes.ask_again(from);
             }

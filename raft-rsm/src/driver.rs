@@ -89,6 +89,8 @@ pub(crate) struct Driver<M: StateMachine> {
     /// When the deadlines of those who wait are to be looked at.
     sweep_at: Option<Duration>,
     applied: LogIndex,
+    /// What is queued for the applier makes the state contain everything up to here.
+    queued_up_to: LogIndex,
     clock: LogClock,
     comparison: Comparison,
 
@@ -190,6 +192,7 @@ impl<M: StateMachine> Driver<M> {
             routes: Routes::default(),
             sweep_at: None,
             applied: LogIndex::ZERO,
+            queued_up_to: LogIndex::ZERO,
             clock: LogClock::default(),
             snapshot,
             snapshot_bytes: 0,

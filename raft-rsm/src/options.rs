@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raft_core::NodeId;
+use raft_core::{Configuration, Member, NodeId};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -92,8 +92,9 @@ impl Options {
 
     /// What is wrong with them on a transport that carries packets of this many bytes.
     pub(crate) fn check(&self, packet_bytes_max: Option<usize>) -> Result<(), &'static str> {
-        /// What else is in a packet: above all, a snapshot names all members twice.
-        const OTHER_BYTES: usize = 16 * KIB;
+        /// What else is in a packet: above all, a snapshot names its members, those of a joint configuration twice.
+        const OTHER_BYTES: usize =
+            16 * KIB + 2 * Configuration::MEMBERS_MAX * (Member::ADDRESS_BYTES_MAX + 32);
         let chunk_bytes = self.snapshot_chunk_bytes;
         if chunk_bytes == 0 {
             return Err("snapshot_chunk_bytes is 0");

@@ -218,10 +218,7 @@ impl<M: StateMachine> Driver<M> {
             }
         }
         self.batch.requests = requests;
-        if !stale.is_empty() {
-            let group = lock(&self.queries).to_machine(stale);
-            self.work.push(Work::Answer(group));
-        }
+        self.answer(stale);
         if !by_lease.is_empty() {
             match self.node.read_by_lease() {
                 Some(index) => lock(&self.queries).wait_for_index(index, by_lease),

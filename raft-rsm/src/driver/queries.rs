@@ -80,9 +80,8 @@ impl<M: StateMachine> Queries<M> {
         }
     }
 
-    /// The applier has been handed everything up to `index`: returns the number of a group that it may answer after
-    /// that, if there is one.
-    pub(crate) fn hand_over(&mut self, index: LogIndex) -> Option<u64> {
+    /// Takes out those that wait for an index up to `index`.
+    pub(crate) fn ready(&mut self, index: LogIndex) -> Vec<Asked<M>> {
         let mut ready = Vec::new();
         while let Some((place, _)) = self.groups.range(Place::Index(LogIndex::ZERO)..).next() {
             let place = *place;
@@ -91,15 +90,20 @@ impl<M: StateMachine> Queries<M> {
                 Place::Read(_) | Place::Index(_) | Place::Machine(_) => break,
             }
         }
-        (!ready.is_empty()).then(|| self.to_machine(ready))
+        ready
     }
 
-    /// They are for the machine as it is. Returns the number of the group.
-    pub(crate) fn to_machine(&mut self, mut asked: Vec<Asked<M>>) -> u64 {
-        let group = self.next_group;
-        self.next_group += 1;
+    /// They are for the machine as it is then: together with `group`, or as a group of their own. Returns the number of
+    /// the group.
+    pub(crate) fn to_machine(&mut self, mut asked: Vec<Asked<M>>, group: Option<u64>) -> u64 {
+        let group = group.unwrap_or_else(|| {
+            self.next_group += 1;
+            self.next_group
+        });
         // They are taken from the end.
         asked.reverse();
+        let mut before = self.take(Place::Machine(group));
+        asked.append(&mut before);
         self.put(Place::Machine(group), asked);
         group
     }

@@ -64,16 +64,22 @@ fn load(count: usize, bytes: usize) -> Load {
     Load { count, bytes }
 }
 
+/// What the driver does once the applier has been given everything up to `index`: the number of the group.
+fn hand_over(queries: &mut Queries<Echo>, index: LogIndex) -> Option<u64> {
+    let ready = queries.ready(index);
+    (!ready.is_empty()).then(|| queries.to_machine(ready, None))
+}
+
 #[test]
 fn a_confirmed_group_goes_to_the_machine_once_the_state_will_contain_its_index() {
     let mut queries = Queries::new();
     let (group, _answers) = some(1..=3);
     queries.wait_for_read(ReadId(7), group);
-    assert_eq!(queries.hand_over(LogIndex(100)), None, "the core has not named an index");
+    assert_eq!(hand_over(&mut queries, LogIndex(100)), None, "the core has not named an index");
     queries.confirmed(ReadId(7), LogIndex(5));
-    assert_eq!(queries.hand_over(LogIndex(4)), None);
-    let group = queries.hand_over(LogIndex(5)).expect("all of it is handed out");
-    assert_eq!(queries.hand_over(LogIndex(5)), None, "once");
+    assert_eq!(hand_over(&mut queries, LogIndex(4)), None);
+    let group = hand_over(&mut queries, LogIndex(5)).expect("all of it is handed out");
+    assert_eq!(hand_over(&mut queries, LogIndex(5)), None, "once");
     assert_eq!(take_group(&mut queries, group), [1, 2, 3]);
     assert!(take_group(&mut queries, group).is_empty());
     assert_eq!(queries.load(), load(0, 0));
@@ -84,7 +90,7 @@ fn an_index_that_is_applied_already_is_as_good() {
     let mut queries = Queries::new();
     let (group, _answers) = some([1]);
     queries.wait_for_index(LogIndex::ZERO, group);
-    assert!(queries.hand_over(LogIndex::ZERO).is_some());
+    assert!(hand_over(&mut queries, LogIndex::ZERO).is_some());
 }
 
 /// All that may be answered at one index goes at once, in the order of the indexes; the rest stays.
@@ -97,10 +103,10 @@ fn groups_whose_index_is_reached_go_together_and_the_others_wait() {
         queries.wait_for_index(LogIndex(index), group);
         answers.extend(answer);
     }
-    let first = queries.hand_over(LogIndex(6)).expect("three of them");
+    let first = hand_over(&mut queries, LogIndex(6)).expect("three of them");
     let (late, _answer) = some([5]);
-    let direct = queries.to_machine(late);
-    let last = queries.hand_over(LogIndex(9)).expect("the last one");
+    let direct = queries.to_machine(late, None);
+    let last = hand_over(&mut queries, LogIndex(9)).expect("the last one");
     assert!(first < direct && direct < last, "each group has its own number");
     assert_eq!(take_group(&mut queries, first), [2, 4, 3]);
     assert_eq!(take_group(&mut queries, last), [1]);
@@ -125,7 +131,7 @@ fn a_refused_read_answers_its_own_queries_and_no_others() {
     // What the core says of reads that nobody waits for any more is of no use.
     queries.refused(ReadId(1), &QueryError::Superseded);
     queries.confirmed(ReadId(9), LogIndex(1));
-    assert_eq!(queries.hand_over(LogIndex(9)), None);
+    assert_eq!(hand_over(&mut queries, LogIndex(9)), None);
 }
 
 #[test]
@@ -136,7 +142,7 @@ fn the_load_is_that_of_all_places_together() {
     let (machine, _m) = some([40]);
     queries.wait_for_read(ReadId(1), read);
     queries.wait_for_index(LogIndex(4), index);
-    let group = queries.to_machine(machine);
+    let group = queries.to_machine(machine, None);
     assert_eq!(queries.load(), load(4, 100));
     queries.confirmed(ReadId(1), LogIndex(4));
     assert_eq!(queries.load(), load(4, 100), "they only move");
@@ -152,7 +158,7 @@ fn deadlines_end_waits_in_every_place_and_the_others_stay_where_they_were() {
     let (machine, mut at_machine) = some([1, 7]);
     queries.wait_for_read(ReadId(1), read);
     queries.wait_for_index(LogIndex(4), index);
-    let group = queries.to_machine(machine);
+    let group = queries.to_machine(machine, None);
     assert_eq!(queries.sweep(Duration::ZERO), Some(Duration::from_secs(1)));
     assert_eq!(queries.sweep(Duration::from_secs(3)), Some(Duration::from_secs(5)));
     for place in [&mut at_core, &mut at_index, &mut at_machine] {
@@ -162,7 +168,7 @@ fn deadlines_end_waits_in_every_place_and_the_others_stay_where_they_were() {
     assert_eq!(queries.load(), load(3, 18));
     assert_eq!(take_group(&mut queries, group), [7]);
     queries.confirmed(ReadId(1), LogIndex(4));
-    let group = queries.hand_over(LogIndex(4)).expect("both");
+    let group = hand_over(&mut queries, LogIndex(4)).expect("both");
     assert_eq!(take_group(&mut queries, group), [6, 5]);
     assert_eq!(queries.sweep(Duration::from_secs(99)), None);
 }
@@ -172,7 +178,7 @@ fn deadlines_end_waits_in_every_place_and_the_others_stay_where_they_were() {
 fn the_deadline_of_the_query_that_is_being_answered_holds_too() {
     let mut queries = Queries::new();
     let (asked, mut answers) = some([1, 2, 9]);
-    let group = queries.to_machine(asked);
+    let group = queries.to_machine(asked, None);
     assert_eq!(queries.begin(group), Some(1));
     assert_eq!(queries.load(), load(3, 12));
     assert_eq!(queries.sweep(Duration::from_secs(2)), Some(Duration::from_secs(9)));
@@ -192,7 +198,7 @@ fn a_group_that_has_timed_out_is_gone() {
     let (index, _answers) = some([3]);
     queries.wait_for_index(LogIndex(4), index);
     assert_eq!(queries.sweep(Duration::from_secs(3)), None);
-    assert_eq!(queries.hand_over(LogIndex(4)), None);
+    assert_eq!(hand_over(&mut queries, LogIndex(4)), None);
     assert_eq!(queries.load(), load(0, 0));
 }
 
@@ -204,7 +210,7 @@ fn a_stop_answers_everybody_and_takes_nobody_back() {
     let (machine, at_machine) = some([4]);
     queries.wait_for_read(ReadId(1), read);
     queries.wait_for_index(LogIndex(4), index);
-    let group = queries.to_machine(machine);
+    let group = queries.to_machine(machine, None);
     queries.stop();
     for mut one in at_core.into_iter().chain(at_index).chain(at_machine) {
         assert_eq!(answer(&mut one), Some(Err(QueryError::Stopped)));
