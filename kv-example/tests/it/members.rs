@@ -140,6 +140,10 @@ fn a_node_that_lost_its_disk_and_is_started_as_if_it_were_new_counts_for_nothing
     let _again = NodeProcess::start(&command, &log).expect("nothing on its disk says otherwise");
     assert_eq!(cluster.member(2)["other_incarnation"], true);
     assert!(cluster.run(&["members"]).ok().text().contains("as another incarnation"));
+    eventually("the leader refuses what it says", || {
+        let leader = cluster.status().into_iter().find(|status| status["role"] == "leader")?;
+        (leader["refused"]["forgotten_incarnations"].as_u64()? > 0).then_some(())
+    });
     cluster.run(&["put", "k", "w"]).ok();
     // With one that counts and one that does not, there is no majority.
     let other = if cluster.leader() == 1 { 3 } else { 1 };

@@ -43,10 +43,12 @@ impl Connector for Lossy {
         deadline: Duration,
     ) -> Result<Bytes, CallError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        let proposes = request.get(1) == Some(&1);
         let answer = self.inner.call(to, request, deadline).await?;
         let lose = |left: u64| left.checked_sub(1);
-        // Only what was done is of interest: a refusal is two bytes of header and a few more.
-        let done = answer.get(1) == Some(&1);
+        // Only what was done is of interest: a refusal is two bytes of header and a few more. The client may ask for the
+        // members, too.
+        let done = proposes && answer.get(1) == Some(&1);
         if done && self.lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
             return Err(CallError::MaybeSent { to, reason: "the answer was lost".to_owned() });
         }

@@ -138,7 +138,7 @@ fn another_format_is_refused() {
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("format 1", "format 9")).unwrap();
     let sentence = refused(open(options(dir.path())), &file);
-    assert!(sentence.contains("format 9") && sentence.contains("format 1"), "{sentence}");
+    assert!(sentence.contains("format 9") && sentence.contains("format 2"), "{sentence}");
 
     std::fs::write(&file, text).unwrap();
     let segment = dir.path().join("log").join("00000000000000000001.log");
