@@ -71,14 +71,19 @@ impl Applying {
 impl Node {
     /// Hands out what is committed *and durable here*, so that no snapshot can be ahead of its own log.
     pub(crate) fn drain_applies(&mut self, effects: &mut Effects) {
-        effects.restore = self.applying.restore.take();
-        let limits = &self.options.limits;
+        if self.applying.restore.is_some() {
+            effects.restore = self.applying.restore.take();
+        }
         let first = self.applying.handed_out.next();
         let last = self.commit.min(self.disk.durable());
+        if first > last {
+            return;
+        }
+        let limits = &self.options.limits;
         let entries_max = limits.applying_entries_max.saturating_sub(self.applying.entries);
         let bytes_max = limits.applying_bytes_max.saturating_sub(self.applying.bytes);
         let idle = self.applying.batches.is_empty();
-        if first > last || (!idle && (entries_max == 0 || bytes_max == 0)) {
+        if !idle && (entries_max == 0 || bytes_max == 0) {
             return;
         }
         let (entries, bytes) = if first >= self.log.tail_first() {
@@ -125,6 +130,13 @@ impl Node {
         let last = last.min(self.log.tail_first().previous());
         effects.fetches.push(Fetch { id, first, last, bytes_max });
         None
+    }
+
+    /// Whether this node still waits for that answer: else it would be ignored.
+    #[must_use]
+    pub fn awaits_fetch(&self, id: FetchId) -> bool {
+        let for_applies = matches!(self.applying.fetch, ApplyFetch::Asked(asked) if asked == id);
+        for_applies || self.asked_for_peer(id).is_some()
     }
 
     /// Storage has answered.

@@ -293,6 +293,13 @@ impl Configuration {
         )
     }
 
+    /// Whether it says of each voter and learner which incarnation counts.
+    pub(crate) fn names_all_incarnations(&self) -> bool {
+        let Sets { voters, outgoing: _, learners } = &*self.sets;
+        let is_named = |member: &Member| member.incarnation.is_some();
+        voters.iter().all(is_named) && learners.iter().all(is_named)
+    }
+
     /// Whether both have the same voters under the same incarnations: then no decision needs two majorities.
     pub(crate) fn has_voters_of(&self, other: &Configuration) -> bool {
         let names =

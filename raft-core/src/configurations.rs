@@ -57,12 +57,10 @@ impl Configurations {
         self.entries.push((index, configuration));
     }
 
-    /// The entry at `first` and all after it have left the log. Whether the latest configuration was among them.
-    pub(crate) fn truncate(&mut self, first: LogIndex) -> bool {
+    /// The entry at `first` and all after it have left the log: what was in force before them is so again.
+    pub(crate) fn truncate(&mut self, first: LogIndex) {
         let kept = self.entries.partition_point(|(at, _)| *at < first);
-        let rolls_back = kept < self.entries.len();
         self.entries.truncate(kept);
-        rolls_back
     }
 
     /// The log starts after `index`.
@@ -89,8 +87,9 @@ mod tests {
         all.push(LogIndex(7), of(3));
         let at = |all: &Configurations, index| all.at(LogIndex(index)).voters().len();
         assert_eq!([0, 2, 3, 6, 7, 99].map(|index| at(&all, index)), [1, 1, 2, 2, 3, 3]);
-        assert!(!all.truncate(LogIndex(8)));
-        assert!(all.truncate(LogIndex(7)));
+        all.truncate(LogIndex(8));
+        assert_eq!(all.latest(), &of(3));
+        all.truncate(LogIndex(7));
         assert_eq!((all.latest(), all.latest_index()), (&of(2), LogIndex(3)));
         all.compact(LogIndex(2));
         assert_eq!(at(&all, 2), 1);

@@ -34,12 +34,14 @@ impl Effects {
     /// Forgets everything, and keeps what is allocated for the next drain.
     pub(crate) fn clear(&mut self) {
         let Effects { write, messages, restore, applies, fetches, snapshots, reads, change } = self;
-        *change = None;
-        reads.clear();
-        (*write, *restore, *applies) = (None, None, None);
+        *write = None;
         messages.clear();
+        *restore = None;
+        *applies = None;
         fetches.clear();
         snapshots.clear();
+        reads.clear();
+        *change = None;
     }
 
     /// Whether there is nothing to do.

@@ -7,13 +7,15 @@ use core::time::Duration;
 
 use crate::node::{Follower, RoleState};
 use crate::quorum::Tally;
-use crate::{Effects, EntryId, Incarnation, Member, Message, Node, NodeId, Term};
+use crate::{Configuration, Effects, EntryId, Incarnation, Member, Message, Node, NodeId, Term};
 
 /// The answers that a candidate or pre-candidate has so far.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Votes {
     answers: Vec<Answer>,
+    /// When it began to ask.
+    pub(crate) since: Duration,
     /// The leader has told this node to campaign (diss. §3.10).
     transfer: bool,
     /// Whether those who have not answered are to be asked at the next drain.
@@ -31,8 +33,10 @@ struct Answer {
 }
 
 impl Votes {
-    fn new(ask_again_at: Duration) -> Votes {
-        Votes { answers: Vec::new(), transfer: false, ask: true, ask_again_at }
+    /// Asked for from `now` on, and again after `interval`.
+    fn new(now: Duration, interval: Duration) -> Votes {
+        let ask_again_at = now.saturating_add(interval);
+        Votes { answers: Vec::new(), since: now, transfer: false, ask: true, ask_again_at }
     }
 
     /// A grant counts whenever it comes: a refusal that it overtakes was about the time before.
@@ -73,9 +77,27 @@ impl Node {
     /// count itself.
     pub(crate) fn is_electable(&self) -> bool {
         let (id, incarnation) = (self.options.id, self.incarnation);
-        let mut configurations = self.configurations.since(self.commit);
-        configurations.any(|configuration| configuration.is_voter_as(id, incarnation))
+        let votes = |configuration: &Configuration| configuration.is_voter_as(id, incarnation);
+        // The latest is among those that follow, and mostly says enough.
+        (votes(self.configuration()) || self.configurations.since(self.commit).any(votes))
             && self.term.next() < Term(u64::MAX)
+    }
+
+    /// Whether this node, though it is only a learner, may have to lead for a moment. A voter may be waiting for its vote,
+    /// by a change that did not come about; and cannot get it, if this node alone holds later entries.
+    pub(crate) fn is_needed(&self) -> bool {
+        let (id, incarnation) = (self.options.id, self.incarnation);
+        let learners = self.configuration().learners();
+        self.log.last().index > self.commit
+            && learners.iter().any(|learner| learner.is(id, incarnation))
+            && self.term.next() < Term(u64::MAX)
+    }
+
+    /// Whether to campaign after having heard no leader. A learner does so now and then only: voters come first.
+    fn campaigns(&mut self) -> bool {
+        const LEARNER_ONE_IN: u64 = 8;
+        self.is_electable()
+            || (self.is_needed() && self.random.next().is_multiple_of(LEARNER_ONE_IN))
     }
 
     pub(crate) fn is_sole_voter(&self) -> bool {
@@ -110,7 +132,7 @@ impl Node {
                 self.reset_election_timer();
                 return;
             }
-            match self.is_electable() {
+            match self.campaigns() {
                 true if self.options.pre_vote => self.pre_campaign(),
                 true => self.campaign(false),
                 false => self.reset_election_timer(),
@@ -134,7 +156,7 @@ impl Node {
 
     /// Asks whether an election could be won. Neither term nor vote change (diss. §9.6).
     fn pre_campaign(&mut self) {
-        let mut votes = Votes::new(self.now().saturating_add(self.options.heartbeat_interval));
+        let mut votes = Votes::new(self.now(), self.options.heartbeat_interval);
         votes.record(self.options.id, self.incarnation, true);
         self.role = RoleState::PreCandidate(votes);
         self.reset_election_timer();
@@ -145,8 +167,8 @@ impl Node {
     pub(crate) fn campaign(&mut self, transfer: bool) {
         self.enter_term(self.term.next());
         self.vote = Some(self.options.id);
-        let ask_again_at = self.now().saturating_add(self.options.heartbeat_interval);
-        self.role = RoleState::Candidate(Votes { transfer, ..Votes::new(ask_again_at) });
+        let votes = Votes::new(self.now(), self.options.heartbeat_interval);
+        self.role = RoleState::Candidate(Votes { transfer, ..votes });
         self.reset_election_timer();
     }
 
@@ -218,13 +240,16 @@ impl Node {
         // Two who ask at the same time would split the votes: the one with the longer log, or the greater id, goes
         // first.
         let is_rival = campaign == self.term.next() && self.configuration().is_voter(from);
+        let (now, interval) = (self.now(), self.options.heartbeat_interval);
         let mut stands_back = false;
         if let RoleState::PreCandidate(votes) = &mut self.role
             && is_rival
         {
-            granted &= own < (last, from);
-            stands_back = granted;
-            if !granted {
+            let goes_first = own >= (last, from);
+            // Who has not been elected by then had better not stand in the way: perhaps only the other one can be.
+            granted &= !goes_first || now >= votes.since.saturating_add(interval);
+            stands_back = granted && !goes_first;
+            if !stands_back {
                 // It hears no leader any more either, whatever it said before.
                 votes.ask_again(from);
             }
@@ -390,18 +415,28 @@ impl Node {
     }
 
     /// A message of the current term's leader has arrived. `false`: it is not to be believed.
+    #[inline]
     pub(crate) fn hear_leader(&mut self, from: NodeId) -> bool {
+        let follows = matches!(self.role, RoleState::Follower) && self.leader == Some(from);
+        if !follows && !self.follow(from) {
+            return false;
+        }
+        let now = self.now();
+        self.leader_heard_until = now.saturating_add(self.options.election_timeout);
+        self.election_deadline = now.saturating_add(self.election_timeout);
+        true
+    }
+
+    /// Follows `from` from now on, unless another node leads.
+    fn follow(&mut self, from: NodeId) -> bool {
         let leads = matches!(self.role, RoleState::Leader(_));
         if leads || self.leader.is_some_and(|leader| leader != from) {
             // Election safety (§5.2) is broken somewhere: whoever is second is not followed.
             self.counters.second_leader += 1;
             return false;
         }
-        let now = self.now();
         self.role = RoleState::Follower;
         self.leader = Some(from);
-        self.leader_heard_until = now.saturating_add(self.options.election_timeout);
-        self.election_deadline = now.saturating_add(self.election_timeout);
         true
     }
 }

@@ -264,6 +264,9 @@ impl Node {
 
     /// Heartbeats, and to each peer as few AppendEntries as its window and the message limit allow.
     pub(crate) fn drain_leader(&mut self, effects: &mut Effects) {
+        if !matches!(self.role, RoleState::Leader(_)) {
+            return;
+        }
         self.confirm_rounds(effects);
         let (now, may_read) = (self.now(), self.own_term_is_committed());
         let RoleState::Leader(leader) = &mut self.role else { return };

@@ -86,10 +86,15 @@ impl Log {
     }
 
     /// Makes one run of what was pushed, so that it can be shared. The others of this type's methods expect that.
+    #[inline]
     pub(crate) fn seal(&mut self) {
-        if self.open.is_empty() {
-            return;
+        if !self.open.is_empty() {
+            self.seal_open();
         }
+    }
+
+    #[inline(never)]
+    fn seal_open(&mut self) {
         let bytes = core::mem::take(&mut self.open_bytes);
         let entries = self.open.drain(..).collect();
         self.push_run(entries, bytes);

@@ -11,7 +11,8 @@ use crate::leader::Leader;
 use crate::node::RoleState;
 use crate::progress::Progress;
 use crate::{
-    ChangeError, ChangeFailed, Configuration, Entry, LogIndex, Member, Node, NodeId, Payload,
+    ChangeError, ChangeFailed, Configuration, Entry, Incarnation, LogIndex, Member, Node, NodeId,
+    Payload,
 };
 
 /// A voter that joins is given up when it has not caught up after so many rounds (diss. §4.2.1).
@@ -89,6 +90,8 @@ impl Node {
         check_target(target)?;
         let known = self.named_configuration(Some(target));
         let target = known.complete(target);
+        // What was taken over from the configuration in force must be right as well.
+        check_target(&target)?;
         let own = target.member(self.options.id).and_then(|member| member.incarnation);
         if own.is_some_and(|own| own != self.incarnation) {
             return Err(ChangeError::Invalid("this node is of another incarnation, and it leads"));
@@ -114,10 +117,14 @@ impl Node {
             self.append_configuration(next);
             return;
         }
-        let Some(mut change) = self.leader_state().and_then(|leader| leader.change.take()) else {
-            self.name_incarnations();
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        if leader.change.is_none() {
+            if !self.configuration().names_all_incarnations() {
+                self.name_incarnations();
+            }
             return;
-        };
+        }
+        let Some(mut change) = leader.change.take() else { return };
         match self.next_phase(&mut change) {
             Step::Stay => {}
             Step::Append(configuration) => self.append_configuration(configuration),
@@ -169,10 +176,12 @@ impl Node {
                         return Step::End(Err(ChangeFailed::NotCaughtUp { id, configuration }));
                     }
                 }
-                match rounds.iter().all(|round| round.is_done) {
-                    true => self.enter(change),
-                    false => Step::Stay,
+                if !rounds.iter().all(|round| round.is_done) {
+                    return Step::Stay;
                 }
+                // They were heard as learners: no other incarnation of theirs is ever a voter.
+                change.target = change.target.with_incarnations(|id| self.heard_incarnation(id));
+                self.enter(change)
             }
         }
     }
@@ -211,8 +220,10 @@ impl Node {
 
     /// Names the incarnations of members that none was named for, as they are heard: from then on no other counts.
     fn name_incarnations(&mut self) {
-        let named = self.named_configuration(None);
-        if named != *self.configuration() {
+        let configuration = self.configuration();
+        let mut members = configuration.voters().iter().chain(configuration.learners());
+        if members.any(|m| m.incarnation.is_none() && self.heard_incarnation(m.id).is_some()) {
+            let named = self.named_configuration(None);
             self.append_configuration(named);
         }
     }
@@ -221,17 +232,20 @@ impl Node {
     /// none. That needs no joint configuration: every quorum of it is a quorum of the one in force.
     fn named_configuration(&self, target: Option<&Configuration>) -> Configuration {
         let configuration = self.configuration();
-        let mut members = configuration.voters().iter().chain(configuration.learners());
-        let RoleState::Leader(leader) = &self.role else { return configuration.clone() };
-        if members.all(|member| member.incarnation.is_some()) {
+        if configuration.names_all_incarnations() {
             return configuration.clone();
         }
-        let heard = |id| match id == self.options.id {
+        let named = |id| target.and_then(|t| t.member(id)).and_then(|member| member.incarnation);
+        configuration.with_incarnations(|id| self.heard_incarnation(id).or_else(|| named(id)))
+    }
+
+    /// The incarnation of `id` that this leader takes for the one that counts.
+    fn heard_incarnation(&self, id: NodeId) -> Option<Incarnation> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        match id == self.options.id {
             true => Some(self.incarnation),
             false => leader.progress(id).and_then(|peer| peer.incarnation),
-        };
-        let named = |id| target.and_then(|t| t.member(id)).and_then(|member| member.incarnation);
-        configuration.with_incarnations(|id| heard(id).or_else(|| named(id)))
+        }
     }
 
     /// A configuration counts from the moment at which it is appended (§6).
@@ -240,7 +254,9 @@ impl Node {
         let cost = Entry::OVERHEAD_BYTES + payload.len();
         let index = self.log.push(self.term, payload).index;
         self.configurations.push(index, configuration);
-        let until = self.now().saturating_add(self.options.election_timeout * LEAVING_TIMEOUTS);
+        let until = self
+            .now()
+            .saturating_add(self.options.election_timeout.saturating_mul(LEAVING_TIMEOUTS));
         let (own, now) = (self.options.id, self.now());
         let members = self.configurations.latest().members();
         if let RoleState::Leader(leader) = &mut self.role {
@@ -298,7 +314,8 @@ fn check_target(target: &Configuration) -> Result<(), ChangeError> {
     } else if target.voters().is_empty() {
         "there would be no voters"
     } else if target.learners().iter().any(learns_and_votes) {
-        "a node cannot be a voter and a learner"
+        "a node cannot be a voter and a learner; one whose return under a new incarnation was not \
+         completed has to be added again, or removed, first"
     } else if members.len() > Configuration::MEMBERS_MAX {
         "there would be more than 128 members"
     } else if members.iter().any(|member| member.address.len() > Member::ADDRESS_BYTES_MAX) {

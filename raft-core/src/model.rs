@@ -32,6 +32,7 @@ impl Node {
     pub fn canonicalize(&mut self) {
         let silence = self.options.election_timeout;
         let heard = self.hears_until();
+        let before = self.now();
         self.clock = Some(NOW);
         self.random = Random::new(self.options.id.0);
         self.leader_heard_until = heard.map_or(Duration::ZERO, |_| NOW + silence);
@@ -47,6 +48,8 @@ impl Node {
                 votes.canonicalize();
                 // To ask again says the same again.
                 votes.ask_again_at = self.election_deadline;
+                let is_recent = before < votes.since.saturating_add(interval);
+                votes.since = if is_recent { NOW } else { NOW - interval };
             }
             RoleState::Leader(leader) => {
                 leader.heartbeat_due = NOW + interval;

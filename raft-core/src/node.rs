@@ -286,7 +286,9 @@ impl Node {
             RoleState::PreCandidate(votes) | RoleState::Candidate(votes) => {
                 self.election_deadline.min(votes.ask_again_at)
             }
-            RoleState::Follower if self.is_electable() => self.election_deadline,
+            RoleState::Follower if self.is_electable() || self.is_needed() => {
+                self.election_deadline
+            }
             RoleState::Follower => self.leader.map_or(Duration::MAX, |_| self.election_deadline),
         };
         election.min(self.reads.next_deadline())
@@ -378,17 +380,25 @@ impl Node {
         }
         self.advance_membership();
         self.log.seal();
-        effects.messages.append(&mut self.answers);
+        self.drain_answers(effects);
         self.drain_vote(effects);
         self.drain_acknowledgement(effects);
         self.drain_election(effects);
         self.drain_leader(effects);
         // A leader that has just retired refuses what it was asked.
-        effects.messages.append(&mut self.answers);
+        self.drain_answers(effects);
         self.drain_reads(effects);
         self.drain_applies(effects);
         self.drain_write(effects);
-        effects.change = self.change_done.take();
+        if self.change_done.is_some() {
+            effects.change = self.change_done.take();
+        }
+    }
+
+    fn drain_answers(&mut self, effects: &mut Effects) {
+        if !self.answers.is_empty() {
+            effects.messages.append(&mut self.answers);
+        }
     }
 
     /// All that is handed out by a node that has stopped, and once: whoever asked it waits for nothing any more.

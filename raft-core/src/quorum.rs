@@ -16,13 +16,14 @@ fn majority_value<T: Ord + Copy>(voters: &[Member], value: impl Fn(&Member) -> T
     const SORTED_MAX: usize = 9;
     let majority = voters.len() / 2 + 1;
     if voters.len() <= SORTED_MAX {
-        let mut values = [None; SORTED_MAX];
-        for (slot, voter) in values.iter_mut().zip(voters) {
-            *slot = Some(value(voter));
+        let (first, others) = voters.split_first()?;
+        let mut values = [value(first); SORTED_MAX];
+        for (slot, voter) in values[1..].iter_mut().zip(others) {
+            *slot = value(voter);
         }
         let values = &mut values[..voters.len()];
         values.sort_unstable();
-        return *values.get(voters.len().checked_sub(majority)?)?;
+        return values.get(voters.len() - majority).copied();
     }
     let reached = |at_least: &T| {
         voters.iter().filter(|voter| value(voter) >= *at_least).take(majority).count() == majority

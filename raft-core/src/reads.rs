@@ -295,6 +295,9 @@ impl Node {
     /// Sends a follower's reads to its leader, and hands out those that are decided. Who lost its leader meanwhile waits
     /// for nobody.
     pub(crate) fn drain_reads(&mut self, effects: &mut Effects) {
+        if self.reads.pending.is_empty() && self.reads_done.is_empty() {
+            return;
+        }
         let (term, leader) = (self.term, self.leader);
         let mut pending = core::mem::take(&mut self.reads.pending);
         pending.retain_mut(|read| {

@@ -103,12 +103,12 @@ impl Node {
         }
     }
 
-    /// Who was removed, or made a learner, leads until that is committed (§6); then the best of the voters follows at
-    /// once.
+    /// Who was removed, or is a learner, leads until that is committed with an entry of its own (§6); then the best of the
+    /// voters follows at once.
     pub(crate) fn retire_if_removed(&mut self, effects: &mut Effects) {
         let RoleState::Leader(leader) = &self.role else { return };
-        let may_lead = self.configuration().is_voter_as(self.options.id, self.incarnation);
-        if may_lead || !self.configuration_is_committed() {
+        let is_done = self.configuration_is_committed() && self.own_term_is_committed();
+        if !is_done || self.configuration().is_voter_as(self.options.id, self.incarnation) {
             return;
         }
         if let Some(successor) = self.best_successor(leader, None) {

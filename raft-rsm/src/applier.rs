@@ -43,7 +43,8 @@ pub(crate) enum Work {
 }
 
 /// Work on its way from the driver to the applier. It is bounded by the core, which hands out only so
-/// many entries before the first of them are applied.
+/// many entries before the first of them are applied, or a snapshot that it has received replaces them all: then what was
+/// not begun leaves the queue. Between two batches there is one group of queries.
 #[derive(Debug, Default)]
 pub(crate) struct WorkQueue {
     inner: Mutex<Inner>,
@@ -64,6 +65,44 @@ impl WorkQueue {
             if let Some(waker) = inner.waker.take() {
                 waker.wake();
             }
+        }
+    }
+
+    /// The state is to become that of a received snapshot, which contains all that is queued to be applied. Without that,
+    /// snapshots that arrive faster than a slow machine takes them in would pile up, and entries between them.
+    pub(crate) fn push_restore(&self, meta: SnapshotMeta) {
+        let later = {
+            let mut inner = lock(&self.inner);
+            inner.work.retain(|work| match work {
+                Work::Restore(_) | Work::Apply(_) => false,
+                Work::Answer(_) | Work::Snapshot => true,
+            });
+            std::mem::take(&mut inner.work)
+        };
+        self.push(Work::Restore(meta));
+        // Queries that waited for entries which the snapshot replaces are answered from the snapshot.
+        later.into_iter().for_each(|work| self.push(work));
+    }
+
+    /// Queries are to be answered once all that is queued is done. Where the last of it is a group of queries that was not
+    /// begun, `place` puts them into that group: however long the machine takes, there is one group between two batches.
+    pub(crate) fn push_answer(&self, place: impl FnOnce(Option<u64>) -> u64) {
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return;
+        }
+        match inner.work.back() {
+            Some(Work::Answer(group)) => {
+                let group = *group;
+                place(Some(group));
+            }
+            Some(Work::Restore(_) | Work::Apply(_) | Work::Snapshot) | None => {
+                let group = place(None);
+                inner.work.push_back(Work::Answer(group));
+            }
+        }
+        if let Some(waker) = inner.waker.take() {
+            waker.wake();
         }
     }
 
@@ -232,9 +271,18 @@ impl<M: StateMachine> Applier<M> {
 
     /// Answers queries for which the state contains enough by now.
     fn answer(&self, group: u64) {
-        let asked = lock(&self.shared.queries).take_group(group);
-        for asked in asked {
-            asked.respond.answer(Ok(self.machine.query(asked.query)));
+        let queries = &self.shared.queries;
+        let mut next = lock(queries).begin(group);
+        while let Some(query) = next {
+            let answer = self.machine.query(query);
+            let respond;
+            (respond, next) = {
+                let mut queries = lock(queries);
+                (queries.finish(), queries.begin(group))
+            };
+            if let Some(respond) = respond {
+                respond.answer(Ok(answer));
+            }
         }
     }
 

@@ -25,11 +25,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use raft_core::{Effects, EntryId, Input, LogIndex, Node, NodeId, Role, SnapshotMeta, WriteId};
+use raft_core::{
+    Effects, EntryId, Fetch, Input, LogIndex, Node, NodeId, Role, SnapshotMeta, WriteId,
+};
 
 use self::compaction::Compaction;
 use self::divergence::Comparison;
-use self::intake::{Batch, Completion, Intake, Refusal, SnapshotCaller};
+use self::intake::{Batch, Completion, Intake, Pending, Refusal, SnapshotCaller};
 use self::log_clock::LogClock;
 use self::operations::Operations;
 use self::queries::Queries;
@@ -87,14 +89,20 @@ pub(crate) struct Driver<M: StateMachine> {
     /// When the deadlines of those who wait are to be looked at.
     sweep_at: Option<Duration>,
     applied: LogIndex,
+    /// What is queued for the applier makes the state contain everything up to here.
+    queued_up_to: LogIndex,
     clock: LogClock,
     comparison: Comparison,
+
+    /// How many times old entries are being read, and what is to be read when one of those has ended.
+    fetching: usize,
+    fetches_later: VecDeque<Fetch>,
 
     compaction: Compaction,
     snapshot: Option<SnapshotMeta>,
     snapshot_bytes: u64,
     /// Who waits for the snapshot that is being built, and who for the one after it.
-    snapshot_callers: [Vec<SnapshotCaller>; 2],
+    snapshot_callers: [Vec<(SnapshotCaller, Duration)>; 2],
     sending: BTreeMap<NodeId, Outgoing>,
     /// Who is to be sent one when one of those has ended.
     sending_later: VecDeque<NodeId>,
@@ -184,9 +192,12 @@ impl<M: StateMachine> Driver<M> {
             routes: Routes::default(),
             sweep_at: None,
             applied: LogIndex::ZERO,
+            queued_up_to: LogIndex::ZERO,
             clock: LogClock::default(),
             snapshot,
             snapshot_bytes: 0,
+            fetching: 0,
+            fetches_later: VecDeque::new(),
             snapshot_callers: [Vec::new(), Vec::new()],
             sending: BTreeMap::new(),
             sending_later: VecDeque::new(),
@@ -261,11 +272,10 @@ impl<M: StateMachine> Driver<M> {
             self.timer = None;
             ready = true;
         }
-        let pending = {
-            let queries = lock(&self.queries);
-            let waiting = self.waiters.len() + lock(&self.handed_out).len() + queries.len();
-            (waiting, queries.bytes())
-        };
+        let waiting = self.waiters.len() + lock(&self.handed_out).len();
+        let snapshots: usize = self.snapshot_callers.iter().map(Vec::len).sum();
+        let queries = lock(&self.queries).load();
+        let pending = Pending { queries, others: waiting + snapshots };
         if self.parts.intake.poll_take(cx, &mut self.batch, pending).is_ready() {
             ready = true;
         }
@@ -297,7 +307,8 @@ impl<M: StateMachine> Driver<M> {
         let waiting = self.waiters.sweep(self.now);
         let handed_out = lock(&self.handed_out).sweep(self.now);
         let queries = lock(&self.queries).sweep(self.now);
-        let earliest = waiting.into_iter().chain(handed_out).chain(queries).min();
+        let snapshots = self.sweep_snapshot_callers();
+        let earliest = [waiting, handed_out, queries, snapshots].into_iter().flatten().min();
         self.sweep_at = earliest.map(|at| at.max(self.now + SWEEP_EACH));
     }
 
@@ -349,7 +360,7 @@ impl<M: StateMachine> Driver<M> {
         lock(&self.handed_out).stop();
         lock(&self.queries).stop();
         self.operations.stop();
-        for caller in self.snapshot_callers.iter_mut().flat_map(|callers| callers.drain(..)) {
+        for (caller, _) in self.snapshot_callers.iter_mut().flat_map(|callers| callers.drain(..)) {
             caller.answer(Err(SnapshotError::Stopped));
         }
         self.work.close();

@@ -243,6 +243,9 @@ pub enum SnapshotError {
     /// Too many callers wait for a snapshot. Try again later.
     #[error("too many requests are pending")]
     Busy,
+    /// It was not durable in time ([`crate::Options::snapshot_timeout`]). It may be later.
+    #[error("the snapshot was not durable in time")]
+    TimedOut,
     /// The node has stopped. A snapshot that was under way may have been completed.
     #[error("the node has stopped")]
     Stopped,

@@ -20,6 +20,21 @@ pub enum MembershipChange {
 }
 
 impl MembershipChange {
+    /// About how many bytes it takes.
+    pub(crate) fn len_bytes(&self) -> usize {
+        let one = |member: &Member| size_of::<Member>() + member.address.len();
+        match self {
+            MembershipChange::To(target) => {
+                let sets = [target.voters(), target.outgoing(), target.learners()];
+                sets.into_iter().flatten().map(one).sum()
+            }
+            MembershipChange::AddVoter(member) | MembershipChange::AddLearner(member) => {
+                one(member)
+            }
+            MembershipChange::Remove(_) => 0,
+        }
+    }
+
     /// What it leads to from `configuration`.
     pub(crate) fn target(self, configuration: &Configuration) -> Configuration {
         match self {

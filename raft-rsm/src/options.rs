@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raft_core::NodeId;
+use raft_core::{Configuration, Member, NodeId};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -35,15 +35,24 @@ pub struct Options {
     pub snapshot_bytes_max: u64,
     /// Nobody who proposes or queries here waits longer than this for an answer.
     pub request_timeout: Duration,
-    /// Proposals and queries that wait here for their answers: this many ...
+    /// Nobody who asks for a snapshot here waits longer than this until it is durable.
+    pub snapshot_timeout: Duration,
+    /// Proposals, and whatever operators ask for, that wait here for their answers: this many ...
     pub requests_pending_max: usize,
-    /// ... and, of those that the driver has not taken up yet, this many bytes (but at least one
-    /// proposal). Beyond either, requests are answered by `Busy`.
+    /// ... and, of those that the driver has not taken up yet, this many bytes (but at least one). Beyond either, they are
+    /// answered by `Busy`. What it has taken up is in the log, and bounded by [`raft_core::Limits`].
     pub requests_pending_bytes_max: usize,
+    /// Queries that wait here for their answers: this many ...
+    pub queries_pending_max: usize,
+    /// ... and this many bytes (but at least one). Beyond either, queries are answered by `Busy`. One that comes from a
+    /// client counts with its length on the wire, one from this process with the size of its type.
+    pub queries_pending_bytes_max: usize,
     /// Packets that have arrived and that the driver has not taken up yet: this many ...
     pub packets_pending_max: usize,
     /// ... and this many bytes (but at least one packet). Beyond either, packets are dropped and counted.
     pub packets_pending_bytes_max: usize,
+    /// Reads of old entries from storage at once, for followers that lag and for the state machine; more wait.
+    pub reads_at_once_max: usize,
     /// The replicas compare a running checksum of what their machines were told and answered at each index that is a
     /// multiple of this many entries: see [`crate::StopReason::Diverged`]. 0 turns it off, and then nothing
     /// is computed for it. A replica on which it is turned on takes part from the next multiple of 65,536 entries.
@@ -57,7 +66,7 @@ pub struct Options {
 
 impl Options {
     /// The defaults for the replica `id`: those of [`raft_core::Options::new`], a snapshot each 16 MiB of
-    /// log, chunks of 256 KiB, answers within 10 seconds, checksums compared each 1024 entries.
+    /// log, chunks of 256 KiB, answers within 10 seconds (snapshots within 10 minutes), checksums compared each 1024 entries.
     #[must_use]
     pub fn new(id: NodeId) -> Options {
         Options {
@@ -68,10 +77,14 @@ impl Options {
             snapshots_sending_max: 4,
             snapshot_bytes_max: 256 * GIB,
             request_timeout: Duration::from_secs(10),
+            snapshot_timeout: Duration::from_secs(10 * 60),
             requests_pending_max: 64 * KIB,
             requests_pending_bytes_max: 64 * MIB,
+            queries_pending_max: 64 * KIB,
+            queries_pending_bytes_max: 64 * MIB,
             packets_pending_max: 16 * KIB,
             packets_pending_bytes_max: 64 * MIB,
+            reads_at_once_max: 16,
             divergence_check_entries: 1024,
             shutdown_timeout: Duration::from_secs(5),
         }
@@ -79,8 +92,9 @@ impl Options {
 
     /// What is wrong with them on a transport that carries packets of this many bytes.
     pub(crate) fn check(&self, packet_bytes_max: Option<usize>) -> Result<(), &'static str> {
-        /// What else is in a packet: above all, a snapshot names all members twice.
-        const OTHER_BYTES: usize = 16 * KIB;
+        /// What else is in a packet: above all, a snapshot names its members, those of a joint configuration twice.
+        const OTHER_BYTES: usize =
+            16 * KIB + 2 * Configuration::MEMBERS_MAX * (Member::ADDRESS_BYTES_MAX + 32);
         let chunk_bytes = self.snapshot_chunk_bytes;
         if chunk_bytes == 0 {
             return Err("snapshot_chunk_bytes is 0");
@@ -91,6 +105,9 @@ impl Options {
         }
         if self.snapshots_sending_max == 0 {
             return Err("snapshots_sending_max is 0");
+        }
+        if self.reads_at_once_max == 0 {
+            return Err("reads_at_once_max is 0");
         }
         let carries = |bytes: usize| {
             packet_bytes_max.is_none_or(|max| bytes.saturating_add(OTHER_BYTES) <= max)
@@ -128,6 +145,7 @@ mod tests {
         for senseless in [
             options(|options| options.snapshot_chunk_bytes = 0),
             options(|options| options.snapshots_sending_max = 0),
+            options(|options| options.reads_at_once_max = 0),
             options(|options| options.snapshot_bytes_per_second_max = Some(0)),
             options(|options| options.snapshot_bytes_per_second_max = Some(256 * KIB as u64 - 1)),
         ] {

@@ -136,7 +136,7 @@ impl From<SnapshotError> for Failure {
         match error {
             SnapshotError::Busy => Failure::Busy,
             SnapshotError::Stopped => Failure::Stopped,
-            SnapshotError::NothingApplied => Failure::Snapshot(error),
+            SnapshotError::NothingApplied | SnapshotError::TimedOut => Failure::Snapshot(error),
         }
     }
 }

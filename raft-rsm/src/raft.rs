@@ -163,11 +163,12 @@ impl<M: StateMachine> Raft<M> {
     }
 
     /// Takes a snapshot of everything that was applied here when it was called, unless there is one, and compacts the
-    /// log. Returns the last entry that it contains, once it is durable, which takes as long as the disk needs. It happens by itself, too:
-    /// [`Options::snapshot_log_bytes`].
+    /// log. Returns the last entry that it contains, once it is durable, within [`Options::snapshot_timeout`]. It
+    /// happens by itself, too: [`Options::snapshot_log_bytes`].
     ///
     /// # Errors
-    /// There is no new snapshot; for [`SnapshotError::Stopped`], perhaps there is.
+    /// There is no new snapshot; for [`SnapshotError::Stopped`] and [`SnapshotError::TimedOut`], perhaps there is, or
+    /// will be.
     pub async fn snapshot(&self) -> Result<EntryId, SnapshotError> {
         let (sender, receiver) = oneshot::channel();
         self.intake.request(Request::Snapshot(Responder::Local(sender)));

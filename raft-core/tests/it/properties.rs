@@ -91,7 +91,7 @@ enum Event {
 impl Arbitrary for Event {
     fn arbitrary(g: &mut Gen) -> Event {
         let byte = u8::arbitrary;
-        match u16::arbitrary(g) % 110 {
+        match u16::arbitrary(g) % 114 {
             0..7 => Event::Tick { ms: byte(g) % 64 },
             7 => Event::Tick { ms: byte(g) },
             8 => Event::Calm { ms: byte(g) },
@@ -114,7 +114,7 @@ impl Arbitrary for Event {
             }
             103 => Event::Readmit { as_learner: bool::arbitrary(g) },
             104 => Event::Wipe { node: byte(g) },
-            105 => Event::TransferLeadership { node: byte(g), to: Option::arbitrary(g) },
+            105..108 => Event::TransferLeadership { node: byte(g), to: Option::arbitrary(g) },
             _ => Event::Read { node: byte(g) },
         }
     }
@@ -322,7 +322,7 @@ fn check(configuration: Configuration, spares: u64, stories: u64) -> Happened {
         happened.lock().unwrap().add(&told);
     };
     let stories = std::env::var("STORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(stories);
-    QuickCheck::new().tests(stories).quickcheck(Fixed(property));
+    QuickCheck::new().tests(stories).max_tests(stories).quickcheck(Fixed(property));
     let all = *all.lock().unwrap();
     if std::env::var_os("SHOW").is_some() {
         println!("{all:#?}");

@@ -277,3 +277,37 @@ fn without_a_check_nothing_is_marked_and_a_snapshot_holds_no_checksum() {
     carry_out(&mut other, [restore(4), apply(5, &TEN[4..])]);
     assert!(marks(&other).is_empty(), "what it would compare is not known");
 }
+
+fn queued(queue: &WorkQueue) -> Vec<String> {
+    let name = |work: &Work| match work {
+        Work::Restore(meta) => format!("restore {}", meta.last.index),
+        Work::Apply(applies) => format!("apply {}", applies.entries.len()),
+        Work::Answer(group) => format!("answer {group}"),
+        Work::Snapshot => "snapshot".to_owned(),
+    };
+    lock(&queue.inner).work.iter().map(name).collect()
+}
+
+/// They wait for entries that the snapshot replaces: before it, the state does not contain them.
+#[test]
+fn queries_are_answered_after_the_restore_of_a_snapshot_that_overtakes_them() {
+    let queue = WorkQueue::default();
+    queue.push(apply(1, &[(1, 1)]));
+    queue.push_answer(|group| group.unwrap_or(7));
+    queue.push_restore(SnapshotMeta::new(id(9), voters()));
+    assert_eq!(queued(&queue), ["restore 9", "answer 7"]);
+}
+
+/// However long the machine takes, and however many rounds of the driver bring queries meanwhile.
+#[test]
+fn queries_that_come_while_the_machine_is_busy_are_one_group() {
+    let queue = WorkQueue::default();
+    for _ in 0..3 {
+        queue.push_answer(|group| group.unwrap_or(7));
+    }
+    queue.push(apply(1, &[(1, 1)]));
+    for _ in 0..3 {
+        queue.push_answer(|group| group.unwrap_or(8));
+    }
+    assert_eq!(queued(&queue), ["answer 7", "apply 1", "answer 8"]);
+}

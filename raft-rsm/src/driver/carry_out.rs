@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use raft_core::{
-    Applies, Effects, Fetch, Fetched, NodeId, Read, ReadRefused, Role, SendSnapshot, SnapshotMeta,
-    Write,
+    Applies, Effects, Fetch, Fetched, Input, NodeId, Read, ReadRefused, Role, SendSnapshot,
+    SnapshotMeta, SnapshotOutcome, Write,
 };
 
 use super::intake::Completion;
+use super::queries::Asked;
 use super::snapshot_sending::{Answers, Sending};
 use super::{Driver, Outgoing, Writing};
 use crate::StateMachine;
@@ -42,9 +43,8 @@ impl<M: StateMachine> Driver<M> {
         if let Some(outcome) = change.take() {
             self.membership_changed(outcome);
         }
-        for fetch in fetches.drain(..) {
-            self.fetch(fetch);
-        }
+        self.fetches_later.extend(fetches.drain(..));
+        self.fetch_what_waits();
         if self.node.role() != Role::Leader {
             // The core forgets them with its lead.
             self.sending.retain(|_, outgoing| {
@@ -68,11 +68,17 @@ impl<M: StateMachine> Driver<M> {
 
     fn restore(&mut self, meta: SnapshotMeta) {
         self.waiters.passed_by_snapshot(meta.last);
-        self.work.push(Work::Restore(meta));
+        // Some of what they wait for will not be applied one by one.
+        lock(&self.handed_out).passed_by_snapshot(meta.last);
+        self.queued_up_to = meta.last.index;
+        self.work.push_restore(meta);
     }
 
     fn apply(&mut self, applies: Applies) {
         self.waiters.hand_over(&applies.entries, &mut lock(&self.handed_out));
+        if let Some(last) = applies.entries.last() {
+            self.queued_up_to = last.id.index;
+        }
         self.work.push(Work::Apply(applies));
     }
 
@@ -87,11 +93,33 @@ impl<M: StateMachine> Driver<M> {
         }
     }
 
-    /// Those that the state will contain enough for, once the applier has carried out what it was given.
+    /// Those that the state will contain enough for, once the applier has carried out what it was given. What the core has
+    /// handed out is not the measure: a received snapshot counts there before the applier can be told to restore it.
     fn hand_over_queries(&self) {
-        if let Some(group) = lock(&self.queries).hand_over(self.node.handed_out()) {
-            self.work.push(Work::Answer(group));
+        let ready = lock(&self.queries).ready(self.queued_up_to);
+        self.answer(ready);
+    }
+
+    /// Has the machine answer these once all that is queued by now is done.
+    pub(super) fn answer(&self, asked: Vec<Asked<M>>) {
+        if !asked.is_empty() {
+            self.work.push_answer(|group| lock(&self.queries).to_machine(asked, group));
         }
+    }
+
+    /// Begins to read old entries, as many times at once as is allowed. Leaderships that come and go while a disk hangs do
+    /// not pile up: what the core no longer waits for is not read.
+    pub(super) fn fetch_what_waits(&mut self) {
+        while self.fetching < self.options.reads_at_once_max
+            && let Some(fetch) = self.fetches_later.pop_front()
+        {
+            if self.node.awaits_fetch(fetch.id) {
+                self.fetching += 1;
+                self.fetch(fetch);
+            }
+        }
+        let node = &self.node;
+        self.fetches_later.retain(|fetch| node.awaits_fetch(fetch.id));
     }
 
     fn fetch(&self, fetch: Fetch) {
@@ -127,6 +155,10 @@ impl<M: StateMachine> Driver<M> {
         {
             if self.node.configuration().contains(to) {
                 self.begin_to_send_snapshot(to);
+            } else {
+                // It has left, and may come back: the core waits for a word.
+                let outcome = SnapshotOutcome::Failed;
+                self.node.step(Input::SnapshotSent { to, outcome });
             }
         }
     }

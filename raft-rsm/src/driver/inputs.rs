@@ -1,18 +1,19 @@
 //! Facts and requests on their way into the core.
 
 use std::mem;
+use std::time::Duration;
 
 use raft_core::{Fetched, Input, NodeId, Role};
 
 use super::Driver;
 use super::compaction::LogExtent;
 use super::divergence::{Finding, Heard};
-use super::intake::{Completion, Refusal, Request};
+use super::intake::{Completion, Request};
 use super::queries::Asked;
 use crate::StateMachine;
 use crate::applier::{Mark, Work};
 use crate::consistency::Consistency;
-use crate::error::{ProposeError, QueryError, StopReason};
+use crate::error::{ProposeError, QueryError, SnapshotError, StopReason};
 use crate::payload::{Draft, HEADER_BYTES};
 use crate::server::Responder;
 use crate::transport::{Checksum, Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
@@ -59,7 +60,7 @@ impl<M: StateMachine> Driver<M> {
             Completion::SnapshotTaken { meta, image_bytes } => {
                 self.node.step(Input::SnapshotTaken(meta.clone()));
                 self.compaction.taken(image_bytes);
-                for caller in self.snapshot_callers[0].drain(..) {
+                for (caller, _) in self.snapshot_callers[0].drain(..) {
                     caller.answer(Ok(meta.last));
                 }
                 self.snapshot_stored(meta, image_bytes);
@@ -79,6 +80,7 @@ impl<M: StateMachine> Driver<M> {
                 }
             }
             Completion::Fetched { id, result } => {
+                self.fetching = self.fetching.saturating_sub(1);
                 let result: Fetched = result?;
                 self.node.step(Input::Fetched { id, result });
                 if self.node.is_stopped() {
@@ -216,13 +218,12 @@ impl<M: StateMachine> Driver<M> {
             }
         }
         self.batch.requests = requests;
-        if !stale.is_empty() {
-            let group = lock(&self.queries).to_machine(stale);
-            self.work.push(Work::Answer(group));
-        }
-        match self.node.read_by_lease() {
-            Some(index) => lock(&self.queries).wait_for_index(index, by_lease),
-            None => linearizable.append(&mut by_lease),
+        self.answer(stale);
+        if !by_lease.is_empty() {
+            match self.node.read_by_lease() {
+                Some(index) => lock(&self.queries).wait_for_index(index, by_lease),
+                None => linearizable.append(&mut by_lease),
+            }
         }
         self.query(linearizable);
     }
@@ -260,20 +261,31 @@ impl<M: StateMachine> Driver<M> {
     }
 
     /// When a wait that begins now ends at the latest.
-    pub(super) fn deadline(&mut self) -> std::time::Duration {
-        let deadline = self.now.saturating_add(self.options.request_timeout);
+    pub(super) fn deadline(&mut self) -> Duration {
+        self.deadline_in(self.options.request_timeout)
+    }
+
+    fn deadline_in(&mut self, wait: Duration) -> Duration {
+        let deadline = self.now.saturating_add(wait);
         self.sweep_at = Some(self.sweep_at.map_or(deadline, |at| at.min(deadline)));
         deadline
     }
 
     fn take_snapshot_for(&mut self, caller: super::SnapshotCaller) {
-        let waiting: usize = self.snapshot_callers.iter().map(Vec::len).sum();
-        if waiting >= self.options.requests_pending_max {
-            Request::<M>::Snapshot(caller).refuse(Refusal::Busy);
-            return;
-        }
+        let deadline = self.deadline_in(self.options.snapshot_timeout);
         // Whoever asks while one is being built wants what was applied since then, too.
-        self.snapshot_callers[1].push(caller);
+        self.snapshot_callers[1].push((caller, deadline));
+    }
+
+    /// Ends the waits for a snapshot whose deadline has come. Returns the earliest one that is left.
+    pub(super) fn sweep_snapshot_callers(&mut self) -> Option<Duration> {
+        let now = self.now;
+        for callers in &mut self.snapshot_callers {
+            for (caller, _) in callers.extract_if(.., |(_, deadline)| *deadline <= now) {
+                caller.answer(Err(SnapshotError::TimedOut));
+            }
+        }
+        self.snapshot_callers.iter().flatten().map(|(_, deadline)| *deadline).min()
     }
 
     /// Has a snapshot taken when the log has grown enough or somebody wants one. Only one at a time.
@@ -298,10 +310,10 @@ impl<M: StateMachine> Driver<M> {
 
     fn snapshot_skipped(&mut self) {
         self.compaction.skipped();
-        for caller in self.snapshot_callers[0].drain(..) {
+        for (caller, _) in self.snapshot_callers[0].drain(..) {
             caller.answer(match &self.snapshot {
                 Some(meta) => Ok(meta.last),
-                None => Err(crate::error::SnapshotError::NothingApplied),
+                None => Err(SnapshotError::NothingApplied),
             });
         }
     }

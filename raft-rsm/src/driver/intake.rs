@@ -92,11 +92,12 @@ pub(crate) struct Intake<M: StateMachine> {
 struct Inner<M: StateMachine> {
     batch: Batch<M>,
     packet_bytes: usize,
-    request_bytes: usize,
-    /// Requests that the driver has taken up and not answered yet, as of its last visit.
-    pending: usize,
-    /// What the queries among them count for.
-    pending_bytes: usize,
+    /// Queries in the batch ...
+    queries: Load,
+    /// ... and all other requests in it.
+    others: Load,
+    /// What the driver has taken up and not answered yet, as of its last visit.
+    pending: Pending,
     closed: bool,
     waker: Option<Waker>,
 }
@@ -104,8 +105,44 @@ struct Inner<M: StateMachine> {
 struct Limits {
     packets_max: usize,
     packet_bytes_max: usize,
-    requests_max: usize,
-    request_bytes_max: usize,
+    queries: Load,
+    others: Load,
+}
+
+/// How many, and of how many bytes together.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) count: usize,
+    pub(crate) bytes: usize,
+}
+
+/// What the driver has taken up and not answered yet. Of what is proposed the core counts the bytes.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pending {
+    pub(crate) queries: Load,
+    pub(crate) others: usize,
+}
+
+impl Load {
+    /// Whether one of `bytes` more is beyond `max`. One that is longer than the limit is taken by itself: it is for the
+    /// core to say that it is too long, which is another answer than "later".
+    fn is_full(self, bytes: usize, max: Load) -> bool {
+        self.count >= max.count || (self.bytes > 0 && self.bytes.saturating_add(bytes) > max.bytes)
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.count += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
+impl std::ops::Add for Load {
+    type Output = Load;
+
+    fn add(self, other: Load) -> Load {
+        let (count, bytes) = (self.count + other.count, self.bytes.saturating_add(other.bytes));
+        Load { count, bytes }
+    }
 }
 
 impl<M: StateMachine> Default for Batch<M> {
@@ -130,12 +167,32 @@ impl<M: StateMachine> Batch<M> {
     }
 }
 
+/// The room that an empty list keeps when it gives back what a burst has left of it. That is when there is four times as
+/// much, so that not every other round allocates.
+pub(super) const KEPT_ITEMS: usize = 1024;
+
+impl<M: StateMachine> Batch<M> {
+    /// Gives back what a burst has left of an empty batch.
+    fn shrink(&mut self) {
+        fn shrink<T>(list: &mut Vec<T>) {
+            if list.capacity() > 4 * KEPT_ITEMS {
+                list.shrink_to(KEPT_ITEMS);
+            }
+        }
+        let Batch { completions, disconnected: _, packets, requests, refused: _ } = self;
+        shrink(completions);
+        shrink(packets);
+        shrink(requests);
+    }
+}
+
 impl<M: StateMachine> Request<M> {
     fn len_bytes(&self) -> usize {
         match self {
             Request::Propose { draft, .. } => draft.body_len(),
             Request::Query { len_bytes, .. } => *len_bytes,
-            Request::Change { .. } | Request::Transfer { .. } | Request::Snapshot(_) => 0,
+            Request::Change { change, .. } => change.len_bytes(),
+            Request::Transfer { .. } | Request::Snapshot(_) => 0,
         }
     }
 
@@ -178,15 +235,21 @@ impl<M: StateMachine> Intake<M> {
         let limits = Limits {
             packets_max: options.packets_pending_max,
             packet_bytes_max: options.packets_pending_bytes_max,
-            requests_max: options.requests_pending_max,
-            request_bytes_max: options.requests_pending_bytes_max,
+            queries: Load {
+                count: options.queries_pending_max,
+                bytes: options.queries_pending_bytes_max,
+            },
+            others: Load {
+                count: options.requests_pending_max,
+                bytes: options.requests_pending_bytes_max,
+            },
         };
         let inner = Inner {
             batch: Batch::default(),
             packet_bytes: 0,
-            request_bytes: 0,
-            pending: 0,
-            pending_bytes: 0,
+            queries: Load::default(),
+            others: Load::default(),
+            pending: Pending::default(),
             closed: false,
             waker: None,
         };
@@ -197,15 +260,14 @@ impl<M: StateMachine> Intake<M> {
     pub(crate) fn request(&self, request: Request<M>) {
         let len_bytes = request.len_bytes();
         let mut inner = lock(&self.inner);
-        // One that is longer than the limit is taken by itself: it is for the core to say that it is too long, which
-        // is another answer than "later".
-        let busy = inner.pending + inner.batch.requests.len() >= self.limits.requests_max
-            || (inner.request_bytes + inner.pending_bytes > 0
-                && inner
-                    .request_bytes
-                    .saturating_add(inner.pending_bytes)
-                    .saturating_add(len_bytes)
-                    > self.limits.request_bytes_max);
+        let is_query = matches!(request, Request::Query { .. });
+        let busy = match is_query {
+            true => (inner.queries + inner.pending.queries).is_full(len_bytes, self.limits.queries),
+            false => {
+                let pending = Load { count: inner.pending.others, bytes: 0 };
+                (inner.others + pending).is_full(len_bytes, self.limits.others)
+            }
+        };
         if inner.closed || busy {
             let why = if inner.closed { Refusal::Stopped } else { Refusal::Busy };
             inner.batch.refused.requests += 1;
@@ -213,7 +275,10 @@ impl<M: StateMachine> Intake<M> {
             request.refuse(why);
             return;
         }
-        inner.request_bytes += len_bytes;
+        match is_query {
+            true => inner.queries.add(len_bytes),
+            false => inner.others.add(len_bytes),
+        }
         inner.batch.requests.push(request);
         inner.wake();
     }
@@ -226,25 +291,26 @@ impl<M: StateMachine> Intake<M> {
         }
     }
 
-    /// Swaps all that is there for `empty`, which must be; waits where there is nothing. `pending` is the
-    /// number of requests that the driver still holds, and what their queries count for in bytes.
+    /// Swaps all that is there for `empty`, which must be; waits where there is nothing. `pending` is what the driver
+    /// still holds.
     pub(crate) fn poll_take(
         &self,
         cx: &mut Context<'_>,
         empty: &mut Batch<M>,
-        pending: (usize, usize),
+        pending: Pending,
     ) -> Poll<()> {
         let mut inner = lock(&self.inner);
-        (inner.pending, inner.pending_bytes) = pending;
+        inner.pending = pending;
         let refused = mem::take(&mut inner.batch.refused);
         empty.refused.packets += refused.packets;
         empty.refused.requests += refused.requests;
+        empty.shrink();
         if inner.batch.is_empty() {
             inner.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
         inner.packet_bytes = 0;
-        inner.request_bytes = 0;
+        (inner.queries, inner.others) = (Load::default(), Load::default());
         inner.batch.refused = mem::take(&mut empty.refused);
         mem::swap(&mut inner.batch, empty);
         Poll::Ready(())

@@ -75,7 +75,14 @@ impl<M: StateMachine> Driver<M> {
 
     pub(super) fn transfer_leadership(&mut self, to: Option<NodeId>, caller: TransferCaller) {
         match self.node.transfer_leadership(to) {
-            Ok(to) => self.operations.transfer = Some((caller, to, self.deadline())),
+            Ok(to) => {
+                let deadline = self.deadline();
+                let before = self.operations.transfer.replace((caller, to, deadline));
+                // The core has given that one up in this very round.
+                if let Some((caller, to, _)) = before {
+                    caller.answer(Err(TransferError::TimedOut { to }));
+                }
+            }
             Err(error) => caller.answer(Err(error.into())),
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use raft_core::{LogIndex, ReadId};
 
+use super::intake::Load;
 use crate::StateMachine;
 use crate::error::QueryError;
 use crate::server::Responder;
@@ -31,25 +32,29 @@ enum Place {
     Machine(u64),
 }
 
+struct Answering<M: StateMachine> {
+    respond: Responder<M::Answer, QueryError>,
+    len_bytes: usize,
+    deadline: Duration,
+}
+
 /// All queries that wait at this node. The driver and the applier share them.
 pub(crate) struct Queries<M: StateMachine> {
     groups: BTreeMap<Place, Vec<Asked<M>>>,
-    len: usize,
-    bytes: usize,
+    /// Who waits for the one that the machine answers now: however long that takes, the deadline holds.
+    answering: Option<Answering<M>>,
+    load: Load,
     next_group: u64,
 }
 
 impl<M: StateMachine> Queries<M> {
     pub(crate) fn new() -> Queries<M> {
-        Queries { groups: BTreeMap::new(), len: 0, bytes: 0, next_group: 1 }
+        Queries { groups: BTreeMap::new(), answering: None, load: Load::default(), next_group: 1 }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// All of them.
+    pub(crate) fn load(&self) -> Load {
+        self.load
     }
 
     /// They wait for the core's word on `read`.
@@ -75,9 +80,8 @@ impl<M: StateMachine> Queries<M> {
         }
     }
 
-    /// The applier has been handed everything up to `index`: returns the number of a group that it may answer after
-    /// that, if there is one.
-    pub(crate) fn hand_over(&mut self, index: LogIndex) -> Option<u64> {
+    /// Takes out those that wait for an index up to `index`.
+    pub(crate) fn ready(&mut self, index: LogIndex) -> Vec<Asked<M>> {
         let mut ready = Vec::new();
         while let Some((place, _)) = self.groups.range(Place::Index(LogIndex::ZERO)..).next() {
             let place = *place;
@@ -86,29 +90,57 @@ impl<M: StateMachine> Queries<M> {
                 Place::Read(_) | Place::Index(_) | Place::Machine(_) => break,
             }
         }
-        (!ready.is_empty()).then(|| self.to_machine(ready))
+        ready
     }
 
-    /// They are for the machine as it is. Returns the number of the group.
-    pub(crate) fn to_machine(&mut self, asked: Vec<Asked<M>>) -> u64 {
-        let group = self.next_group;
-        self.next_group += 1;
+    /// They are for the machine as it is then: together with `group`, or as a group of their own. Returns the number of
+    /// the group.
+    pub(crate) fn to_machine(&mut self, mut asked: Vec<Asked<M>>, group: Option<u64>) -> u64 {
+        let group = group.unwrap_or_else(|| {
+            self.next_group += 1;
+            self.next_group
+        });
+        // They are taken from the end.
+        asked.reverse();
+        let mut before = self.take(Place::Machine(group));
+        asked.append(&mut before);
         self.put(Place::Machine(group), asked);
         group
     }
 
-    /// The machine answers this group now.
-    pub(crate) fn take_group(&mut self, group: u64) -> Vec<Asked<M>> {
-        self.take(Place::Machine(group))
+    /// The next query of this group, for the machine to answer: [`Queries::finish`] tells whom.
+    pub(crate) fn begin(&mut self, group: u64) -> Option<M::Query> {
+        let asked = self.groups.get_mut(&Place::Machine(group))?;
+        let Some(Asked { query, respond, len_bytes, deadline }) = asked.pop() else {
+            self.groups.remove(&Place::Machine(group));
+            return None;
+        };
+        self.answering = Some(Answering { respond, len_bytes, deadline });
+        Some(query)
+    }
+
+    /// The machine has answered. `None`: nobody waits for that any more.
+    pub(crate) fn finish(&mut self) -> Option<Responder<M::Answer, QueryError>> {
+        let Answering { respond, len_bytes, .. } = self.answering.take()?;
+        self.load.count -= 1;
+        self.load.bytes -= len_bytes;
+        Some(respond)
     }
 
     /// Ends the waits whose deadline has come. Returns the earliest deadline that is left.
     pub(crate) fn sweep(&mut self, now: Duration) -> Option<Duration> {
         let earliest = |queries: &Queries<M>| {
-            queries.groups.values().flatten().map(|asked| asked.deadline).min()
+            let answering = queries.answering.as_ref().map(|answering| answering.deadline);
+            let waiting = queries.groups.values().flatten().map(|asked| asked.deadline);
+            waiting.chain(answering).min()
         };
         if earliest(self)? > now {
             return earliest(self);
+        }
+        if self.answering.as_ref().is_some_and(|answering| answering.deadline <= now)
+            && let Some(respond) = self.finish()
+        {
+            respond.answer(Err(QueryError::TimedOut));
         }
         let places: Vec<Place> = self.groups.keys().copied().collect();
         for place in places {
@@ -127,22 +159,32 @@ impl<M: StateMachine> Queries<M> {
         for asked in std::mem::take(&mut self.groups).into_values().flatten() {
             asked.respond.answer(Err(QueryError::Stopped));
         }
-        (self.len, self.bytes) = (0, 0);
+        if let Some(answering) = self.answering.take() {
+            answering.respond.answer(Err(QueryError::Stopped));
+        }
+        self.load = Load::default();
     }
 
     fn put(&mut self, place: Place, mut asked: Vec<Asked<M>>) {
         if asked.is_empty() {
             return;
         }
-        self.len += asked.len();
-        self.bytes += asked.iter().map(|asked| asked.len_bytes).sum::<usize>();
+        self.load.count += asked.len();
+        self.load.bytes += len_bytes(&asked);
         self.groups.entry(place).or_default().append(&mut asked);
     }
 
     fn take(&mut self, place: Place) -> Vec<Asked<M>> {
         let asked = self.groups.remove(&place).unwrap_or_default();
-        self.len -= asked.len();
-        self.bytes -= asked.iter().map(|asked| asked.len_bytes).sum::<usize>();
+        self.load.count -= asked.len();
+        self.load.bytes -= len_bytes(&asked);
         asked
     }
 }
+
+fn len_bytes<M: StateMachine>(asked: &[Asked<M>]) -> usize {
+    asked.iter().map(|asked| asked.len_bytes).sum()
+}
+
+#[cfg(test)]
+mod tests;

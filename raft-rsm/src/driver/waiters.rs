@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use raft_core::{Entry, EntryId, LogIndex, Term};
 
+use super::intake::KEPT_ITEMS;
 use crate::StateMachine;
 use crate::error::{ProposeError, Uncertain};
 use crate::server::Responder;
@@ -121,7 +122,14 @@ impl<M: StateMachine> Waiters<M> {
     }
 
     fn pop_up_to(&mut self, index: LogIndex) -> Option<Waiter<M>> {
-        if self.queue.front()?.id.index <= index { self.queue.pop_front() } else { None }
+        if self.queue.front()?.id.index > index {
+            return None;
+        }
+        let waiter = self.queue.pop_front();
+        if self.queue.is_empty() && self.queue.capacity() > 4 * KEPT_ITEMS {
+            self.queue.shrink_to(KEPT_ITEMS);
+        }
+        waiter
     }
 
     /// Ends the waits whose deadline has come. Returns the earliest deadline that is left.

@@ -72,8 +72,8 @@ counters! {
     dropped_too_long,
     /// Requests that arrived from clients.
     requests,
-    /// Clients that did not read their answers, and whose connections were closed for it.
-    slow_clients,
+    /// Answers that were left out because too much waited for their client to read it.
+    dropped_answers,
 }
 
 /// One count.

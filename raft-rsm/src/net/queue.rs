@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+/// The room that a list keeps when it gives back what a burst has left of it.
+const KEPT_ITEMS: usize = 256;
+
 /// A bounded queue whose one consumer takes all that is there at once: one wake-up a batch.
 #[derive(Debug)]
 pub(crate) struct BatchQueue<T> {
@@ -84,6 +87,10 @@ impl<T> BatchQueue<T> {
         }
         if state.bytes <= bytes_max {
             state.bytes = 0;
+            // A burst is over: what it has left is given back.
+            if out.capacity() > 4 * KEPT_ITEMS {
+                out.shrink_to(KEPT_ITEMS);
+            }
             std::mem::swap(&mut state.items, out);
             return Poll::Ready(Ok(()));
         }

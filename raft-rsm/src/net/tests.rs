@@ -62,6 +62,7 @@ on_both_shells! {
     handshakes_beyond_the_limit_are_refused
     requests_beyond_the_limit_are_not_read_until_answers_are_written
     a_client_that_reads_no_answers_is_sent_away
+    answers_beyond_the_limit_are_left_out_and_their_client_is_told
     a_peer_that_reads_nothing_holds_up_no_other
     packets_that_cannot_be_sent_are_counted
     a_peer_that_moved_is_found_at_its_new_address
@@ -262,8 +263,9 @@ fn requests_beyond_the_limit_are_not_read_until_answers_are_written(shell: &Shel
 }
 
 fn a_client_that_reads_no_answers_is_sent_away(shell: &Shell) {
-    let answers_bytes_max = 1 << 20;
-    let node = Node::start(shell, ONE, TcpLimits { answers_bytes_max, ..limits() });
+    let write_timeout = Duration::from_millis(100);
+    let limits = TcpLimits { answers_bytes_max: 1 << 20, write_timeout, ..limits() };
+    let node = Node::start(shell, ONE, limits);
     node.answer(Answering::Repeat(512 << 10));
     let mut client = Raw::accepted(&node, CLIENT);
     // More than the buffers of the two sockets take.
@@ -272,9 +274,39 @@ fn a_client_that_reads_no_answers_is_sent_away(shell: &Shell) {
             break;
         }
     }
-    wait_until(|| node.counters().slow_clients == 1);
+    wait_until(|| client.try_send_request(100, b"request").is_err());
     node.answer(Answering::Echo);
     node.assert_alive();
+}
+
+fn answers_beyond_the_limit_are_left_out_and_their_client_is_told(shell: &Shell) {
+    const REQUESTS: u64 = 100;
+    const ANSWER_BYTES: usize = 512 << 10;
+    let limits = TcpLimits { answers_bytes_max: 1 << 20, write_timeout: LONG, ..limits() };
+    let node = Node::start(shell, ONE, limits);
+    node.answer(Answering::Repeat(ANSWER_BYTES));
+    let mut client = Raw::accepted(&node, CLIENT);
+    // More than the buffers of the two sockets take.
+    for id in 0..REQUESTS {
+        client.send_request(id, b"request");
+    }
+    wait_until(|| node.counters().requests == REQUESTS);
+    let mut left_out = 0;
+    let mut answered: Vec<u64> = (0..REQUESTS)
+        .map(|_| {
+            let (id, answer) = client.read_response();
+            left_out += u64::from(answer.is_none());
+            assert!(answer.is_none_or(|answer| answer.len() == ANSWER_BYTES));
+            id
+        })
+        .collect();
+    answered.sort_unstable();
+    assert!(answered.into_iter().eq(0..REQUESTS), "each request ends once");
+    wait_until(|| node.counters().dropped_answers == left_out);
+    assert!(left_out > 0);
+    node.answer(Answering::Echo);
+    client.send_request(REQUESTS, b"and on");
+    assert_eq!(client.read_response(), (REQUESTS, Some(Bytes::from("and on"))));
 }
 
 fn a_peer_that_reads_nothing_holds_up_no_other(shell: &Shell) {

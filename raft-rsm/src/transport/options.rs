@@ -75,7 +75,7 @@ pub struct TcpLimits {
     /// ... of together this many bytes (but at least one request). Beyond either, the server reads no further from
     /// that connection, and a client sends no further request.
     pub requests_inflight_bytes_max: usize,
-    /// Answers that wait for one client to read them, in bytes; beyond, its connection is closed.
+    /// Answers that wait for one client to read them, in bytes; beyond, its requests end without an answer.
     pub answers_bytes_max: usize,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,

@@ -222,6 +222,22 @@ fn a_node_that_cannot_win_holds_up_nobody_though_others_stand_back_for_it() {
     }
 }
 
+/// The one with the least id is the only one that reaches a majority: that others go first is for a moment only.
+#[test]
+fn the_only_one_that_can_win_is_elected_though_all_others_would_go_first() {
+    for seed in 0..50 {
+        let start = |id: u64| {
+            let options = Options { seed: 100 * seed + id, ..Options::new(NodeId(id)) };
+            Replica::start(options, Disk::with_log(voters(4), &[1], 1, 0))
+        };
+        let mut cluster = Cluster::new((1..=4).map(start));
+        cluster.dead.insert(4);
+        cluster.cut.extend([(2, 3), (3, 2)]);
+        cluster.run(8000);
+        assert_eq!(cluster.leaders(), [1], "seed {seed}");
+    }
+}
+
 /// Two whose timers run out at once, whoever hears first of the other.
 #[test]
 fn two_who_ask_at_the_same_moment_do_not_split_the_votes() {

@@ -183,6 +183,29 @@ fn a_server_that_is_not_part_of_its_latest_configuration_still_campaigns_until_t
     assert_eq!(commit, last);
 }
 
+/// Found by random stories. Node 5 was to become a voter; of that only node 3 knows, and needs its vote. Node 5 has heard of
+/// a later leader since, which is gone: it is a learner again, with the longest log.
+#[test]
+fn a_learner_leads_for_a_moment_where_nobody_else_can() {
+    let replica = |id: u64, terms: &[u64], term: u64| {
+        let disk = Disk::with_log(configuration("1 2 3 +5"), terms, term, 1);
+        Replica::start(Options::new(NodeId(id)), disk)
+    };
+    let mut joint = Disk::with_log(configuration("1 2 3 +5"), &[1, 1], 1, 1);
+    joint.entries[1] = change_entry(1, 2, "1 2 5 <1 <2 <3");
+    let third = Replica::start(Options::new(NodeId(3)), joint);
+    let mut cluster =
+        Cluster::new([replica(1, &[1], 1), replica(2, &[1], 1), third, replica(5, &[1, 2], 2)]);
+    cluster.kill(2);
+    cluster.run(60_000);
+    let leader = cluster.newest_leader();
+    assert_ne!(leader, 5);
+    assert_eq!(cluster.in_force(leader), "1 2 3 +5");
+    let id = cluster.at(leader).propose("x");
+    cluster.settle();
+    assert_eq!(cluster.at(5).applied_ids().last(), Some(&id));
+}
+
 #[test]
 fn a_server_outside_of_its_latest_configuration_does_not_count_its_own_vote() {
     let mut replica = Replica::first_of(3);

@@ -1,7 +1,7 @@
 //! Changes of membership, and what they leave behind.
 
 use raft_core::{
-    ChangeError, Configuration, Incarnation, Input, Message, Node, NodeId, Options, Role,
+    ChangeError, Configuration, Incarnation, Input, Member, Message, Node, NodeId, Options, Role,
     SnapshotMeta, TransferError,
 };
 
@@ -394,4 +394,21 @@ fn who_becomes_the_only_voter_waits_for_the_lease_of_the_leader_that_makes_it_so
     alone.read_all();
     alone.persist_all();
     assert_eq!(alone.node.role(), Role::Leader);
+}
+
+/// Else a vote of any incarnation would count for it where a log ends there, also that of a disk which was wiped since.
+#[test]
+fn a_voter_that_joins_has_a_name_in_every_configuration_in_which_it_votes() {
+    let mut cluster = Cluster::new((1..=2).map(|id| Replica::first_in(id, "1 2")));
+    let disk = Disk { incarnation: Incarnation(5), ..Disk::empty(Configuration::default()) };
+    cluster.replicas.insert(3, Replica::start(Options::new(NodeId(3)), disk));
+    cluster.elect(1);
+    let target = cluster.at(1).node.configuration().with_voter(Member::new(NodeId(3), ""));
+    cluster.at(1).change_to(&target).expect("begun");
+    cluster.run(1000);
+    assert_eq!(members(cluster.at(1).node.configuration()), "1 2 3");
+    let all = configurations(&cluster.at(1).disk.entries);
+    let voters = all.iter().flat_map(|(_, configuration)| configuration.voters());
+    let named: Vec<_> = voters.filter(|v| v.id == NodeId(3)).map(|v| v.incarnation).collect();
+    assert!(named.len() >= 2 && named.iter().all(|name| *name == Some(Incarnation(5))), "{all:?}");
 }

@@ -1,0 +1,220 @@
+use std::io;
+
+use futures::FutureExt;
+use futures::channel::oneshot;
+
+use super::*;
+use crate::{Context, SnapshotView};
+
+/// Answers each query with itself.
+struct Echo;
+
+impl StateMachine for Echo {
+    type Command = ();
+    type Response = ();
+    type Query = u64;
+    type Answer = u64;
+
+    fn apply(&mut self, _: &Context, (): ()) {}
+
+    fn query(&self, query: u64) -> u64 {
+        query
+    }
+
+    fn snapshot(&self) -> Box<dyn SnapshotView> {
+        Box::new(|_: &mut dyn io::Write| Ok(()))
+    }
+
+    fn restore(&mut self, _: &mut dyn io::Read) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+type Answer = oneshot::Receiver<Result<u64, QueryError>>;
+
+fn asked(query: u64, deadline: u64) -> (Asked<Echo>, Answer) {
+    let (sender, receiver) = oneshot::channel();
+    let deadline = Duration::from_secs(deadline);
+    let asked =
+        Asked { query, respond: Responder::Local(sender), len_bytes: query as usize, deadline };
+    (asked, receiver)
+}
+
+/// Queries from `first` on, whose deadline in seconds is their number, and of as many bytes each.
+fn some(numbers: impl IntoIterator<Item = u64>) -> (Vec<Asked<Echo>>, Vec<Answer>) {
+    numbers.into_iter().map(|number| asked(number, number)).unzip()
+}
+
+/// The machine takes this group: the queries, in the order in which it answers them.
+fn take_group(queries: &mut Queries<Echo>, group: u64) -> Vec<u64> {
+    let mut taken = Vec::new();
+    while let Some(query) = queries.begin(group) {
+        taken.push(query);
+        queries.finish().expect("who asked").answer(Ok(query));
+    }
+    taken
+}
+
+/// `None`: it still waits.
+fn answer(answer: &mut Answer) -> Option<Result<u64, QueryError>> {
+    Some(answer.now_or_never()?.expect("it is answered before it is dropped"))
+}
+
+fn load(count: usize, bytes: usize) -> Load {
+    Load { count, bytes }
+}
+
+/// What the driver does once the applier has been given everything up to `index`: the number of the group.
+fn hand_over(queries: &mut Queries<Echo>, index: LogIndex) -> Option<u64> {
+    let ready = queries.ready(index);
+    (!ready.is_empty()).then(|| queries.to_machine(ready, None))
+}
+
+#[test]
+fn a_confirmed_group_goes_to_the_machine_once_the_state_will_contain_its_index() {
+    let mut queries = Queries::new();
+    let (group, _answers) = some(1..=3);
+    queries.wait_for_read(ReadId(7), group);
+    assert_eq!(hand_over(&mut queries, LogIndex(100)), None, "the core has not named an index");
+    queries.confirmed(ReadId(7), LogIndex(5));
+    assert_eq!(hand_over(&mut queries, LogIndex(4)), None);
+    let group = hand_over(&mut queries, LogIndex(5)).expect("all of it is handed out");
+    assert_eq!(hand_over(&mut queries, LogIndex(5)), None, "once");
+    assert_eq!(take_group(&mut queries, group), [1, 2, 3]);
+    assert!(take_group(&mut queries, group).is_empty());
+    assert_eq!(queries.load(), load(0, 0));
+}
+
+#[test]
+fn an_index_that_is_applied_already_is_as_good() {
+    let mut queries = Queries::new();
+    let (group, _answers) = some([1]);
+    queries.wait_for_index(LogIndex::ZERO, group);
+    assert!(hand_over(&mut queries, LogIndex::ZERO).is_some());
+}
+
+/// All that may be answered at one index goes at once, in the order of the indexes; the rest stays.
+#[test]
+fn groups_whose_index_is_reached_go_together_and_the_others_wait() {
+    let mut queries = Queries::new();
+    let mut answers = Vec::new();
+    for (number, index) in [(1, 9), (2, 3), (3, 6), (4, 3)] {
+        let (group, answer) = some([number]);
+        queries.wait_for_index(LogIndex(index), group);
+        answers.extend(answer);
+    }
+    let first = hand_over(&mut queries, LogIndex(6)).expect("three of them");
+    let (late, _answer) = some([5]);
+    let direct = queries.to_machine(late, None);
+    let last = hand_over(&mut queries, LogIndex(9)).expect("the last one");
+    assert!(first < direct && direct < last, "each group has its own number");
+    assert_eq!(take_group(&mut queries, first), [2, 4, 3]);
+    assert_eq!(take_group(&mut queries, last), [1]);
+    assert_eq!(take_group(&mut queries, direct), [5]);
+    let answers: Vec<_> = answers.iter_mut().filter_map(answer).collect();
+    assert_eq!(answers, [Ok(1), Ok(2), Ok(3), Ok(4)]);
+}
+
+#[test]
+fn a_refused_read_answers_its_own_queries_and_no_others() {
+    let mut queries = Queries::new();
+    let (one, mut refused) = some([1, 2]);
+    let (other, mut waiting) = some([3]);
+    queries.wait_for_read(ReadId(1), one);
+    queries.wait_for_read(ReadId(2), other);
+    queries.refused(ReadId(1), &QueryError::Superseded);
+    for one in &mut refused {
+        assert_eq!(answer(one), Some(Err(QueryError::Superseded)));
+    }
+    assert_eq!(answer(&mut waiting[0]), None);
+    assert_eq!(queries.load(), load(1, 3));
+    // What the core says of reads that nobody waits for any more is of no use.
+    queries.refused(ReadId(1), &QueryError::Superseded);
+    queries.confirmed(ReadId(9), LogIndex(1));
+    assert_eq!(hand_over(&mut queries, LogIndex(9)), None);
+}
+
+#[test]
+fn the_load_is_that_of_all_places_together() {
+    let mut queries = Queries::new();
+    let (read, _r) = some([10, 20]);
+    let (index, _i) = some([30]);
+    let (machine, _m) = some([40]);
+    queries.wait_for_read(ReadId(1), read);
+    queries.wait_for_index(LogIndex(4), index);
+    let group = queries.to_machine(machine, None);
+    assert_eq!(queries.load(), load(4, 100));
+    queries.confirmed(ReadId(1), LogIndex(4));
+    assert_eq!(queries.load(), load(4, 100), "they only move");
+    assert_eq!(take_group(&mut queries, group), [40]);
+    assert_eq!(queries.load(), load(3, 60));
+}
+
+#[test]
+fn deadlines_end_waits_in_every_place_and_the_others_stay_where_they_were() {
+    let mut queries = Queries::new();
+    let (read, mut at_core) = some([2, 5]);
+    let (index, mut at_index) = some([3, 6]);
+    let (machine, mut at_machine) = some([1, 7]);
+    queries.wait_for_read(ReadId(1), read);
+    queries.wait_for_index(LogIndex(4), index);
+    let group = queries.to_machine(machine, None);
+    assert_eq!(queries.sweep(Duration::ZERO), Some(Duration::from_secs(1)));
+    assert_eq!(queries.sweep(Duration::from_secs(3)), Some(Duration::from_secs(5)));
+    for place in [&mut at_core, &mut at_index, &mut at_machine] {
+        assert_eq!(answer(&mut place[0]), Some(Err(QueryError::TimedOut)));
+        assert_eq!(answer(&mut place[1]), None);
+    }
+    assert_eq!(queries.load(), load(3, 18));
+    assert_eq!(take_group(&mut queries, group), [7]);
+    queries.confirmed(ReadId(1), LogIndex(4));
+    let group = hand_over(&mut queries, LogIndex(4)).expect("both");
+    assert_eq!(take_group(&mut queries, group), [6, 5]);
+    assert_eq!(queries.sweep(Duration::from_secs(99)), None);
+}
+
+/// A machine that hangs in a query.
+#[test]
+fn the_deadline_of_the_query_that_is_being_answered_holds_too() {
+    let mut queries = Queries::new();
+    let (asked, mut answers) = some([1, 2, 9]);
+    let group = queries.to_machine(asked, None);
+    assert_eq!(queries.begin(group), Some(1));
+    assert_eq!(queries.load(), load(3, 12));
+    assert_eq!(queries.sweep(Duration::from_secs(2)), Some(Duration::from_secs(9)));
+    assert_eq!(answer(&mut answers[0]), Some(Err(QueryError::TimedOut)));
+    assert_eq!(answer(&mut answers[1]), Some(Err(QueryError::TimedOut)));
+    assert!(queries.finish().is_none(), "nobody waits for it");
+    assert_eq!(queries.begin(group), Some(9));
+    queries.stop();
+    assert_eq!(answer(&mut answers[2]), Some(Err(QueryError::Stopped)));
+    assert_eq!((queries.begin(group), queries.load()), (None, load(0, 0)));
+}
+
+/// A sweep leaves no empty group behind: the machine would be asked for nothing.
+#[test]
+fn a_group_that_has_timed_out_is_gone() {
+    let mut queries = Queries::new();
+    let (index, _answers) = some([3]);
+    queries.wait_for_index(LogIndex(4), index);
+    assert_eq!(queries.sweep(Duration::from_secs(3)), None);
+    assert_eq!(hand_over(&mut queries, LogIndex(4)), None);
+    assert_eq!(queries.load(), load(0, 0));
+}
+
+#[test]
+fn a_stop_answers_everybody_and_takes_nobody_back() {
+    let mut queries = Queries::new();
+    let (read, at_core) = some([2]);
+    let (index, at_index) = some([3]);
+    let (machine, at_machine) = some([4]);
+    queries.wait_for_read(ReadId(1), read);
+    queries.wait_for_index(LogIndex(4), index);
+    let group = queries.to_machine(machine, None);
+    queries.stop();
+    for mut one in at_core.into_iter().chain(at_index).chain(at_machine) {
+        assert_eq!(answer(&mut one), Some(Err(QueryError::Stopped)));
+    }
+    assert_eq!(queries.load(), load(0, 0));
+    assert!(take_group(&mut queries, group).is_empty());
+}
