@@ -104,10 +104,10 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         .map_err(|error| Failure::environment(format!("cannot listen for signals: {error}")))?;
     let raft = start(&options, Store::new(options.limits)).await?;
     let address = options.address()?;
+    crate::output::say(&format!("ready: node {} listens on {address}", options.id));
     if options.begin == Begin::Join {
         crate::output::say(&waits_to_be_added(&options, address, &raft));
     }
-    crate::output::say(&format!("ready: node {} listens on {address}", options.id));
     let reason = tokio::select! {
         biased;
         reason = raft.stopped() => reason,

@@ -73,7 +73,8 @@ impl<M: StateMachine> Raft<M> {
         let node = Node::new(core, restored)?;
 
         let intake = Arc::new(Intake::new(&options));
-        let status = Arc::new(Watch::new(first_status(&node, snapshot.as_ref(), &*storage)));
+        let status =
+            Arc::new(Watch::new(first_status(&node, snapshot.as_ref(), storage.log_bytes())));
         let stopped = Arc::new(Watch::new(None));
         let admission = machine.admission();
         let server = Server::new(Arc::clone(&intake), Arc::clone(&status), Arc::clone(&admission));
@@ -208,7 +209,7 @@ impl<M: StateMachine> Raft<M> {
     }
 }
 
-fn first_status(node: &Node, snapshot: Option<&SnapshotMeta>, storage: &dyn Storage) -> Status {
+pub(crate) fn first_status(node: &Node, snapshot: Option<&SnapshotMeta>, log_bytes: u64) -> Status {
     Status {
         id: node.id(),
         running: true,
@@ -219,7 +220,7 @@ fn first_status(node: &Node, snapshot: Option<&SnapshotMeta>, storage: &dyn Stor
         applied: LogIndex::ZERO,
         last: node.last(),
         durable: node.durable(),
-        log_bytes: storage.log_bytes(),
+        log_bytes,
         tail_bytes: node.tail_bytes() as u64,
         snapshot: snapshot.map(|meta| meta.last),
         snapshot_bytes: 0,

@@ -206,13 +206,23 @@ async fn who_listens(
             identity.node
         )));
     }
-    match cluster_to_join(connector.as_ref(), cluster, id, patience).await {
+    // The others know best. Where there are none, the node itself says it where it used to listen, if it still does.
+    let joined = match cluster_to_join(connector.as_ref(), cluster, id, patience).await {
+        Err(JoinError::NobodyToAsk { .. }) => {
+            let nobody = NodeId(0);
+            match cluster_to_join(connector.as_ref(), cluster, nobody, patience).await {
+                Err(JoinError::NoAnswer { .. }) => return Ok(identity),
+                joined => joined,
+            }
+        }
+        joined => joined,
+    };
+    match joined {
         Ok(joined) if joined != identity.cluster => Err(Failure::environment(format!(
             "node {id} at {address} belongs to cluster {}, not to {joined}; start it with an empty directory and --join",
             identity.cluster
         ))),
-        // The node is the only one that is known, so nobody else can be meant.
-        Ok(_) | Err(JoinError::NobodyToAsk { .. }) => Ok(identity),
+        Ok(_) => Ok(identity),
         Err(error) => Err(Failure::environment(error)),
     }
 }

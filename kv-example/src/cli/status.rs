@@ -78,6 +78,13 @@ fn row_json(row: &Row<'_>) -> Value {
                 "term": last.term.0,
                 "bytes": status.snapshot_bytes,
             })),
+            "incarnation": status.incarnation.to_string(),
+            "transferring": status.transferring.map(|to| to.0),
+            "diverged": status.diverged.map(|diverged| json!({
+                "peer": diverged.peer.0,
+                "index": diverged.index.0,
+            })),
+            "refused": refused_json(status),
         }),
         Err(error) => json!({
             "id": id.0,
@@ -86,6 +93,25 @@ fn row_json(row: &Row<'_>) -> Value {
             "error": reason(error),
         }),
     }
+}
+
+/// What the node had to refuse, and its protocol: all zero in a healthy cluster.
+fn refused_json(status: &Status) -> Value {
+    let (refused, counters) = (&status.refused, &status.counters);
+    json!({
+        "packets": refused.packets,
+        "packets_senseless": refused.packets_senseless,
+        "chunks_damaged": refused.chunks_damaged,
+        "requests": refused.requests,
+        "misaddressed": counters.misaddressed,
+        "forgotten_incarnations": counters.forgotten_incarnations,
+        "malformed": counters.malformed,
+        "second_leader": counters.second_leader,
+        "conflicts_with_committed": counters.conflicts_with_committed,
+        "acknowledged_unsent": counters.acknowledged_unsent,
+        "appends_dropped": counters.appends_dropped,
+        "snapshots_refused": counters.snapshots_refused,
+    })
 }
 
 fn row_cells(row: &Row<'_>) -> [String; 10] {

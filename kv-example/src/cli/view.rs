@@ -10,13 +10,15 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use crate::store::Store;
 
+type Statuses = BTreeMap<NodeId, Result<Status, ClientError>>;
+
 /// What was found out about a cluster.
 pub(super) struct View {
     /// As the leader says, or else the node that knows most.
     pub(super) configuration: Configuration,
     /// The leader of the newest term, if one answered.
     pub(super) leader: Option<NodeId>,
-    statuses: BTreeMap<NodeId, Result<Status, ClientError>>,
+    statuses: Statuses,
 }
 
 /// One member of it.
@@ -39,27 +41,32 @@ pub(super) enum Reachable {
 }
 
 impl View {
-    /// Asks all nodes that the client knows, and then the members that they name.
+    /// Asks all nodes that the client knows, then the members that they name, and those that these name.
     pub(super) async fn of(client: &Client<Store>) -> Result<View, Failure> {
-        let mut statuses = ask(client, &client.nodes()).await;
-        let known = statuses.values().filter_map(|status| status.as_ref().ok());
-        let freshest = |status: &&Status| (status.term, status.role == Role::Leader, status.last);
-        let Some(best) = known.max_by_key(freshest).cloned() else {
+        const ROUNDS_MAX: usize = 3;
+        let (mut statuses, mut learned) = (BTreeMap::new(), Vec::new());
+        for _ in 0..ROUNDS_MAX {
+            let nodes = client.nodes();
+            let is_unknown = |id: &NodeId| !matches!(statuses.get(id), Some(Ok(_)));
+            let unknown: Vec<_> = nodes.into_iter().filter(is_unknown).collect();
+            statuses.extend(ask(client, &unknown).await);
+            let Some(freshest) = freshest(&statuses) else { break };
+            let members = freshest.configuration.members();
+            let is_known = |id| matches!(statuses.get(&id), Some(Ok(_)));
+            let addresses: Vec<_> = members.iter().map(|m| (m.id, m.address.clone())).collect();
+            if members.iter().all(|member| is_known(member.id)) || learned == addresses {
+                break;
+            }
+            client.connector().learn(&addresses);
+            learned = addresses;
+        }
+        let Some(freshest) = freshest(&statuses) else {
             let problem = statuses.into_values().find_map(Result::err);
             let problem = problem.map_or_else(String::new, |error| format!(": {error}"));
             return Err(Failure::environment(format!("no node can be reached{problem}")));
         };
-        let configuration = best.configuration;
-        let members = configuration.members();
-        let addresses: Vec<_> = members.iter().map(|m| (m.id, m.address.clone())).collect();
-        client.connector().learn(&addresses);
-        let unknown: Vec<_> = members
-            .iter()
-            .map(|member| member.id)
-            .filter(|id| !matches!(statuses.get(id), Some(Ok(_))))
-            .collect();
-        statuses.extend(ask(client, &unknown).await);
-        let leader = (best.role == Role::Leader).then_some(best.id);
+        let configuration = freshest.configuration.clone();
+        let leader = (freshest.role == Role::Leader).then_some(freshest.id);
         Ok(View { configuration, leader, statuses })
     }
 
@@ -125,10 +132,13 @@ pub(super) fn in_words(configuration: &Configuration) -> String {
     sets.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
-async fn ask(
-    client: &Client<Store>,
-    nodes: &[NodeId],
-) -> BTreeMap<NodeId, Result<Status, ClientError>> {
+/// The leader of the newest term, or else whoever knows most.
+fn freshest(statuses: &Statuses) -> Option<&Status> {
+    let known = statuses.values().filter_map(|status| status.as_ref().ok());
+    known.max_by_key(|status| (status.term, status.role == Role::Leader, status.last))
+}
+
+async fn ask(client: &Client<Store>, nodes: &[NodeId]) -> Statuses {
     let asked = nodes.iter().map(|id| async move { (*id, client.status(*id).await) });
     future::join_all(asked).await.into_iter().collect()
 }

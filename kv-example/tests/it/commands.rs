@@ -146,7 +146,10 @@ fn a_cluster_that_does_not_answer_is_an_error_of_the_environment() {
 fn help_is_for_people_and_no_error() {
     let help = |args: &[&str]| run(args).ok().text().to_owned();
     let text = help(&["--help"]);
-    for command in ["demo", "node", "put", "get", "delete", "scan", "import", "export", "status"] {
+    for command in [
+        "demo", "node", "put", "get", "delete", "scan", "import", "export", "status", "members",
+        "add", "remove", "transfer", "snapshot", "recover",
+    ] {
         assert!(text.contains(command), "{text}");
         assert!(help(&[command, "--help"]).contains("Usage: kv-example"), "{command}");
     }

@@ -1,11 +1,6 @@
 //! Nodes that start again elsewhere, or with another text of the cluster.
 
-use crate::process::{Cluster, NodeProcess, free_members, run};
-
-/// An address that was free a moment ago.
-fn free_address() -> String {
-    free_members(1).replacen("1=", "", 1)
-}
+use crate::process::{Cluster, NodeProcess, free_address, free_members, run};
 
 #[test]
 fn a_node_that_moved_is_found_by_the_others() {

@@ -1,5 +1,6 @@
 //! Runs the program: commands that end, and nodes that are killed at the latest when they are dropped.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
@@ -108,7 +109,9 @@ pub(crate) struct Cluster {
     pub(crate) members: String,
     dir: tempfile::TempDir,
     options: Vec<String>,
-    nodes: Vec<Option<NodeProcess>>,
+    nodes: BTreeMap<usize, NodeProcess>,
+    /// Where nodes listen that do not listen where `members` says.
+    moved: BTreeMap<usize, String>,
 }
 
 impl Cluster {
@@ -119,12 +122,12 @@ impl Cluster {
                 members: free_members(count),
                 dir: tempfile::tempdir().expect("a temporary directory"),
                 options: options.iter().map(|option| (*option).to_owned()).collect(),
-                nodes: (0..count).map(|_| None).collect(),
+                nodes: BTreeMap::new(),
+                moved: BTreeMap::new(),
             };
             let all = (1..=count).all(|id| {
                 let node = NodeProcess::start(&cluster.command(id, true), &cluster.log(id));
-                cluster.nodes[id - 1] = node.ok();
-                cluster.nodes[id - 1].is_some()
+                node.map(|node| cluster.nodes.insert(id, node)).is_ok()
             });
             if all {
                 return cluster;
@@ -156,6 +159,9 @@ impl Cluster {
         if init {
             args.push("--init".to_owned());
         }
+        if let Some(address) = self.moved.get(&id.parse().expect("a number")) {
+            args.extend(["--listen".to_owned(), address.clone()]);
+        }
         args.extend(self.options.iter().cloned());
         args
     }
@@ -172,16 +178,85 @@ impl Cluster {
         let mut command = self.command(id, false);
         command.extend(options.iter().map(|option| (*option).to_owned()));
         let node = NodeProcess::start(&command, &self.log(id));
-        self.nodes[id - 1] = Some(node.unwrap_or_else(|error| panic!("node {id}: {error}")));
+        self.nodes.insert(id, node.unwrap_or_else(|error| panic!("node {id}: {error}")));
+    }
+
+    /// Starts a node with an empty directory on a free port, to be added; returns where it listens.
+    #[track_caller]
+    pub(crate) fn join(&mut self, id: usize, flag: &str) -> String {
+        let address = self.moves(id);
+        self.restart_with(id, &[flag]);
+        address
+    }
+
+    /// The node listens on another port, from its next start on.
+    pub(crate) fn moves(&mut self, id: usize) -> String {
+        let address = free_address();
+        self.moved.insert(id, address.clone());
+        address
+    }
+
+    /// Starts a node that this cluster does not have, with the data that it has from another one.
+    #[track_caller]
+    pub(crate) fn start_with_old_data(&mut self, id: usize, members: &str) -> NodeProcess {
+        let now = std::mem::replace(&mut self.members, members.to_owned());
+        let command = self.command(id, false);
+        self.members = now;
+        NodeProcess::start(&command, &self.log(id)).expect("its directory is sound")
+    }
+
+    /// Where these nodes listen that were started by [`Cluster::join`], as a text of the cluster.
+    pub(crate) fn addresses(&self, ids: &[usize]) -> String {
+        let texts = ids.iter().map(|id| format!("{id}={}", self.moved[id]));
+        texts.collect::<Vec<_>>().join(",")
+    }
+
+    /// `kill -9`, and the loss of its disk.
+    pub(crate) fn lose(&mut self, id: usize) {
+        self.kill(id);
+        std::fs::remove_dir_all(self.data(id)).expect("there is a directory");
+    }
+
+    /// Has a node added by the program.
+    #[track_caller]
+    pub(crate) fn add(&self, id: usize, address: &str) {
+        self.run(&["add", "--id", &id.to_string(), "--address", address]).ok();
+    }
+
+    /// What `members --json` says.
+    #[track_caller]
+    pub(crate) fn members(&self) -> serde_json::Value {
+        let ran = self.run(&["members", "--json"]).ok();
+        serde_json::from_slice(&ran.stdout).expect("JSON")
+    }
+
+    /// What it says of one member.
+    #[track_caller]
+    pub(crate) fn member(&self, id: usize) -> serde_json::Value {
+        let members = self.members();
+        let mut members = members["members"].as_array().expect("an array").iter();
+        members.find(|member| member["id"] == id).cloned().unwrap_or_default()
+    }
+
+    /// The ids of the voters, when a leader says who they are.
+    #[track_caller]
+    pub(crate) fn voters(&self) -> Vec<u64> {
+        let members = eventually("a leader answers", || {
+            let members = self.members();
+            (!members["leader"].is_null()).then_some(members)
+        });
+        let members = members["members"].as_array().expect("an array").clone();
+        let voters = members.into_iter().filter(|member| member["role"] == "voter");
+        voters.filter_map(|member| member["id"].as_u64()).collect()
     }
 
     /// `kill -9`.
     pub(crate) fn kill(&mut self, id: usize) {
-        self.nodes[id - 1] = None;
+        self.nodes.remove(&id);
     }
 
     pub(crate) fn node(&mut self, id: usize) -> &mut NodeProcess {
-        self.nodes[id - 1].as_mut().expect("the node runs")
+        self.nodes.get_mut(&id).expect("the node runs")
     }
 
     /// Runs a client's command; `args` begin with its name.
@@ -267,6 +342,11 @@ impl Drop for NodeProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An address that is free now.
+pub(crate) fn free_address() -> String {
+    free_members(1).replacen("1=", "", 1)
 }
 
 /// Members `1` to `count` on ports that are free now.

@@ -107,4 +107,17 @@ mod tests {
         let asked = asked.map(|now| memory.may_learn(now, pause));
         assert_eq!(asked, [true, false, false, true, false]);
     }
+
+    #[test]
+    fn whoever_lags_behind_has_nothing_to_tell_of_members() {
+        let restored = raft_core::Restored::first_start(raft_core::Configuration::default());
+        let node = raft_core::Node::new(raft_core::Options::new(NodeId(1)), restored).unwrap();
+        let mut status = crate::raft::first_status(&node, None, 0);
+        let mut memory = Memory::default();
+        let mut is_news = |commit| {
+            status.commit = LogIndex(commit);
+            memory.is_news(&status)
+        };
+        assert_eq!([0, 7, 6, 7, 8].map(&mut is_news), [true, true, false, true, true]);
+    }
 }

@@ -201,14 +201,14 @@ impl fmt::Display for Recovered {
             "node {node} is the only voter of the new cluster {cluster}; whatever the old cluster had after entry {} is lost",
             last.index
         )?;
-        if *commit < last.index {
-            write!(
-                f,
-                "; the entries from {} to {} count now, though perhaps nobody was ever told that they did",
-                commit.next(),
-                last.index
-            )?;
+        let first = commit.next();
+        if first > last.index {
+            return Ok(());
         }
-        Ok(())
+        let entries = match first == last.index {
+            true => format!("entry {first} counts"),
+            false => format!("the entries from {first} to {} count", last.index),
+        };
+        write!(f, "; {entries} now, though perhaps nobody was ever told so")
     }
 }

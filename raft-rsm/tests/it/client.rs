@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures::future::join_all;
 use raft_rsm::raft_core::NodeId;
 use raft_rsm::transport::{CallError, Connector};
-use raft_rsm::wire::{Request, read_request};
 use raft_rsm::{Client, ClientError, ClientOptions, Runtime};
 
 use crate::cluster::{Cluster, Command, Counter, on_both_runtimes};
@@ -30,7 +29,7 @@ type On = Arc<dyn Runtime>;
 /// Loses answers, and counts calls.
 struct Lossy {
     inner: Arc<dyn Connector>,
-    /// This many answers to commands are lost from here on.
+    /// This many answers are lost from here on.
     lose: AtomicU64,
     calls: AtomicU64,
 }
@@ -44,15 +43,13 @@ impl Connector for Lossy {
         deadline: Duration,
     ) -> Result<Bytes, CallError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let is_command = matches!(read_request(&request), Some(Request::Propose(_)));
+        let proposes = request.get(1) == Some(&1);
         let answer = self.inner.call(to, request, deadline).await?;
         let lose = |left: u64| left.checked_sub(1);
-        // Only what was done is of interest: a refusal is two bytes of header and a few more.
-        let done = answer.get(1) == Some(&1);
-        if is_command
-            && done
-            && self.lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok()
-        {
+        // Only what was done is of interest: a refusal is two bytes of header and a few more. The client may ask for the
+        // members, too.
+        let done = proposes && answer.get(1) == Some(&1);
+        if done && self.lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
             return Err(CallError::MaybeSent { to, reason: "the answer was lost".to_owned() });
         }
         Ok(answer)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::executor::block_on;
-use raft_rsm::raft_core::{Configuration, NodeId};
+use raft_rsm::raft_core::{Configuration, Member, NodeId};
 use raft_rsm::runtime::ThreadRuntime;
 use raft_rsm::storage::fs::StdFileSystem;
 use raft_rsm::storage::{FileStorage, FileStorageOptions};
@@ -15,7 +15,8 @@ use raft_rsm::transport::{
     Connector, TcpConnector, TcpLimits, TcpOptions, TcpTransport, Transport,
 };
 use raft_rsm::{
-    Begin, Client, ClientOptions, Cluster, Options, Raft, Runtime, ServeError, connect, serve,
+    Begin, Client, ClientOptions, Cluster, JoinError, MembershipChange, Options, Raft, Runtime,
+    ServeError, connect, serve,
 };
 use tempfile::TempDir;
 
@@ -280,4 +281,37 @@ fn a_replica_is_served_anew_once_and_again_as_often_as_one_likes() {
     }
     let anew = block_on(serve(&cluster, id, &dir, Begin::Anew, machine())).unwrap_err();
     assert!(matches!(anew, ServeError::Storage(_)), "{anew}");
+}
+
+#[test]
+fn a_replica_that_joins_waits_until_it_is_let_in_and_is_served_again_without_more_ado() {
+    let both = free_addresses();
+    let [first, second] = [1, 2].map(|id| (NodeId(id), both.address(NodeId(id)).expect("there")));
+    let alone: Cluster = format!("1={}", first.1).parse().expect("a cluster");
+    let dir = tempfile::tempdir().expect("a directory");
+    let dirs = [1, 2].map(|id: u64| dir.path().join(id.to_string()));
+    let run = |cluster: &Cluster, id: u64, begin| {
+        let dir = &dirs[usize::try_from(id).expect("small") - 1];
+        block_on(serve(cluster, NodeId(id), dir, begin, Counter::default()))
+    };
+    let lonely = run(&both, 2, Begin::Join).unwrap_err();
+    assert!(matches!(lonely, ServeError::Join(JoinError::NoAnswer { .. })), "{lonely}");
+    assert!(!dirs[1].exists());
+
+    let leader = run(&alone, 1, Begin::Anew).expect("served");
+    let client = connect::<Counter>(&alone);
+    assert_eq!(block_on(client.propose(&Command::Inc)), Ok(1));
+    let joins = run(&both, 2, Begin::Join).expect("served");
+    assert_eq!(joins.status().configuration, Configuration::default());
+    let member = Member::of_incarnation(second.0, joins.status().incarnation, second.1);
+    let change = MembershipChange::AddVoter(member);
+    let members = block_on(leader.change_membership(change)).expect("it is let in");
+    assert_eq!(members.voters().len(), 2);
+    block_on(joins.shutdown());
+    // Without it there is no majority.
+    let joined = run(&both, 2, Begin::Again).expect("served again");
+    assert_eq!(block_on(client.propose(&Command::Inc)), Ok(2));
+    assert_eq!(joined.status().configuration.voters().len(), 2);
+    block_on(joined.shutdown());
+    block_on(leader.shutdown());
 }
