@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
-use raft_rsm::raft_core::{Configuration, EntryId, LogIndex, NodeId, Role, Term};
+use raft_rsm::raft_core::{Configuration, EntryId, LogIndex, Member, NodeId, Role, Term};
 use raft_rsm::storage::{FileStorage, FileStorageOptions, StorageError};
 use raft_rsm::{
     Client, ClientOptions, ClusterId, Options, Raft, Runtime, StateMachine, Status, StopReason,
@@ -497,7 +497,9 @@ impl Start {
         if self.has_data {
             return FileStorage::open(options, fs, runtime).await;
         }
-        let configuration = Configuration::new(self.members.iter().copied(), []);
+        // Whose incarnations nobody knows yet: the first leader names them.
+        let members = self.members.iter().map(|id| Member::new(*id, ""));
+        let configuration = Configuration::of_members(members, [], []);
         FileStorage::create(options, configuration, fs, runtime).await
     }
 }
