@@ -1,13 +1,14 @@
 //! Bounds: how long packets and logs may be, on disk and in memory, and how many heartbeats may be sent.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use raft_rsm::Consistency;
 use raft_rsm::raft_core::{Message, NodeId, Term};
 use raft_rsm::transport::Packet;
 
 use super::{Checker, View};
-use crate::event::Event;
+use crate::event::{CallId, Event, ParcelId, RequestKind};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -27,7 +28,8 @@ pub struct Budgets {
     pub log_bytes_max: u64,
     /// The most that a node holds of its log in memory, in bytes; a single longer command may be more.
     pub tail_bytes_max: u64,
-    /// Heartbeats of a leader to one peer within a second, not counting those that tell a new commit index.
+    /// Heartbeats of a leader to one peer within a second, not counting those that tell a new commit index, nor one for
+    /// each read that reached the leader of late.
     pub heartbeats_a_second_max: usize,
 }
 
@@ -50,6 +52,7 @@ pub struct BudgetsChecker {
     budgets: Budgets,
     /// The heartbeats of the last second, by sender, receiver and term.
     heartbeats: BTreeMap<(NodeId, NodeId), (Term, VecDeque<Duration>)>,
+    reads: Reads,
     /// The longest command that a client has sent, in bytes.
     command_bytes: usize,
     is_healed: bool,
@@ -59,7 +62,13 @@ impl BudgetsChecker {
     /// Watches over these bounds.
     #[must_use]
     pub fn new(budgets: Budgets) -> BudgetsChecker {
-        BudgetsChecker { budgets, heartbeats: BTreeMap::new(), command_bytes: 0, is_healed: false }
+        BudgetsChecker {
+            budgets,
+            heartbeats: BTreeMap::new(),
+            reads: Reads::default(),
+            command_bytes: 0,
+            is_healed: false,
+        }
     }
 
     /// What an entry with the longest command costs, in bytes.
@@ -103,7 +112,8 @@ impl BudgetsChecker {
             times.pop_front();
         }
         times.push_back(now);
-        if times.len() > self.budgets.heartbeats_a_second_max {
+        let for_reads = self.reads.of_late(now, from);
+        if times.len() > self.budgets.heartbeats_a_second_max.saturating_add(for_reads) {
             return Err(format!(
                 "node {from} sent node {to} {} heartbeats within a second",
                 times.len()
@@ -113,12 +123,59 @@ impl BudgetsChecker {
     }
 }
 
+/// Reads that may each have a leader start a round of heartbeats.
+#[derive(Debug, Default)]
+struct Reads {
+    queries: BTreeSet<CallId>,
+    /// Those that a follower has sent on.
+    sent_on: BTreeSet<ParcelId>,
+    /// When reads reached each node.
+    reached: BTreeMap<NodeId, VecDeque<Duration>>,
+}
+
+impl Reads {
+    fn observe(&mut self, now: Duration, event: &Event) {
+        match event {
+            Event::Asked { call, kind: RequestKind::Query(consistency), .. } => {
+                if *consistency != Consistency::Stale {
+                    self.queries.insert(*call);
+                }
+            }
+            Event::RequestArrived { call, at } if self.queries.contains(call) => {
+                self.reached.entry(*at).or_default().push_back(now);
+            }
+            Event::CallEnded { call, .. } => _ = self.queries.remove(call),
+            Event::Sent { parcel, packet, .. } => {
+                if let Packet::Raft(envelope) = &**packet
+                    && let Message::ReadIndex { .. } = envelope.message
+                {
+                    self.sent_on.insert(*parcel);
+                }
+            }
+            Event::Delivered { parcel, to } if self.sent_on.contains(parcel) => {
+                self.reached.entry(*to).or_default().push_back(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// How many reached the node within the last two seconds: one that waited for a round under way has another one later.
+    fn of_late(&mut self, now: Duration, node: NodeId) -> usize {
+        let reached = self.reached.entry(node).or_default();
+        while reached.front().is_some_and(|time| now.saturating_sub(*time) >= SECOND * 2) {
+            reached.pop_front();
+        }
+        reached.len()
+    }
+}
+
 impl Checker for BudgetsChecker {
     fn name(&self) -> &'static str {
         "budgets"
     }
 
     fn observe(&mut self, now: Duration, _: &View, event: &Event) -> Result<(), String> {
+        self.reads.observe(now, event);
         match event {
             Event::Asked { bytes, .. } => {
                 self.command_bytes = self.command_bytes.max(*bytes);
@@ -148,7 +205,8 @@ impl Checker for BudgetsChecker {
             return Ok(());
         }
         let longest = self.longest_bytes() as u64;
-        for (id, node) in end.nodes() {
+        // Who is no member any more has nobody who tells it what is committed.
+        for (id, node) in end.members() {
             let max = self.budgets.log_bytes_max.max(node.image_bytes.saturating_mul(2));
             let max = max.saturating_add(longest.saturating_mul(2));
             if node.log_bytes > max {
@@ -190,7 +248,8 @@ mod tests {
 
     #[test]
     fn a_command_may_be_longer_than_any_limit() {
-        let (kind, to) = (crate::event::RequestKind::Query, NodeId(1));
+        let (kind, to) =
+            (crate::event::RequestKind::Query(raft_rsm::Consistency::Stale), NodeId(1));
         let call = crate::event::CallId(1);
         let asked = Event::Asked { call, client: 1, to, kind, bytes: 100_000 };
         let packet = sent_bytes(1, 2, 1, heartbeat(None), 100_200);

@@ -73,7 +73,8 @@ impl Liveness {
 
 /// Whether somebody leads whom nobody has gone past: one that leads an old term leads nobody.
 fn is_led(view: &View) -> bool {
-    let running = || view.nodes().map(|(_, node)| node).filter(|node| node.is_running);
+    let members = view.members();
+    let running = || members.iter().map(|(_, node)| node).filter(|node| node.is_running);
     let latest = running().map(|node| node.term).max();
     running().any(|node| node.role == Role::Leader && Some(node.term) == latest)
 }
@@ -114,7 +115,15 @@ impl Checker for Liveness {
         if self.healed_at.is_none() {
             return Ok(());
         }
-        for (id, node) in end.nodes() {
+        if let Some((id, leader)) = end.leader()
+            && leader.configuration.is_joint()
+        {
+            return Err(format!("node {id} leads and does not leave a joint configuration"));
+        }
+        if let Some((id, _)) = end.nodes().find(|(_, node)| node.is_wiped) {
+            return Err(format!("node {id} has lost its disk, and is not yet what it was"));
+        }
+        for (id, node) in end.members() {
             if !node.is_running {
                 return Err(format!("node {id} does not run, although all faults have ended"));
             }
