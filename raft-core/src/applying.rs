@@ -13,6 +13,8 @@ pub(crate) struct Applying {
     pub(crate) handed_out: LogIndex,
     /// A snapshot that is to be handed out before anything else.
     pub(crate) restore: Option<SnapshotMeta>,
+    /// Until then the state machine holds no more than this.
+    before_restore: Option<LogIndex>,
     /// Batches that are handed out and not yet applied: last index, entries, cost in bytes.
     batches: VecDeque<(LogIndex, usize, usize)>,
     entries: usize,
@@ -34,11 +36,23 @@ impl Applying {
         Applying {
             handed_out: index,
             restore: None,
+            before_restore: None,
             batches: VecDeque::new(),
             entries: 0,
             bytes: 0,
             fetch: ApplyFetch::None,
         }
+    }
+
+    /// The state machine is to be restored from a snapshot that ends at `index`; so far it was handed what is up to
+    /// `before`.
+    pub(crate) fn to_restore(index: LogIndex, before: LogIndex) -> Applying {
+        Applying { before_restore: Some(before), ..Applying::new(index) }
+    }
+
+    /// The last entry that the state machine was handed, as an entry or in a snapshot.
+    pub(crate) fn machine(&self) -> LogIndex {
+        self.before_restore.unwrap_or(self.handed_out)
     }
 
     /// The state machine has applied everything up to `index`.
@@ -65,6 +79,9 @@ impl Node {
     /// Hands out what is committed *and durable here*, so that no snapshot can be ahead of its own log.
     pub(crate) fn drain_applies(&mut self, effects: &mut Effects) {
         effects.restore = self.applying.restore.take();
+        if effects.restore.is_some() {
+            self.applying.before_restore = None;
+        }
         let limits = &self.options.limits;
         let first = self.applying.handed_out.next();
         let last = self.commit.min(self.disk.durable());

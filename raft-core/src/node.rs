@@ -175,6 +175,7 @@ impl Node {
                 // A received snapshot was durable, and the reset of the log was not yet (§7).
                 node.configurations.complete(&mut meta);
                 node.log.reset(meta.last);
+                node.applying = Applying::to_restore(meta.last.index, LogIndex::ZERO);
                 node.configurations = Configurations::new(meta.configuration.clone(), Vec::new());
                 node.disk.replaced(meta);
             }
@@ -248,6 +249,13 @@ impl Node {
     #[must_use]
     pub fn handed_out(&self) -> LogIndex {
         self.applying.handed_out
+    }
+
+    /// The last entry that the state machine was handed, in [`Effects::applies`] or [`Effects::restore`]. A snapshot counts
+    /// only from there on, so a query that needs an index waits for this one and not for [`Node::handed_out`].
+    #[must_use]
+    pub fn machine(&self) -> LogIndex {
+        self.applying.machine()
     }
 
     /// The last entry of the log, durable or not.

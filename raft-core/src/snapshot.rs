@@ -56,7 +56,7 @@ impl Node {
             self.configurations = Configurations::new(meta.configuration.clone(), Vec::new());
             self.snapshot = meta.last;
             self.commit = index;
-            self.applying = Applying::new(index);
+            self.applying = Applying::to_restore(index, self.applying.machine());
             self.disk.replaced(meta);
             // What was known of a longer log is known no more.
             let follower = &mut self.follower;

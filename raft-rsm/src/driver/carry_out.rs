@@ -89,7 +89,7 @@ impl<M: StateMachine> Driver<M> {
 
     /// Those that the state will contain enough for, once the applier has carried out what it was given.
     fn hand_over_queries(&self) {
-        if let Some(group) = lock(&self.queries).hand_over(self.node.handed_out()) {
+        if let Some(group) = lock(&self.queries).hand_over(self.node.machine()) {
             self.work.push(Work::Answer(group));
         }
     }

@@ -331,6 +331,22 @@ fn a_received_snapshot_is_acknowledged_and_handed_out_only_once_the_log_is_reset
     assert_eq!(replica.restores, [snapshot(id(1, 20), &voters(3))]);
 }
 
+/// A query that counted on it before would be answered from the state before the snapshot.
+#[test]
+fn the_state_machine_holds_a_received_snapshot_only_once_that_is_handed_out() {
+    let mut replica = follower();
+    replica.receive(2, append(id(0, 0), entries(0, &[1, 1]), 2));
+    replica.persist_all();
+    assert_eq!(replica.node.machine(), LogIndex(2));
+    replica.receive_snapshot(id(1, 20));
+    replica.receive_snapshot(id(1, 30));
+    assert_eq!((replica.node.handed_out(), replica.node.machine()), (LogIndex(30), LogIndex(2)));
+    replica.crash();
+    assert_eq!(replica.node.machine(), LogIndex(0));
+    replica.persist_all();
+    assert_eq!((replica.restores.len(), replica.node.machine()), (1, LogIndex(30)));
+}
+
 #[test]
 fn a_snapshot_comes_back_from_a_crash_before_the_log_was_reset() {
     let mut replica = Replica::with_log(&[1, 1, 1], 1, 1);
