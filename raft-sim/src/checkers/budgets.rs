@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use raft_rsm::Consistency;
-use raft_rsm::raft_core::{Message, NodeId, Term};
+use raft_rsm::raft_core::{Configuration, Message, NodeId, Term};
 use raft_rsm::transport::Packet;
 
 use super::{Checker, View};
@@ -14,6 +14,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// What an entry has beside its command, in bytes.
 const ENTRY_BYTES: usize = 128;
+
+/// What a member has beside its address, in bytes.
+const MEMBER_BYTES: usize = 32;
 
 /// What a packet has beside entries or a part of a snapshot, in bytes.
 const PACKET_BYTES: usize = 256;
@@ -53,6 +56,8 @@ pub struct BudgetsChecker {
     /// The heartbeats of the last second, by sender, receiver and term.
     heartbeats: BTreeMap<(NodeId, NodeId), (Term, VecDeque<Duration>)>,
     reads: Reads,
+    /// The longest configuration, in bytes.
+    configuration_bytes: usize,
     /// The longest command that a client has sent, in bytes.
     command_bytes: usize,
     is_healed: bool,
@@ -66,18 +71,21 @@ impl BudgetsChecker {
             budgets,
             heartbeats: BTreeMap::new(),
             reads: Reads::default(),
+            configuration_bytes: 0,
             command_bytes: 0,
             is_healed: false,
         }
     }
 
-    /// What an entry with the longest command costs, in bytes.
+    /// What an entry with the longest command or configuration costs, in bytes.
     fn longest_bytes(&self) -> usize {
-        self.command_bytes.saturating_add(ENTRY_BYTES)
+        self.command_bytes.max(self.configuration_bytes).saturating_add(ENTRY_BYTES)
     }
 
     fn tail(&self, node: NodeId, tail_bytes: u64) -> Result<(), String> {
-        let longest = self.longest_bytes() as u64;
+        // A leader always has room for a configuration, and for the next one before the first is durable.
+        let configurations = self.configuration_bytes.saturating_add(ENTRY_BYTES) as u64 * 2;
+        let longest = (self.longest_bytes() as u64).saturating_add(configurations);
         let max = self.budgets.tail_bytes_max.saturating_add(longest);
         if tail_bytes > max {
             return Err(format!(
@@ -89,7 +97,8 @@ impl BudgetsChecker {
 
     fn packet(&self, packet: &Packet, bytes: usize) -> Result<(), String> {
         let max = self.budgets.packet_bytes_max.max(self.longest_bytes());
-        let max = max.saturating_add(PACKET_BYTES);
+        // A part of a snapshot names all members beside what it holds.
+        let max = max.saturating_add(self.configuration_bytes).saturating_add(PACKET_BYTES);
         if bytes > max {
             let from = packet.from();
             return Err(format!("node {from} sent a packet of {bytes} bytes, the bound is {max}"));
@@ -121,6 +130,13 @@ impl BudgetsChecker {
         }
         Ok(())
     }
+}
+
+/// About how long a configuration is, in bytes.
+fn configuration_bytes(configuration: &Configuration) -> usize {
+    let (voters, outgoing) = (configuration.voters(), configuration.outgoing());
+    let members = voters.iter().chain(outgoing).chain(configuration.learners());
+    members.map(|member| MEMBER_BYTES + member.address.len()).sum()
 }
 
 /// Reads that may each have a leader start a round of heartbeats.
@@ -179,6 +195,11 @@ impl Checker for BudgetsChecker {
         match event {
             Event::Asked { bytes, .. } => {
                 self.command_bytes = self.command_bytes.max(*bytes);
+                Ok(())
+            }
+            Event::Configured { configuration, .. } => {
+                let bytes = configuration_bytes(configuration);
+                self.configuration_bytes = self.configuration_bytes.max(bytes);
                 Ok(())
             }
             Event::Healed => {

@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 use raft_rsm::StateMachine;
-use raft_rsm::raft_core::NodeId;
+use raft_rsm::raft_core::{Lease, NodeId};
 use raft_sim::disk::{self, Speed};
 use raft_sim::event::{Crash, Site};
 use raft_sim::executor::WORLD;
@@ -170,6 +170,54 @@ fn clocks_at_twice_the_speed_are_caught() {
     })
     .would_be_fine_without()
     .is_seen_first_by(&["budgets"]);
+}
+
+/// The leases of two nodes outlive an election among the others: their clocks run at less than a third of the speed.
+#[test]
+fn clocks_that_drift_beyond_the_bound_of_the_leases_are_caught() {
+    let bounds =
+        Bounds { nodes: Some(5), draws_settings: false, ..bounds(15, "partitions,transfers") };
+    nodes_that_differ(bounds, ReadsAndWrites::default, |setup| {
+        setup.options.core.lease = Some(Lease { clock_drift_ppm: 1000 });
+        if setup.options.core.id.0 <= 2 {
+            setup.clock.drift_ppm = -700_000;
+        }
+    })
+    .would_be_fine_without()
+    .is_seen_by(&["linearizability"]);
+}
+
+/// Leases with a bound that the clocks keep.
+#[test]
+fn clocks_that_drift_within_the_bound_of_the_leases_are_survived() {
+    let bounds =
+        Bounds { nodes: Some(5), draws_settings: false, ..bounds(15, "partitions,transfers") };
+    let planted = nodes_that_differ(bounds, ReadsAndWrites::default, |setup| {
+        setup.options.core.lease = Some(Lease { clock_drift_ppm: 200_000 });
+        setup.clock.drift_ppm = if setup.options.core.id.0 <= 2 { -200_000 } else { 50_000 };
+    });
+    for seed in 0..40 {
+        planted.run(seed, None).unwrap_or_else(|violated| panic!("{violated}"));
+    }
+}
+
+/// A disk is lost, and its node comes back as the incarnation that it was: what it has forgotten still counts.
+#[test]
+fn nodes_that_lose_their_disks_and_come_back_as_what_they_were_are_caught() {
+    let bounds = Bounds { nodes: Some(3), ..bounds(15, "kills,partitions") };
+    let planted = Planted::new(bounds, Registers::default, ReadsAndWrites::default);
+    let planted = planted.with(|cluster| {
+        let at = cluster.clone();
+        let task = async move {
+            for id in [1, 2, 3].map(NodeId).into_iter().cycle() {
+                at.sleep(SECOND * 2).await;
+                at.wipe_unnoticed(id);
+                at.start(id);
+            }
+        };
+        cluster.executor().spawn(WORLD, "fault", task.boxed());
+    });
+    planted.is_seen_first_by(&BROKEN_BY_FORGETTING).is_seen_by(&BROKEN_BY_FORGETTING);
 }
 
 #[test]
