@@ -217,7 +217,7 @@ impl<M: StateMachine> Driver<M> {
         }
         self.batch.requests = requests;
         if !stale.is_empty() {
-            let group = lock(&self.queries).to_machine(stale);
+            let group = lock(&self.queries).give_to_machine(stale);
             self.work.push(Work::Answer(group));
         }
         match self.node.read_by_lease() {

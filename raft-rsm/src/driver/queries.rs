@@ -86,11 +86,11 @@ impl<M: StateMachine> Queries<M> {
                 Place::Read(_) | Place::Index(_) | Place::Machine(_) => break,
             }
         }
-        (!ready.is_empty()).then(|| self.to_machine(ready))
+        (!ready.is_empty()).then(|| self.give_to_machine(ready))
     }
 
     /// They are for the machine as it is. Returns the number of the group.
-    pub(crate) fn to_machine(&mut self, asked: Vec<Asked<M>>) -> u64 {
+    pub(crate) fn give_to_machine(&mut self, asked: Vec<Asked<M>>) -> u64 {
         let group = self.next_group;
         self.next_group += 1;
         self.put(Place::Machine(group), asked);
