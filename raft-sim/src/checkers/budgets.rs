@@ -147,6 +147,8 @@ struct Reads {
     sent_on: BTreeSet<ParcelId>,
     /// When reads reached each node.
     reached: BTreeMap<NodeId, VecDeque<Duration>>,
+    /// Since when a node stands still: it takes up what reaches it when it goes on.
+    paused: BTreeMap<NodeId, Duration>,
 }
 
 impl Reads {
@@ -159,6 +161,12 @@ impl Reads {
             }
             Event::RequestArrived { call, at } if self.queries.contains(call) => {
                 self.reached.entry(*at).or_default().push_back(now);
+            }
+            Event::Paused { node } => _ = self.paused.insert(*node, now),
+            Event::Resumed { node } => {
+                let since = self.paused.remove(node).unwrap_or(now);
+                let reached = self.reached.entry(*node).or_default();
+                reached.iter_mut().filter(|time| **time >= since).for_each(|time| *time = now);
             }
             Event::CallEnded { call, .. } => _ = self.queries.remove(call),
             Event::Sent { parcel, packet, .. } => {
