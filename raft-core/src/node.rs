@@ -253,7 +253,8 @@ impl Node {
         self.commit
     }
 
-    /// The last entry that was handed out in [`Effects::applies`], or that a restored snapshot replaces.
+    /// The last entry that was handed out in [`Effects::applies`], or that a received snapshot replaces, also where
+    /// [`Effects::restore`] is still to come: whoever answers reads goes by what came out.
     #[must_use]
     pub fn handed_out(&self) -> LogIndex {
         self.applying.handed_out
