@@ -157,10 +157,10 @@ struct Reads {
 impl Reads {
     fn observe(&mut self, now: Duration, event: &Event) {
         match event {
-            Event::Asked { call, kind: RequestKind::Query(consistency), .. } => {
-                if *consistency != Consistency::Stale {
-                    self.queries.insert(*call);
-                }
+            Event::Asked { call, kind: RequestKind::Query(consistency), .. }
+                if *consistency != Consistency::Stale =>
+            {
+                self.queries.insert(*call);
             }
             Event::RequestArrived { call, at } if self.queries.contains(call) => {
                 self.reached.entry(*at).or_default().push_back(now);
