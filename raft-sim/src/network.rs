@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft_rsm::Transport;
-use raft_rsm::raft_core::NodeId;
+use raft_rsm::raft_core::{Incarnation, NodeId};
 use raft_rsm::transport::{Connector, Inbox, Service};
 
 use self::calls::{Call, ClientConnector};
@@ -108,6 +108,8 @@ struct Node {
     /// What callers meet where no life has started.
     absence: Absence,
     counters: NetworkCounters,
+    /// As which incarnation it spoke last: a network that lies in its name has to say that, too.
+    incarnation: Option<Incarnation>,
 }
 
 /// One life of a node. What was sent to another one does not arrive.
@@ -543,7 +545,12 @@ impl State {
 
 impl Node {
     fn new() -> Node {
-        Node { life: None, absence: Absence::Refused, counters: NetworkCounters::default() }
+        Node {
+            life: None,
+            absence: Absence::Refused,
+            counters: NetworkCounters::default(),
+            incarnation: None,
+        }
     }
 }
 

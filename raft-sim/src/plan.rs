@@ -499,11 +499,12 @@ mod tests {
     fn groups_are_neither_empty_nor_everybody_and_links_have_two_ends() {
         for nodes in 2..=5 {
             for fault in faults(nodes, Faults::all()) {
+                let all = nodes + SPARES;
                 if let Fault::Split { group, .. } = &fault {
-                    assert!((1..nodes).contains(&group.len()));
+                    assert!((1..all).contains(&group.len()));
                 }
                 if let Fault::Bridge { node, group } = &fault {
-                    assert!((1..nodes - 1).contains(&group.len()) && !group.contains(node));
+                    assert!((1..all - 1).contains(&group.len()) && !group.contains(node));
                 }
                 if let Fault::OneWay { from: one, to: other }
                 | Fault::Close { one, other }

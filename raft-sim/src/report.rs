@@ -113,6 +113,7 @@ pub(crate) struct Counting {
 
 impl Counting {
     /// Counts what takes more than the event itself. `before` is what is known of everything before it.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "it looks at a few of all events")]
     pub(crate) fn count(&mut self, counts: &mut Counts, before: &View, event: &Event) {
         match event {
             Event::Asked { call, to, kind: RequestKind::Query(consistency), .. } => {

@@ -84,7 +84,10 @@ impl BudgetsChecker {
 
     fn tail(&self, node: NodeId, tail_bytes: u64) -> Result<(), String> {
         // A leader always has room for a configuration, and for the next one before the first is durable.
-        let configurations = self.configuration_bytes.saturating_add(ENTRY_BYTES) as u64 * 2;
+        let configurations = match self.configuration_bytes {
+            0 => 0,
+            bytes => bytes.saturating_add(ENTRY_BYTES) as u64 * 2,
+        };
         let longest = (self.longest_bytes() as u64).saturating_add(configurations);
         let max = self.budgets.tail_bytes_max.saturating_add(longest);
         if tail_bytes > max {
@@ -154,10 +157,10 @@ struct Reads {
 impl Reads {
     fn observe(&mut self, now: Duration, event: &Event) {
         match event {
-            Event::Asked { call, kind: RequestKind::Query(consistency), .. } => {
-                if *consistency != Consistency::Stale {
-                    self.queries.insert(*call);
-                }
+            Event::Asked { call, kind: RequestKind::Query(consistency), .. }
+                if *consistency != Consistency::Stale =>
+            {
+                self.queries.insert(*call);
             }
             Event::RequestArrived { call, at } if self.queries.contains(call) => {
                 self.reached.entry(*at).or_default().push_back(now);
@@ -277,9 +280,8 @@ mod tests {
 
     #[test]
     fn a_command_may_be_longer_than_any_limit() {
-        let (kind, to) =
-            (crate::event::RequestKind::Query(raft_rsm::Consistency::Stale), NodeId(1));
-        let call = crate::event::CallId(1);
+        let (kind, to) = (RequestKind::Query(Consistency::Stale), NodeId(1));
+        let call = CallId(1);
         let asked = Event::Asked { call, client: 1, to, kind, bytes: 100_000 };
         let packet = sent_bytes(1, 2, 1, heartbeat(None), 100_200);
         assert_eq!(tell(BudgetsChecker::new(BUDGETS), &[asked, packet]), Ok(()));
@@ -302,6 +304,52 @@ mod tests {
         // While things go wrong it may be longer, and beside a large state, too.
         assert_eq!(check(50_000, 0, 0, &[]), Ok(()));
         assert_eq!(check(50_000, 0, 25_000, &healed), Ok(()));
+    }
+
+    #[test]
+    fn a_read_may_cost_a_heartbeat_and_one_that_a_leader_takes_up_when_it_goes_on_may_too() {
+        let (call, client, to) = (CallId(1), 1, NodeId(1));
+        let kind = RequestKind::Query(Consistency::Lease);
+        let asked = Event::Asked { call, client, to, kind, bytes: 1 };
+        let arrived = Event::RequestArrived { call, at: to };
+        let beats = |from: u64, count: u64| {
+            (0..count).map(move |n| (from + n, sent(1, 2, 1, heartbeat(Some(n)))))
+        };
+        let check = |before: &[(u64, Event)], count| {
+            let story = before.iter().cloned().chain(beats(9000, count));
+            let story = story.map(|(at, event)| (Duration::from_millis(at), event));
+            tell_at(&mut BudgetsChecker::new(BUDGETS), story)
+        };
+        let of_late = [(8000, asked.clone()), (8001, arrived.clone())];
+        assert_eq!(check(&of_late, 11), Ok(()));
+        assert_caught(check(&of_late, 12), "12 heartbeats within a second");
+        let long_ago = [(1000, asked.clone()), (1001, arrived.clone())];
+        assert_caught(check(&long_ago, 11), "11 heartbeats within a second");
+        let (paused, resumed) = (Event::Paused { node: to }, Event::Resumed { node: to });
+        let meanwhile = [(900, paused), (1000, asked), (1001, arrived), (8900, resumed)];
+        assert_eq!(check(&meanwhile, 11), Ok(()));
+    }
+
+    #[test]
+    fn a_leader_has_room_for_configurations_beside_a_full_tail() {
+        let check = |tail, is_known: bool| {
+            let mut progress = commits(1, 0, raft_rsm::raft_core::EntryId::ZERO);
+            if let Event::Progress { tail_bytes, .. } = &mut progress {
+                *tail_bytes = tail;
+            }
+            let configuration = Configuration::new([1, 2, 3].map(NodeId), []);
+            let incarnation = raft_rsm::raft_core::Incarnation(0);
+            let configured =
+                Event::Configured { node: NodeId(1), incarnation, configuration, leads: None };
+            let known = is_known.then_some(configured);
+            let story = [started(1)].into_iter().chain(known).chain([progress]);
+            tell(BudgetsChecker::new(BUDGETS), &story.collect::<Vec<_>>())
+        };
+        let entry = ENTRY_BYTES as u64;
+        let configuration = 3 * MEMBER_BYTES as u64 + entry;
+        assert_eq!(check(600 + 3 * configuration, true), Ok(()));
+        assert_caught(check(601 + 3 * configuration, true), "bytes of its log in memory");
+        assert_caught(check(601 + entry, false), "bytes of its log in memory");
     }
 
     #[test]

@@ -131,7 +131,7 @@ where
     fn version(&self, input: &Request<K, V>, output: &Reply<V>) -> Option<u64> {
         match (input, output) {
             (Request::Get { .. }, Reply::Value(found)) => Some(version_of(found)),
-            _ => None,
+            (Request::Get { .. } | Request::Put { .. } | Request::Delete { .. }, _) => None,
         }
     }
 

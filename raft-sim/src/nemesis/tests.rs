@@ -188,9 +188,8 @@ fn change(change: Change, beside: Beside) -> Fault {
 /// What was said about each operation.
 fn operations(events: &Events) -> Vec<OperationOutcome> {
     let events = events.0.lock().unwrap();
-    let outcomes = events.iter().filter_map(|event| match event {
-        Event::Operated { outcome, .. } => Some(*outcome),
-        _ => None,
+    let outcomes = events.iter().filter_map(|event| {
+        if let Event::Operated { outcome, .. } = event { Some(*outcome) } else { None }
     });
     outcomes.collect()
 }
@@ -213,9 +212,9 @@ fn every_kind_of_change_leads_to_a_configuration_that_is_committed() {
         planned(number, begin..begin + 10, change(kind, Beside::Nothing))
     });
     let (report, events) = run_with(2, faults.collect(), MS * 12_000, vec![]);
-    // One has nobody to begin with: there is no learner, or nobody else.
-    assert!(report.counts.membership.done >= 7, "{:?}", report.counts.membership);
-    assert!(operations(&events).iter().all(|outcome| *outcome == OperationOutcome::Done));
+    // One or two cannot be made of the members that there are then.
+    let said = operations(&events);
+    assert!(said.len() >= 7 && said.iter().all(|outcome| *outcome == OperationOutcome::Done));
     let membership = report.counts.membership;
     assert!(membership.joint_entered >= 3, "{membership:?}");
     assert_eq!(membership.joint_entered, membership.joint_left);
@@ -251,11 +250,11 @@ fn a_node_that_loses_its_disk_becomes_again_what_it_was_as_another_incarnation()
         assert!(leader.configuration.is_voter_as(TWO, incarnation));
         assert_eq!(leader.configuration.voters().len(), 3);
     });
-    let (report, _) = run(faults, MS * 7000, vec![look]);
-    let membership = report.counts.membership;
-    assert_eq!((membership.wiped, membership.readmitted), (1, 1));
+    let (report, events) = run(faults, MS * 7000, vec![look]);
     // A learner first, and then a voter.
-    assert_eq!((membership.done, membership.joint_entered), (2, 2));
+    assert_eq!(operations(&events), [OperationOutcome::Done; 2]);
+    let membership = report.counts.membership;
+    assert_eq!((membership.wiped, membership.joint_entered), (1, 2));
 }
 
 #[test]
@@ -266,7 +265,7 @@ fn no_disk_is_lost_while_that_cannot_be_survived() {
     let faults = vec![planned(0, 1000..4000, crash), planned(1, 2000..3500, wiped(TWO))];
     let (report, _) = run(faults, MS * 5000, vec![]);
     assert_eq!(report.counts.membership.wiped, 0, "who is down may hold what nobody else does");
-    let faults = vec![planned(0, 2000..4000, wiped(ONE)), planned(1, 2000..2100, wiped(TWO))];
+    let faults = vec![planned(0, 2000..4000, wiped(ONE)), planned(1, 2500..2600, wiped(TWO))];
     let (report, _) = run(faults, MS * 5000, vec![]);
     assert_eq!(report.counts.membership.wiped, 1, "one after the other");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use raft_rsm::Transport;
-use raft_rsm::raft_core::{Message, NodeId};
+use raft_rsm::raft_core::{Incarnation, Message, NodeId};
 use raft_rsm::transport::{Inbox, Packet, Service};
 use raft_rsm::wire::{decode_packet, encode_packet};
 
@@ -37,7 +37,7 @@ struct Flight {
     connection: u64,
     packet: Bytes,
     /// A network that lies says that it is from this node.
-    in_the_name_of: Option<NodeId>,
+    in_the_name_of: Option<(NodeId, Option<Incarnation>)>,
 }
 
 impl NodeTransport {
@@ -87,6 +87,9 @@ impl Network {
         let id = state.next_id();
         let now = self.now();
         let digest = Digest::of(&encoded);
+        if let Packet::Raft(envelope) = &packet {
+            state.node(from).incarnation = Some(envelope.incarnation);
+        }
         let event = Event::Sent { parcel: ParcelId(id), packet: Arc::new(packet), bytes, digest };
         self.tell(&state, now, event);
         let counters = &mut state.node(from).counters;
@@ -161,7 +164,7 @@ impl Network {
         self.tell(&state, self.now(), Event::Delivered { parcel: ParcelId(id), to });
         drop(state);
         let packet = match name {
-            Some(name) => in_the_name_of(packet, name),
+            Some((name, incarnation)) => in_the_name_of(packet, name, incarnation),
             None => packet,
         };
         self.hand(gate.process, move || gate.inbox.deliver(packet));
@@ -178,6 +181,7 @@ impl Network {
             return;
         }
         let name = *state.dice.lies.choose(&others);
+        let name = (name, state.node(name).incarnation);
         state.in_flight += 1;
         self.carry(at, Flight { in_the_name_of: Some(name), ..flight.clone() });
     }
