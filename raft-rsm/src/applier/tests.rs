@@ -277,3 +277,28 @@ fn without_a_check_nothing_is_marked_and_a_snapshot_holds_no_checksum() {
     carry_out(&mut other, [restore(4), apply(5, &TEN[4..])]);
     assert!(marks(&other).is_empty(), "what it would compare is not known");
 }
+
+/// Snapshots that arrive faster than a slow machine takes them in, with entries between them. The queries that wait for
+/// those see the snapshot instead, never less.
+#[test]
+fn a_received_snapshot_replaces_what_was_queued_to_be_applied() {
+    let queue = WorkQueue::default();
+    for last in [10, 20, 30] {
+        queue.push(apply(last - 2, &[(1, 1)]));
+        let Work::Restore(meta) = restore(last) else { unreachable!("it is one") };
+        queue.push_restore(meta);
+        queue.push(Work::Answer(last));
+    }
+    queue.push(apply(31, &[(2, 2)]));
+    let kinds: Vec<String> = lock(&queue.inner)
+        .work
+        .iter()
+        .map(|work| match work {
+            Work::Restore(meta) => format!("restore {}", meta.last.index),
+            Work::Apply(applies) => format!("apply {}", applies.entries.len()),
+            Work::Answer(group) => format!("answer {group}"),
+            Work::Snapshot => "snapshot".to_owned(),
+        })
+        .collect();
+    assert_eq!(kinds, ["restore 30", "answer 10", "answer 20", "answer 30", "apply 1"]);
+}

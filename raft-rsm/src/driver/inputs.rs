@@ -218,7 +218,7 @@ impl<M: StateMachine> Driver<M> {
         }
         self.batch.requests = requests;
         if !stale.is_empty() {
-            let group = lock(&self.queries).to_machine(stale);
+            let group = lock(&self.queries).hand_to_machine(stale);
             self.work.push(Work::Answer(group));
         }
         if !by_lease.is_empty() {

@@ -91,11 +91,11 @@ impl<M: StateMachine> Queries<M> {
                 Place::Read(_) | Place::Index(_) | Place::Machine(_) => break,
             }
         }
-        (!ready.is_empty()).then(|| self.to_machine(ready))
+        (!ready.is_empty()).then(|| self.hand_to_machine(ready))
     }
 
     /// They are for the machine as it is. Returns the number of the group.
-    pub(crate) fn to_machine(&mut self, mut asked: Vec<Asked<M>>) -> u64 {
+    pub(crate) fn hand_to_machine(&mut self, mut asked: Vec<Asked<M>>) -> u64 {
         let group = self.next_group;
         self.next_group += 1;
         // They are taken from the end.

@@ -258,11 +258,10 @@ fn what_a_leader_refuses_an_operator_reaches_the_client(runtime: On) {
     assert!(matches!(nobody, ClientError::Membership(MembershipError::Invalid { .. })));
     assert!(!nobody.may_take_effect());
     let absent = change(MembershipChange::AddVoter(Member::new(NodeId(4), "")));
-    let absent = match absent {
-        ClientError::Membership(MembershipError::NotCaughtUp { id, .. }) => id,
-        error => panic!("{error}"),
+    let ClientError::Membership(MembershipError::NotCaughtUp { id, .. }) = absent else {
+        panic!("{absent}")
     };
-    assert_eq!(absent, NodeId(4));
+    assert_eq!(id, NodeId(4));
     let transfer = |to| cluster.block_on(client.transfer_leadership(Some(to))).unwrap_err();
     assert_eq!(transfer(leader), ClientError::Transfer(TransferError::LeadsAlready));
     assert_eq!(transfer(NodeId(9)), ClientError::Transfer(TransferError::NoCandidate));

@@ -35,8 +35,8 @@ type Answer = oneshot::Receiver<Result<u64, QueryError>>;
 fn asked(query: u64, deadline: u64) -> (Asked<Echo>, Answer) {
     let (sender, receiver) = oneshot::channel();
     let deadline = Duration::from_secs(deadline);
-    let asked =
-        Asked { query, respond: Responder::Local(sender), len_bytes: query as usize, deadline };
+    let len_bytes = usize::try_from(query).expect("short");
+    let asked = Asked { query, respond: Responder::Local(sender), len_bytes, deadline };
     (asked, receiver)
 }
 
@@ -99,7 +99,7 @@ fn groups_whose_index_is_reached_go_together_and_the_others_wait() {
     }
     let first = queries.hand_over(LogIndex(6)).expect("three of them");
     let (late, _answer) = some([5]);
-    let direct = queries.to_machine(late);
+    let direct = queries.hand_to_machine(late);
     let last = queries.hand_over(LogIndex(9)).expect("the last one");
     assert!(first < direct && direct < last, "each group has its own number");
     assert_eq!(take_group(&mut queries, first), [2, 4, 3]);
@@ -136,7 +136,7 @@ fn the_load_is_that_of_all_places_together() {
     let (machine, _m) = some([40]);
     queries.wait_for_read(ReadId(1), read);
     queries.wait_for_index(LogIndex(4), index);
-    let group = queries.to_machine(machine);
+    let group = queries.hand_to_machine(machine);
     assert_eq!(queries.load(), load(4, 100));
     queries.confirmed(ReadId(1), LogIndex(4));
     assert_eq!(queries.load(), load(4, 100), "they only move");
@@ -152,7 +152,7 @@ fn deadlines_end_waits_in_every_place_and_the_others_stay_where_they_were() {
     let (machine, mut at_machine) = some([1, 7]);
     queries.wait_for_read(ReadId(1), read);
     queries.wait_for_index(LogIndex(4), index);
-    let group = queries.to_machine(machine);
+    let group = queries.hand_to_machine(machine);
     assert_eq!(queries.sweep(Duration::ZERO), Some(Duration::from_secs(1)));
     assert_eq!(queries.sweep(Duration::from_secs(3)), Some(Duration::from_secs(5)));
     for place in [&mut at_core, &mut at_index, &mut at_machine] {
@@ -172,7 +172,7 @@ fn deadlines_end_waits_in_every_place_and_the_others_stay_where_they_were() {
 fn the_deadline_of_the_query_that_is_being_answered_holds_too() {
     let mut queries = Queries::new();
     let (asked, mut answers) = some([1, 2, 9]);
-    let group = queries.to_machine(asked);
+    let group = queries.hand_to_machine(asked);
     assert_eq!(queries.begin(group), Some(1));
     assert_eq!(queries.load(), load(3, 12));
     assert_eq!(queries.sweep(Duration::from_secs(2)), Some(Duration::from_secs(9)));
@@ -204,7 +204,7 @@ fn a_stop_answers_everybody_and_takes_nobody_back() {
     let (machine, at_machine) = some([4]);
     queries.wait_for_read(ReadId(1), read);
     queries.wait_for_index(LogIndex(4), index);
-    let group = queries.to_machine(machine);
+    let group = queries.hand_to_machine(machine);
     queries.stop();
     for mut one in at_core.into_iter().chain(at_index).chain(at_machine) {
         assert_eq!(answer(&mut one), Some(Err(QueryError::Stopped)));
