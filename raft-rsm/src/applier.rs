@@ -57,31 +57,37 @@ struct Inner {
     waker: Option<Waker>,
 }
 
+impl Inner {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
 impl WorkQueue {
     pub(crate) fn push(&self, work: Work) {
         let mut inner = lock(&self.inner);
         if !inner.closed {
             inner.work.push_back(work);
-            if let Some(waker) = inner.waker.take() {
-                waker.wake();
-            }
+            inner.wake();
         }
     }
 
     /// The state is to become that of a received snapshot, which contains all that is queued to be applied. Without that,
     /// snapshots that arrive faster than a slow machine takes them in would pile up, and entries between them.
     pub(crate) fn push_restore(&self, meta: SnapshotMeta) {
-        let later = {
-            let mut inner = lock(&self.inner);
-            inner.work.retain(|work| match work {
-                Work::Restore(_) | Work::Apply(_) => false,
-                Work::Answer(_) | Work::Snapshot => true,
-            });
-            std::mem::take(&mut inner.work)
-        };
-        self.push(Work::Restore(meta));
-        // Queries that waited for entries which the snapshot replaces are answered from the snapshot.
-        later.into_iter().for_each(|work| self.push(work));
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return;
+        }
+        inner.work.retain(|work| match work {
+            Work::Restore(_) | Work::Apply(_) => false,
+            Work::Answer(_) | Work::Snapshot => true,
+        });
+        // Before the queries that stay: they were to see what is replaced, at least.
+        inner.work.push_front(Work::Restore(meta));
+        inner.wake();
     }
 
     /// Queries are to be answered once all that is queued is done. Where the last of it is a group of queries that was not
@@ -101,9 +107,7 @@ impl WorkQueue {
                 inner.work.push_back(Work::Answer(group));
             }
         }
-        if let Some(waker) = inner.waker.take() {
-            waker.wake();
-        }
+        inner.wake();
     }
 
     /// Drops what was not begun.
@@ -111,9 +115,7 @@ impl WorkQueue {
         let mut inner = lock(&self.inner);
         inner.closed = true;
         inner.work.clear();
-        if let Some(waker) = inner.waker.take() {
-            waker.wake();
-        }
+        inner.wake();
     }
 
     fn is_closed(&self) -> bool {
@@ -284,6 +286,7 @@ impl<M: StateMachine> Applier<M> {
                 respond.answer(Ok(answer));
             }
         }
+        self.shared.intake.queries_answered();
     }
 
     fn waiter(&self, index: LogIndex) -> Option<Proposer<M>> {

@@ -288,16 +288,6 @@ fn queued(queue: &WorkQueue) -> Vec<String> {
     lock(&queue.inner).work.iter().map(name).collect()
 }
 
-/// They wait for entries that the snapshot replaces: before it, the state does not contain them.
-#[test]
-fn queries_are_answered_after_the_restore_of_a_snapshot_that_overtakes_them() {
-    let queue = WorkQueue::default();
-    queue.push(apply(1, &[(1, 1)]));
-    queue.push_answer(|group| group.unwrap_or(7));
-    queue.push_restore(SnapshotMeta::new(id(9), voters()));
-    assert_eq!(queued(&queue), ["restore 9", "answer 7"]);
-}
-
 /// However long the machine takes, and however many rounds of the driver bring queries meanwhile.
 #[test]
 fn queries_that_come_while_the_machine_is_busy_are_one_group() {
@@ -310,4 +300,19 @@ fn queries_that_come_while_the_machine_is_busy_are_one_group() {
         queue.push_answer(|group| group.unwrap_or(8));
     }
     assert_eq!(queued(&queue), ["answer 7", "apply 1", "answer 8"]);
+}
+
+/// Snapshots that arrive faster than a slow machine takes them in, with entries between them. The queries that wait for
+/// those see the snapshot instead, never less.
+#[test]
+fn a_received_snapshot_replaces_what_was_queued_to_be_applied() {
+    let queue = WorkQueue::default();
+    for last in [10, 20, 30] {
+        queue.push(apply(last - 2, &[(1, 1)]));
+        let Work::Restore(meta) = restore(last) else { unreachable!("it is one") };
+        queue.push_restore(meta);
+        queue.push(Work::Answer(last));
+    }
+    queue.push(apply(31, &[(2, 2)]));
+    assert_eq!(queued(&queue), ["restore 30", "answer 10", "answer 20", "answer 30", "apply 1"]);
 }

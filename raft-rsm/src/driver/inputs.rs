@@ -117,10 +117,9 @@ impl<M: StateMachine> Driver<M> {
     }
 
     fn take_chunk(&mut self, chunk: SnapshotChunk) {
-        // Who joins knows of no members yet, but of who leads.
-        let is_known = self.node.leader() == Some(chunk.from)
-            || self.node.configuration().contains(chunk.from);
-        if !is_known {
+        // A node that joins knows of no members, and one that was away for long perhaps not of its leader.
+        let leads = self.node.leader() == Some(chunk.from);
+        if !leads && !self.node.configuration().contains(chunk.from) {
             self.refused.packets_senseless += 1;
         } else if chunk.meta.last.index <= self.node.handed_out() {
             // All of it is committed and durable here: it is no longer needed.

@@ -283,6 +283,17 @@ impl<M: StateMachine> Intake<M> {
         inner.wake();
     }
 
+    /// The machine has answered queries. Where there were so many that others were or may be refused, the driver is told,
+    /// so that there is room for them: else it would look again at its next input.
+    pub(crate) fn queries_answered(&self) {
+        let mut inner = lock(&self.inner);
+        let load = inner.queries + inner.pending.queries;
+        let Load { count, bytes } = self.limits.queries;
+        if load.count >= count / 2 || load.bytes >= bytes / 2 {
+            inner.wake();
+        }
+    }
+
     pub(crate) fn complete(&self, completion: Completion) {
         let mut inner = lock(&self.inner);
         if !inner.closed {
@@ -384,3 +395,6 @@ fn packet_bytes(packet: &Packet) -> usize {
     };
     OVERHEAD_BYTES + content
 }
+
+#[cfg(test)]
+mod tests;

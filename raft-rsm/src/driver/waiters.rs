@@ -268,6 +268,15 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_of_waiters_leaves_no_memory_behind() {
+        let ids: Vec<(u64, u64)> = (1..=20_000).map(|index| (index, 1)).collect();
+        let (mut waiters, _answers) = waiting(&ids);
+        assert!(waiters.queue.capacity() >= 20_000);
+        while waiters.take_up_to(LogIndex(20_000)).is_some() {}
+        assert!(waiters.queue.capacity() <= 4 * KEPT_ITEMS);
+    }
+
+    #[test]
     fn a_deadline_that_has_come_means_maybe() {
         let (mut waiters, mut answers) = waiting(&[(3, 1), (7, 1)]);
         assert_eq!(waiters.sweep(Duration::from_secs(2)), Some(Duration::from_secs(3)));

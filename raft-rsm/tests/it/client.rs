@@ -7,9 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join_all;
-use raft_rsm::raft_core::NodeId;
+use raft_rsm::raft_core::{Configuration, Incarnation, Member, NodeId};
 use raft_rsm::transport::{CallError, Connector};
-use raft_rsm::{Client, ClientError, ClientOptions, Runtime};
+use raft_rsm::{
+    Client, ClientError, ClientOptions, Consistency, MembershipChange, MembershipError, Runtime,
+    TransferError,
+};
 
 use crate::cluster::{Cluster, Command, Counter, on_both_runtimes};
 
@@ -22,6 +25,8 @@ on_both_runtimes! {
     a_client_sees_the_status_of_each_node
     requests_that_make_no_sense_are_refused_and_the_replica_lives
     a_client_does_not_hammer_while_there_is_no_leader
+    a_client_changes_members_hands_the_lead_over_and_has_snapshots_taken
+    what_a_leader_refuses_an_operator_reaches_the_client
 }
 
 type On = Arc<dyn Runtime>;
@@ -169,8 +174,26 @@ fn requests_that_make_no_sense_are_refused_and_the_replica_lives(runtime: On) {
     let cluster = Cluster::new(1, runtime);
     let leader = cluster.leader();
     let connector = cluster.network.connector();
-    let requests: [&[u8]; 7] =
-        [&[], &[1], &[9, 1, 0], &[1, 77], &[1, 1], &[1, 1, 200, 1], &[1, 1, 0, 0]];
+    let requests: [&[u8]; 15] = [
+        &[],
+        &[1],
+        &[9, 1, 0],
+        &[1, 77],
+        // A command, and queries: too short, unknown, too long.
+        &[1, 1],
+        &[1, 1, 200, 1],
+        &[1, 1, 0, 0],
+        &[1, 2, 0],
+        &[1, 4, 0],
+        &[1, 5, 0],
+        // A change of membership: none, an unknown one, one of a hundred voters that are not there.
+        &[1, 6],
+        &[1, 6, 77],
+        &[1, 6, 0, 100],
+        // A transfer: neither to somebody nor to nobody, and to half of somebody.
+        &[1, 7, 2],
+        &[1, 7, 1, 200],
+    ];
     for request in requests {
         let call = connector.call(leader, Bytes::from_static(request), Duration::from_secs(30));
         let answer = cluster.block_on(call).expect("an answer");
@@ -191,4 +214,64 @@ fn a_client_does_not_hammer_while_there_is_no_leader(runtime: On) {
     let calls = connector.calls.load(Ordering::SeqCst);
     // Ten rounds or so of three nodes in a second.
     assert!(calls <= 60, "{calls} calls in a second");
+}
+
+fn a_client_changes_members_hands_the_lead_over_and_has_snapshots_taken(runtime: On) {
+    let patience = Duration::from_secs(9);
+    let mut cluster = Cluster::new(3, runtime);
+    let client = cluster.client();
+    assert_eq!(cluster.block_on(client.propose(&Command::Inc)), Ok(1));
+    let follower = cluster.others(cluster.leader())[0];
+    for consistency in [Consistency::Linearizable, Consistency::Lease] {
+        assert_eq!(cluster.block_on(client.query_with(&(), consistency)), Ok(1));
+    }
+    let led = cluster.block_on(client.transfer_leadership(Some(follower)));
+    assert_eq!(led, Ok(follower));
+    assert_eq!(cluster.leader(), follower);
+
+    cluster.all_show(1);
+    let stale = cluster.block_on(client.query_with(&(), Consistency::Stale));
+    assert_eq!(stale, Ok(1));
+    let at = cluster.others(follower)[0];
+    let taken = cluster.block_on(client.snapshot(at, patience)).expect("taken");
+    cluster.eventually("the snapshot", || cluster.status(at).snapshot == Some(taken));
+
+    cluster.start_empty(NodeId(4), 4);
+    let joins = Member::of_incarnation(NodeId(4), Incarnation(4), "");
+    let joins = MembershipChange::AddVoter(joins);
+    let joined = cluster.block_on(client.change_membership(&joins, patience)).expect("joined");
+    assert!(joined.is_voter(NodeId(4)));
+    let leaves = MembershipChange::Remove(NodeId(4));
+    let left = cluster.block_on(client.change_membership(&leaves, patience)).expect("left");
+    assert!(!left.contains(NodeId(4)));
+}
+
+fn what_a_leader_refuses_an_operator_reaches_the_client(runtime: On) {
+    let patience = Duration::from_secs(9);
+    let mut cluster = Cluster::with(3, runtime, |options| {
+        options.core.catch_up_max = Duration::from_millis(200);
+    });
+    let leader = cluster.leader();
+    let client = cluster.client();
+    let change = |change: MembershipChange| {
+        cluster.block_on(client.change_membership(&change, patience)).unwrap_err()
+    };
+    let nobody = change(MembershipChange::To(Configuration::default()));
+    assert!(matches!(nobody, ClientError::Membership(MembershipError::Invalid { .. })));
+    assert!(!nobody.may_take_effect());
+    let absent = change(MembershipChange::AddVoter(Member::new(NodeId(4), "")));
+    let ClientError::Membership(MembershipError::NotCaughtUp { id, .. }) = absent else {
+        panic!("{absent}")
+    };
+    assert_eq!(id, NodeId(4));
+    let transfer = |to| cluster.block_on(client.transfer_leadership(Some(to))).unwrap_err();
+    assert_eq!(transfer(leader), ClientError::Transfer(TransferError::LeadsAlready));
+    assert_eq!(transfer(NodeId(9)), ClientError::Transfer(TransferError::NoCandidate));
+    let follower = cluster.others(leader)[0];
+    cluster.network.isolate(follower);
+    let gone = TransferError::TimedOut { to: follower };
+    assert_eq!(transfer(follower), ClientError::Transfer(gone));
+    let _disk = cluster.crash(follower);
+    let error = cluster.block_on(cluster.client().snapshot(follower, patience)).unwrap_err();
+    assert!(matches!(error, ClientError::Unavailable { .. }), "{error}");
 }

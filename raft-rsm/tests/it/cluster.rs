@@ -1,15 +1,19 @@
 //! Clusters of real replicas in this process, for the tests of driver and client.
 
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::channel::oneshot;
 use futures::executor::block_on;
-use raft_rsm::raft_core::{Configuration, Entry, LogIndex, NodeId, Restored, SnapshotMeta, Write};
+use raft_rsm::raft_core::{
+    Configuration, Entry, Incarnation, LogIndex, NodeId, Restored, SnapshotMeta, Write,
+};
 use raft_rsm::storage::{MemoryStorage, SnapshotReader, SnapshotWriter, StorageError};
 use raft_rsm::transport::memory::{Faults, MemoryNetwork, MemoryOptions};
 use raft_rsm::{
@@ -64,9 +68,16 @@ impl Counter {
 #[derive(Debug, Default)]
 pub(crate) struct Probe {
     pub(crate) seen: Mutex<Seen>,
-    gate: (Mutex<bool>, Condvar),
+    gate: (Mutex<Held>, Condvar),
     /// Makes the machine answer otherwise than it should, without a change to its state.
     pub(crate) lies: AtomicBool,
+}
+
+/// What the machine holds back.
+#[derive(Debug, Default)]
+struct Held {
+    commands: bool,
+    queries: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -95,17 +106,22 @@ pub(crate) enum Command {
 impl Probe {
     /// Holds every command back until [`Probe::release`].
     pub(crate) fn hold(&self) {
-        *self.gate.0.lock().unwrap() = true;
+        self.gate.0.lock().unwrap().commands = true;
+    }
+
+    /// Holds every query back until [`Probe::release`].
+    pub(crate) fn hold_queries(&self) {
+        self.gate.0.lock().unwrap().queries = true;
     }
 
     pub(crate) fn release(&self) {
-        *self.gate.0.lock().unwrap() = false;
+        *self.gate.0.lock().unwrap() = Held::default();
         self.gate.1.notify_all();
     }
 
-    fn pass(&self) {
+    fn pass(&self, is_held: impl Fn(&Held) -> bool) {
         let held = self.gate.0.lock().unwrap();
-        drop(self.gate.1.wait_while(held, |held| *held).unwrap());
+        drop(self.gate.1.wait_while(held, |held| is_held(held)).unwrap());
     }
 }
 
@@ -116,7 +132,7 @@ impl StateMachine for Counter {
     type Answer = u64;
 
     fn apply(&mut self, context: &Context, command: Command) -> u64 {
-        self.probe.pass();
+        self.probe.pass(|held| held.commands);
         let mut seen = self.probe.seen.lock().unwrap();
         seen.contexts.push((context.index, context.time));
         match command {
@@ -137,6 +153,7 @@ impl StateMachine for Counter {
     }
 
     fn query(&self, (): ()) -> u64 {
+        self.probe.pass(|held| held.queries);
         self.value
     }
 
@@ -166,11 +183,58 @@ impl SnapshotView for Image {
     }
 }
 
-/// Storage whose writes fail when they are told to, and whose log is empty to those who read it when that is told.
+/// Storage whose writes fail when they are told to, or hang, and whose log is empty to those who read it, or hangs, when
+/// that is told.
 pub(crate) struct Flaky {
     inner: MemoryStorage,
     pub(crate) fails: AtomicBool,
     pub(crate) forgets: AtomicBool,
+    pub(crate) writes: Hang,
+    pub(crate) reads: Hang,
+}
+
+/// Lets through, or holds back for as long as it is told.
+#[derive(Default)]
+pub(crate) struct Hang(Mutex<HangState>);
+
+#[derive(Default)]
+struct HangState {
+    holds: bool,
+    waiting: Vec<Waker>,
+}
+
+impl Hang {
+    pub(crate) fn hold(&self) {
+        self.0.lock().unwrap().holds = true;
+    }
+
+    pub(crate) fn release(&self) {
+        let waiting = {
+            let mut state = self.0.lock().unwrap();
+            state.holds = false;
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// How many wait now.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.lock().unwrap().waiting.len()
+    }
+
+    async fn pass(&self) {
+        poll_fn(|cx| {
+            let mut state = self.0.lock().unwrap();
+            if !state.holds {
+                return Poll::Ready(());
+            }
+            if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                state.waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
 }
 
 #[async_trait]
@@ -180,6 +244,7 @@ impl Storage for Flaky {
     }
 
     async fn write(&self, write: Write) -> Result<(), StorageError> {
+        self.writes.pass().await;
         if self.fails.load(Ordering::SeqCst) {
             return Err(StorageError::Io {
                 action: "sync",
@@ -196,6 +261,7 @@ impl Storage for Flaky {
         last: LogIndex,
         bytes_max: usize,
     ) -> Result<Option<Vec<Entry>>, StorageError> {
+        self.reads.pass().await;
         if self.forgets.load(Ordering::SeqCst) {
             return Ok(None);
         }
@@ -220,6 +286,15 @@ pub(crate) struct Replica {
     pub(crate) raft: Raft<Counter>,
     pub(crate) storage: Arc<Flaky>,
     pub(crate) probe: Arc<Probe>,
+}
+
+impl Replica {
+    /// Lets go on what was held back.
+    fn release(&self) {
+        self.probe.release();
+        self.storage.writes.release();
+        self.storage.reads.release();
+    }
 }
 
 /// A cluster of replicas on a network in memory.
@@ -255,7 +330,8 @@ impl Cluster {
         options.core.heartbeat_interval = Duration::from_millis(50);
         (self.change)(&mut options);
         let (fails, forgets) = (AtomicBool::new(false), AtomicBool::new(false));
-        let storage = Arc::new(Flaky { inner: storage, fails, forgets });
+        let (writes, reads) = (Hang::default(), Hang::default());
+        let storage = Arc::new(Flaky { inner: storage, fails, forgets, writes, reads });
         let probe = Arc::new(Probe::default());
         let machine = Counter::with(Arc::clone(&probe));
         let transport = self.network.transport(id);
@@ -274,13 +350,32 @@ impl Cluster {
     pub(crate) fn crash(&mut self, id: NodeId) -> MemoryStorage {
         let replica = self.replicas.remove(&id).expect("it runs");
         let storage = replica.storage.inner.reopen();
-        replica.probe.release();
+        replica.release();
         self.block_on(replica.raft.shutdown());
         storage
     }
 
     pub(crate) fn restart(&mut self, id: NodeId, storage: MemoryStorage) {
         self.start(id, storage);
+    }
+
+    /// Starts a node that knows of nobody, and nobody of it, under an incarnation of its own.
+    pub(crate) fn start_empty(&mut self, id: NodeId, incarnation: u64) {
+        let incarnation = Incarnation(incarnation);
+        self.start(id, MemoryStorage::of_incarnation(incarnation, Configuration::default()));
+    }
+
+    /// Does something in a task of its own; what comes of it comes through the channel.
+    pub(crate) fn in_background<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (sender, receiver) = oneshot::channel();
+        let task = async move {
+            let _ = sender.send(work.await);
+        };
+        self.runtime.spawn("caller", Box::pin(task));
+        receiver
     }
 
     pub(crate) fn crash_and_restart_all(&mut self) {
@@ -304,8 +399,13 @@ impl Cluster {
     }
 
     pub(crate) fn client(&self) -> Client<Counter> {
+        self.patient_client(HANG_GUARD)
+    }
+
+    /// A client whose operations end after this.
+    pub(crate) fn patient_client(&self, deadline: Duration) -> Client<Counter> {
         let mut options = ClientOptions::default();
-        options.deadline = HANG_GUARD;
+        options.deadline = deadline;
         Client::new(self.network.connector(), Arc::clone(&self.runtime), options)
     }
 
@@ -371,7 +471,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         for replica in self.replicas.values() {
-            replica.probe.release();
+            replica.release();
         }
         if !std::thread::panicking() {
             for replica in self.replicas.values() {

@@ -103,9 +103,25 @@ impl Nodes {
     }
 
     fn run(&mut self, id: NodeId, begin: Begin) {
+        let (peers, members) = (self.cluster.clone(), self.cluster.configuration());
+        self.run_as(id, peers, members, begin);
+    }
+
+    /// Runs a node with an empty directory that knows of nobody else. Returns it as a member.
+    fn run_empty(&mut self, id: NodeId) -> Member {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = free.local_addr().expect("bound").to_string();
+        drop(free);
+        let alone: Cluster = format!("{id}={address}").parse().expect("a cluster");
+        self.run_as(id, alone, Configuration::default(), Begin::Anew);
+        let incarnation = self.running[&id].0.status().incarnation;
+        Member::of_incarnation(id, incarnation, address)
+    }
+
+    fn run_as(&mut self, id: NodeId, peers: Cluster, members: Configuration, begin: Begin) {
         let runtime = &self.ground.runtime;
         let options = FileStorageOptions::new(self.dir(id), self.cluster.default_id(), id);
-        let (fs, members) = (Arc::new(StdFileSystem), self.cluster.configuration());
+        let fs = Arc::new(StdFileSystem);
         let storage = match begin {
             Begin::Anew => block_on(FileStorage::create(options, members, fs, Arc::clone(runtime))),
             Begin::Join => {
@@ -115,7 +131,7 @@ impl Nodes {
             Begin::Again => block_on(FileStorage::open(options, fs, Arc::clone(runtime))),
         };
         let storage = storage.expect("a sound directory");
-        let listen = TcpOptions::of_cluster(storage.identity(), self.cluster.clone());
+        let listen = TcpOptions::of_cluster(storage.identity(), peers);
         let transport = (self.ground.listen)(listen.expect("a member"));
         let mut options = Options::new(id);
         (self.change)(&mut options);
@@ -232,6 +248,48 @@ fn a_node_far_behind_gets_a_snapshot_and_the_log_stays_short(ground: Ground) {
     nodes.all_show(2);
 }
 
+/// It is started with an empty directory, and knows of nobody; the leader finds it by the address in the configuration.
+fn a_node_joins_and_another_one_leaves(ground: Ground) {
+    let mut nodes = Nodes::start(ground, |options| {
+        options.snapshot_log_bytes = 20_000;
+        options.core.limits.kept_entries_max = 10;
+    });
+    let client = nodes.client();
+    block_on(client.propose(&Command::Pad(vec![7; 50_000]))).expect("applied");
+    for n in 1..=20 {
+        assert_eq!(block_on(client.propose(&Command::Inc)), Ok(n));
+    }
+    for (raft, _) in nodes.running.values() {
+        block_on(raft.snapshot()).expect("taken");
+    }
+    let (id, leader) = (NodeId(4), nodes.leader());
+    let joins = nodes.run_empty(id);
+    let change = MembershipChange::AddVoter(joins);
+    let joined = block_on(client.change_membership(&change, HANG_GUARD)).expect("joined");
+    assert!(joined.is_voter(id));
+    nodes.all_show(20);
+    assert!(nodes.running[&id].1.seen.lock().unwrap().restores >= 1);
+    // One leaves and another one dies, so the new node is needed.
+    let [leaves, dies] =
+        [1, 2, 3].map(NodeId).into_iter().filter(|other| *other != leader).collect::<Vec<_>>()[..]
+    else {
+        panic!("three nodes")
+    };
+    let change = MembershipChange::Remove(leaves);
+    let left = block_on(client.change_membership(&change, HANG_GUARD)).expect("left");
+    assert!(!left.contains(leaves));
+    nodes.stop(leaves);
+    nodes.stop(dies);
+    let answered = block_on(client.propose_until_answered(&Command::Inc)).expect("applied");
+    nodes.all_show(answered.response);
+    // It comes back with what it has, and is no stranger.
+    nodes.stop(id);
+    let address = joined.member(id).expect("a member").address.clone();
+    let alone = format!("{id}={address}").parse().expect("a cluster");
+    nodes.run_as(id, alone, Configuration::default(), Begin::Again);
+    nodes.all_show(answered.response);
+}
+
 macro_rules! on_both_grounds {
     ($($name:ident)*) => {
         mod on_threads {
@@ -251,6 +309,7 @@ macro_rules! on_both_grounds {
 on_both_grounds! {
     commands_survive_the_stop_of_the_leader_and_of_all
     a_node_far_behind_gets_a_snapshot_and_the_log_stays_short
+    a_node_joins_and_another_one_leaves
 }
 
 #[test]

@@ -7,7 +7,11 @@ mod cluster_commands;
 mod cluster_divergence;
 mod cluster_faults;
 mod cluster_files;
+mod cluster_limits;
+mod cluster_members;
+mod cluster_queries;
 mod cluster_snapshots;
+mod cluster_transfer;
 mod runtime_threads;
 #[cfg(feature = "tokio")]
 mod runtime_tokio;
