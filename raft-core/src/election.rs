@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::node::{Follower, RoleState};
 use crate::quorum::Tally;
-use crate::{Effects, EntryId, Incarnation, Member, Message, Node, NodeId, Term};
+use crate::{Configuration, Effects, EntryId, Incarnation, Member, Message, Node, NodeId, Term};
 
 /// The answers that a candidate or pre-candidate has so far.
 #[derive(Debug)]
@@ -62,19 +62,17 @@ impl Node {
     /// that is not known to be committed: it may be that nobody else can complete the change (diss. §4.2.2). It does not
     /// count itself.
     pub(crate) fn is_electable(&self) -> bool {
-        let (id, incarnation) = (self.options.id, self.incarnation);
         let mut configurations = self.configurations.since(self.commit);
-        configurations.any(|configuration| configuration.is_voter_as(id, incarnation))
+        configurations.any(|configuration| self.has_vote_in(configuration))
             && self.term.next() < Term(u64::MAX)
     }
 
     /// Whether this node, though it is only a learner, may have to lead for a moment. A voter may be waiting for its vote,
     /// by a change that did not come about; and cannot get it, if this node alone holds later entries.
     pub(crate) fn is_needed(&self) -> bool {
-        let (id, incarnation) = (self.options.id, self.incarnation);
         let learners = self.configuration().learners();
         self.log.last().index > self.commit
-            && learners.iter().any(|learner| learner.is(id, incarnation))
+            && learners.iter().any(|learner| self.configurations.is_own(learner))
             && self.term.next() < Term(u64::MAX)
     }
 
@@ -85,8 +83,16 @@ impl Node {
             || (self.is_needed() && self.random.next().is_multiple_of(LEARNER_ONE_IN))
     }
 
+    /// Whether this node is a voter of that configuration, which is one of its log.
+    pub(crate) fn has_vote_in(&self, configuration: &Configuration) -> bool {
+        let mut voters = configuration.voters().iter().chain(configuration.outgoing());
+        voters.any(|voter| self.configurations.is_own(voter))
+    }
+
     pub(crate) fn is_sole_voter(&self) -> bool {
-        self.configuration().is_sole_voter(self.options.id, self.incarnation)
+        let configuration = self.configuration();
+        let [voter] = configuration.voters() else { return false };
+        !configuration.is_joint() && self.configurations.is_own(voter)
     }
 
     /// Whether this node is the only voter, for certain: else the leader that makes it so may still lead.
@@ -301,11 +307,14 @@ impl Node {
         }
     }
 
-    /// Whether this node knows of any members. One that does not is on its way to becoming a learner, or its disk was
-    /// wiped: then it has forgotten what it voted and acknowledged, and there may be candidates that know of no
-    /// incarnations yet.
+    /// Whether this node knows of members, and not of a former incarnation of its own: else it is on its way to becoming a
+    /// learner, or its disk was wiped. Then it has forgotten what it voted and acknowledged, and there may be candidates
+    /// that know of no incarnations yet.
     fn has_joined(&self) -> bool {
-        !self.configuration().voters().is_empty()
+        let configuration = self.configuration();
+        let own = configuration.member(self.options.id);
+        !configuration.voters().is_empty()
+            && own.is_none_or(|member| self.configurations.is_own(member))
     }
 
     /// A granted vote leaves only once it is durable.

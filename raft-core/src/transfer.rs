@@ -106,7 +106,7 @@ impl Node {
     /// voters follows at once.
     pub(crate) fn retire_if_removed(&mut self, effects: &mut Effects) {
         let RoleState::Leader(leader) = &self.role else { return };
-        let may_lead = self.configuration().is_voter_as(self.options.id, self.incarnation);
+        let may_lead = self.has_vote_in(self.configuration());
         let is_done = self.configuration_is_committed() && self.own_term_is_committed();
         if may_lead || !is_done {
             return;
