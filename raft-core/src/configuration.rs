@@ -31,7 +31,8 @@ pub struct Member {
     /// The node.
     pub id: NodeId,
     /// The only incarnation whose votes and acknowledgements count. `None`: not known yet, so whichever speaks; a
-    /// leader that hears of one names it in the next configuration.
+    /// leader that hears of one names it in the next configuration. Whose first configuration that is takes it for its
+    /// own name; whom it reaches by a log or a snapshot does not.
     pub incarnation: Option<Incarnation>,
     /// Where it listens, in whatever form the transport understands; may be empty.
     pub address: String,

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{Configuration, LogIndex, SnapshotMeta};
+use crate::{Configuration, Incarnation, LogIndex, Member, NodeId, SnapshotMeta};
 
 /// The configuration in force where the log starts, and each later one with the index of its entry.
 ///
@@ -10,6 +10,8 @@ use crate::{Configuration, LogIndex, SnapshotMeta};
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Configurations {
+    /// Whose log it is.
+    own: (NodeId, Incarnation),
     start: Configuration,
     /// Ascending.
     entries: Vec<(LogIndex, Configuration)>,
@@ -17,10 +19,34 @@ pub(crate) struct Configurations {
 
 impl Configurations {
     pub(crate) fn new(
+        own: (NodeId, Incarnation),
         start: Configuration,
         entries: Vec<(LogIndex, Configuration)>,
     ) -> Configurations {
-        Configurations { start, entries }
+        Configurations { own, start, entries }
+    }
+
+    /// The first configuration was given to this node when it was set up, so where it names no incarnation of the node
+    /// this one is meant. One that comes by a log or a snapshot may mean a former one, whose disk is lost.
+    pub(crate) fn take_first(&mut self) {
+        self.start = self.with_own(&self.start);
+    }
+
+    /// Whether this node is meant by a member of one of these configurations.
+    pub(crate) fn is_own(&self, member: &Member) -> bool {
+        let (id, incarnation) = self.own;
+        member.is(id, incarnation) && (member.incarnation.is_some() || self.is_known())
+    }
+
+    /// Whether the start of the log names this very incarnation.
+    fn is_known(&self) -> bool {
+        let (id, incarnation) = self.own;
+        self.start.member(id).is_some_and(|member| member.incarnation == Some(incarnation))
+    }
+
+    fn with_own(&self, configuration: &Configuration) -> Configuration {
+        let (own, incarnation) = self.own;
+        configuration.with_incarnations(|id| (id == own).then_some(incarnation))
     }
 
     pub(crate) fn latest(&self) -> &Configuration {
@@ -39,10 +65,12 @@ impl Configurations {
     }
 
     /// A snapshot that comes from a node which knew of no configuration then is from before the first change: what was in
-    /// force at the start of the log is so at its end.
+    /// force at the start of the log is so at its end. And who is known is known to itself, whoever has not heard of it.
     pub(crate) fn complete(&self, snapshot: &mut SnapshotMeta) {
         if snapshot.configuration.voters().is_empty() {
             snapshot.configuration = self.start.clone();
+        } else if self.is_known() {
+            snapshot.configuration = self.with_own(&snapshot.configuration);
         }
     }
 
@@ -66,8 +94,12 @@ impl Configurations {
     /// The log starts after `index`.
     pub(crate) fn compact(&mut self, index: LogIndex) {
         let gone = self.entries.partition_point(|(at, _)| *at <= index);
-        if let Some((_, configuration)) = self.entries.drain(..gone).next_back() {
-            self.start = configuration;
+        let last = self.entries.drain(..gone).next_back();
+        if let Some((_, configuration)) = last {
+            self.start = match self.is_known() {
+                true => self.with_own(&configuration),
+                false => configuration,
+            };
         }
     }
 }
@@ -83,7 +115,8 @@ mod tests {
 
     #[test]
     fn each_index_has_its_configuration_after_truncation_and_compaction() {
-        let mut all = Configurations::new(of(1), alloc::vec![(LogIndex(3), of(2))]);
+        let own = (NodeId(1), Incarnation(0));
+        let mut all = Configurations::new(own, of(1), alloc::vec![(LogIndex(3), of(2))]);
         all.push(LogIndex(7), of(3));
         let at = |all: &Configurations, index| all.at(LogIndex(index)).voters().len();
         assert_eq!([0, 2, 3, 6, 7, 99].map(|index| at(&all, index)), [1, 1, 2, 2, 3, 3]);
@@ -95,5 +128,30 @@ mod tests {
         assert_eq!(at(&all, 2), 1);
         all.compact(LogIndex(3));
         assert_eq!((at(&all, 3), all.latest_index()), (2, LogIndex::ZERO));
+    }
+
+    #[test]
+    fn only_the_first_configuration_means_whichever_incarnation_it_is_given_to() {
+        let unnamed =
+            || Configuration::of_members([1, 2].map(|id| Member::new(NodeId(id), "")), [], []);
+        let own = (NodeId(1), Incarnation(7));
+        let means = |all: &Configurations| all.latest().voters().iter().any(|v| all.is_own(v));
+        let mut received = Configurations::new(own, unnamed(), Vec::new());
+        assert!(!means(&received));
+        received.push(LogIndex(1), unnamed());
+        assert!(!means(&received));
+        let mut first = Configurations::new(own, unnamed(), Vec::new());
+        first.take_first();
+        assert!(means(&first));
+        // And it stays so, until there is another name.
+        first.push(LogIndex(1), unnamed());
+        assert!(means(&first));
+        first.compact(LogIndex(1));
+        assert!(means(&first));
+        let mut snapshot = SnapshotMeta::new(crate::EntryId::ZERO, unnamed());
+        first.complete(&mut snapshot);
+        assert_eq!(snapshot.configuration.voters()[0].incarnation, Some(Incarnation(7)));
+        first.push(LogIndex(2), of(2));
+        assert!(!means(&first));
     }
 }

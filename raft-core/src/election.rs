@@ -76,8 +76,7 @@ impl Node {
     /// that is not known to be committed: it may be that nobody else can complete the change (diss. §4.2.2). It does not
     /// count itself.
     pub(crate) fn is_electable(&self) -> bool {
-        let (id, incarnation) = (self.options.id, self.incarnation);
-        let votes = |configuration: &Configuration| configuration.is_voter_as(id, incarnation);
+        let votes = |configuration: &Configuration| self.has_vote_in(configuration);
         // The latest is among those that follow, and mostly says enough.
         (votes(self.configuration()) || self.configurations.since(self.commit).any(votes))
             && self.term.next() < Term(u64::MAX)
@@ -86,10 +85,9 @@ impl Node {
     /// Whether this node, though it is only a learner, may have to lead for a moment. A voter may be waiting for its vote,
     /// by a change that did not come about; and cannot get it, if this node alone holds later entries.
     pub(crate) fn is_needed(&self) -> bool {
-        let (id, incarnation) = (self.options.id, self.incarnation);
         let learners = self.configuration().learners();
         self.log.last().index > self.commit
-            && learners.iter().any(|learner| learner.is(id, incarnation))
+            && learners.iter().any(|learner| self.configurations.is_own(learner))
             && self.term.next() < Term(u64::MAX)
     }
 
@@ -100,8 +98,16 @@ impl Node {
             || (self.is_needed() && self.random.next().is_multiple_of(LEARNER_ONE_IN))
     }
 
+    /// Whether this node is a voter of that configuration, which is one of its log.
+    pub(crate) fn has_vote_in(&self, configuration: &Configuration) -> bool {
+        let mut voters = configuration.voters().iter().chain(configuration.outgoing());
+        voters.any(|voter| self.configurations.is_own(voter))
+    }
+
     pub(crate) fn is_sole_voter(&self) -> bool {
-        self.configuration().is_sole_voter(self.options.id, self.incarnation)
+        let configuration = self.configuration();
+        let [voter] = configuration.voters() else { return false };
+        !configuration.is_joint() && self.configurations.is_own(voter)
     }
 
     /// Whether this node is the only voter, for certain: else the leader that makes it so may still lead.
@@ -318,11 +324,14 @@ impl Node {
         }
     }
 
-    /// Whether this node knows of any members. One that does not is on its way to becoming a learner, or its disk was
-    /// wiped: then it has forgotten what it voted and acknowledged, and there may be candidates that know of no
-    /// incarnations yet.
+    /// Whether this node knows of members, and not of a former incarnation of its own: else it is on its way to becoming a
+    /// learner, or its disk was wiped. Then it has forgotten what it voted and acknowledged, and there may be candidates
+    /// that know of no incarnations yet.
     fn has_joined(&self) -> bool {
-        !self.configuration().voters().is_empty()
+        let configuration = self.configuration();
+        let own = configuration.member(self.options.id);
+        !configuration.voters().is_empty()
+            && own.is_none_or(|member| self.configurations.is_own(member))
     }
 
     /// A granted vote leaves only once it is durable.

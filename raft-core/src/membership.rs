@@ -170,6 +170,16 @@ impl Node {
                 if is_staged { Step::Stay } else { Step::Append(staged) }
             }
             Phase::CatchingUp(rounds, deadline) => {
+                let named = self.named_configuration(None);
+                if named != *configuration {
+                    // A new voter has a name, and knows it: else it might pass for one whose disk was wiped.
+                    let until = self.log.last().index.next();
+                    for round in rounds {
+                        (round.until, round.is_done) = (until, false);
+                    }
+                    change.target = named.complete(&change.target);
+                    return Step::Append(named);
+                }
                 for round in rounds.iter_mut().filter(|round| !round.is_done) {
                     if !self.catches_up(round) || now >= *deadline {
                         let (id, configuration) = (round.id, configuration.clone());
@@ -179,8 +189,6 @@ impl Node {
                 if !rounds.iter().all(|round| round.is_done) {
                     return Step::Stay;
                 }
-                // They were heard as learners: no other incarnation of theirs is ever a voter.
-                change.target = change.target.with_incarnations(|id| self.heard_incarnation(id));
                 self.enter(change)
             }
         }

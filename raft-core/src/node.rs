@@ -140,18 +140,19 @@ impl Node {
         }
         let last = terms.last();
         check_places(&configurations, &terms)?;
-        let own = start.configuration.member(options.id);
+        let named = start.configuration.member(options.id);
         if terms.last() == EntryId::ZERO
             && hard_state.term == Term(0)
-            && own.is_some_and(|member| !member.is(options.id, incarnation))
+            && named.is_some_and(|member| !member.is(options.id, incarnation))
         {
             return Err(RestoreError::OtherIncarnation { id: options.id, incarnation });
         }
+        let own = (options.id, incarnation);
         let random = Random::new(options.seed);
         let first_read = random.fork();
         let mut node = Node {
             incarnation,
-            configurations: Configurations::new(start.configuration, configurations),
+            configurations: Configurations::new(own, start.configuration, configurations),
             random,
             clock: None,
             term: hard_state.term,
@@ -177,6 +178,9 @@ impl Node {
             has_news: true,
             options,
         };
+        if start.last == EntryId::ZERO {
+            node.configurations.take_first();
+        }
         if let Some(mut meta) = snapshot {
             if holds_snapshot {
                 node.applying.restore = Some(meta);
@@ -184,7 +188,8 @@ impl Node {
                 // A received snapshot was durable, and the reset of the log was not yet (§7).
                 node.configurations.complete(&mut meta);
                 node.log.reset(meta.last);
-                node.configurations = Configurations::new(meta.configuration.clone(), Vec::new());
+                node.configurations =
+                    Configurations::new(own, meta.configuration.clone(), Vec::new());
                 node.disk.replaced(meta);
             }
         }

@@ -25,8 +25,8 @@ impl Node {
             return;
         }
         self.log.compact(start);
-        let configuration = self.configurations.at(start).clone();
         self.configurations.compact(start);
+        let configuration = self.configurations.at(start).clone();
         self.disk.compact = Some(SnapshotMeta { last: self.log.start(), configuration });
     }
 
@@ -53,7 +53,8 @@ impl Node {
         if !contained {
             self.configurations.complete(&mut meta);
             self.log.reset(meta.last);
-            self.configurations = Configurations::new(meta.configuration.clone(), Vec::new());
+            let own = (self.options.id, self.incarnation);
+            self.configurations = Configurations::new(own, meta.configuration.clone(), Vec::new());
             self.snapshot = meta.last;
             self.commit = index;
             self.applying = Applying::new(index);

@@ -108,7 +108,7 @@ impl Node {
     pub(crate) fn retire_if_removed(&mut self, effects: &mut Effects) {
         let RoleState::Leader(leader) = &self.role else { return };
         let is_done = self.configuration_is_committed() && self.own_term_is_committed();
-        if !is_done || self.configuration().is_voter_as(self.options.id, self.incarnation) {
+        if !is_done || self.has_vote_in(self.configuration()) {
             return;
         }
         if let Some(successor) = self.best_successor(leader, None) {

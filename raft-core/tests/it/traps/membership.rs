@@ -190,6 +190,53 @@ fn a_wiped_node_that_knows_of_no_members_grants_no_vote() {
     assert_eq!(wiped.sent_to(1), [denied, DENIED]);
 }
 
+/// Found by random stories: the first configuration names no incarnations, and comes back to a wiped node in a snapshot. It
+/// passed for the only voter, and led in a term that another node led, too.
+#[test]
+fn a_wiped_node_is_not_meant_by_a_configuration_that_names_no_incarnation() {
+    let unnamed = Configuration::of_members([Member::new(NodeId(1), "")], [], []);
+    let mut founder = Replica::start(Options::new(NodeId(1)), Disk::empty(unnamed.clone()));
+    founder.persist_all();
+    assert_eq!(founder.node.role(), Role::Leader);
+    let incarnation = Incarnation(1);
+    let mut wiped = Replica::start(
+        Options::new(NodeId(1)),
+        Disk { incarnation, ..Disk::empty(Configuration::default()) },
+    );
+    let meta = SnapshotMeta::new(id(1, 5), unnamed);
+    wiped.disk.snapshot = Some(meta.clone());
+    wiped.receive_in(2, 2, heartbeat(0, 1));
+    wiped.step(Input::SnapshotReceived(meta));
+    for _ in 0..10 {
+        wiped.persist_all();
+        wiped.tick(1_000);
+    }
+    assert_eq!((wiped.node.role(), wiped.node.term().0), (Role::Follower, 2));
+    wiped.sent.clear();
+    wiped.receive_in(3, 2, Message::RequestVote { last: id(2, 9), transfer: false });
+    wiped.persist_all();
+    assert_eq!(wiped.sent_to(2), [DENIED]);
+}
+
+/// So a node that joins has a name before it is a voter, and has the entry that names it.
+#[test]
+fn who_joins_without_a_name_is_named_before_it_becomes_a_voter() {
+    let mut leader = Replica::leader_in("1");
+    let target = leader.node.configuration().with_voter(Member::new(NodeId(2), ""));
+    leader.change_to(&target).unwrap();
+    leader.persist_all();
+    assert_eq!(leader.in_force(), "1 +2");
+    leader.receive_as(2, 5, accepted(2));
+    let named = leader.node.configuration().learners().to_vec();
+    assert_eq!(named, [incarnated(2, 5)]);
+    leader.persist_all();
+    leader.receive_as(2, 5, accepted(2));
+    assert_eq!(leader.in_force(), "1 +2", "it does not know its name yet");
+    leader.receive_as(2, 5, accepted(3));
+    assert_eq!(leader.in_force(), "1 2 <1");
+    assert_eq!(leader.node.configuration().voters()[1], incarnated(2, 5));
+}
+
 #[test]
 fn a_wiped_voter_comes_back_as_a_learner_of_its_new_incarnation_and_then_as_a_voter() {
     for directly in [false, true] {
@@ -262,7 +309,7 @@ fn a_change_that_forgets_most_voters_is_refused() {
 /// The incarnations of a first configuration are not known yet. To name them is no change of who votes.
 #[test]
 fn a_target_that_names_incarnations_which_are_not_known_yet_needs_no_joint_configuration() {
-    let unnamed = [1, 2, 3].map(|id| raft_core::Member::new(NodeId(id), ""));
+    let unnamed = [1, 2, 3].map(|id| Member::new(NodeId(id), ""));
     let disk = Disk::empty(Configuration::of_members(unnamed, [], []));
     let mut leader = Replica::start(Options::new(NodeId(1)), disk);
     leader.elect();
@@ -278,7 +325,7 @@ fn a_target_that_names_incarnations_which_are_not_known_yet_needs_no_joint_confi
 
 #[test]
 fn incarnations_are_named_as_they_are_heard_and_from_then_on_no_other_counts() {
-    let unnamed = [1, 2, 3].map(|id| raft_core::Member::new(NodeId(id), ""));
+    let unnamed = [1, 2, 3].map(|id| Member::new(NodeId(id), ""));
     let disk = Disk::empty(Configuration::of_members(unnamed, [], []));
     let mut leader = Replica::start(Options::new(NodeId(1)), disk);
     leader.elect();
@@ -301,7 +348,7 @@ fn who_left_and_comes_back_without_a_name_starts_anew() {
     leader.change("1 2").unwrap();
     leader.acknowledge(&[2]);
     leader.acknowledge(&[2]);
-    let anew = raft_core::Member::new(NodeId(3), "");
+    let anew = Member::new(NodeId(3), "");
     let target = leader.node.configuration().with_learner(anew);
     leader.change_to(&target).unwrap();
     assert_eq!(leader.peer(3).matched, index(0));
