@@ -197,6 +197,17 @@ impl Configuration {
         members
     }
 
+    /// The same members, whatever their incarnations: for a first start, when nobody knows them yet.
+    #[must_use]
+    pub fn unnamed(&self) -> Configuration {
+        let unnamed = |member: &Member| Member { incarnation: None, ..member.clone() };
+        Configuration::of_members(
+            self.voters().iter().map(unnamed),
+            self.outgoing().iter().map(unnamed),
+            self.learners().iter().map(unnamed),
+        )
+    }
+
     /// The same members, with `member` as a voter.
     #[must_use]
     pub fn with_voter(&self, member: Member) -> Configuration {

@@ -1,6 +1,6 @@
 //! Why something was refused.
 
-use crate::{Configuration, EntryId, LogIndex, NodeId};
+use crate::{Configuration, EntryId, Incarnation, LogIndex, NodeId};
 
 /// Why a node cannot start from what its disk held.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +45,18 @@ pub enum RestoreError {
         index: LogIndex,
         /// The last entry of the log.
         last: EntryId,
+    },
+    /// A node that never ran would begin with a configuration that names it under another incarnation, so it could never
+    /// vote. Incarnations are drawn with the data directory: a first configuration leaves them open
+    /// ([`crate::Configuration::unnamed`]), and a node that lost its disk begins with an empty one and is re-admitted.
+    #[error(
+        "the first configuration names another incarnation of node {id} than {incarnation}, its own"
+    )]
+    OtherIncarnation {
+        /// The node.
+        id: NodeId,
+        /// Its incarnation.
+        incarnation: Incarnation,
     },
     /// The options contradict each other.
     #[error("{0}")]

@@ -140,6 +140,13 @@ impl Node {
         }
         let last = terms.last();
         check_places(&configurations, &terms)?;
+        let own = start.configuration.member(options.id);
+        if terms.last() == EntryId::ZERO
+            && hard_state.term == Term(0)
+            && own.is_some_and(|member| !member.is(options.id, incarnation))
+        {
+            return Err(RestoreError::OtherIncarnation { id: options.id, incarnation });
+        }
         let random = Random::new(options.seed);
         let first_read = random.fork();
         let mut node = Node {
@@ -246,7 +253,8 @@ impl Node {
         self.commit
     }
 
-    /// The last entry that was handed out in [`Effects::applies`], or that a restored snapshot replaces.
+    /// The last entry that was handed out in [`Effects::applies`], or that a received snapshot replaces, also where
+    /// [`Effects::restore`] is still to come: whoever answers reads goes by what came out.
     #[must_use]
     pub fn handed_out(&self) -> LogIndex {
         self.applying.handed_out

@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::consistency::Consistency;
 pub use crate::entry_codec::DecodeEntryError;
 use crate::error::MembershipError;
 use crate::net::message_codec;
@@ -65,6 +66,15 @@ pub fn read_request(request: &[u8]) -> Option<Request<'_>> {
     })
 }
 
+/// How fresh the answer to a client's query has to be; `None` if the request is no query.
+#[must_use]
+pub fn read_consistency(request: &[u8]) -> Option<Consistency> {
+    match protocol::decode_request(request).ok()? {
+        (Kind::Query(consistency), _) => Some(consistency),
+        (Kind::Propose | Kind::Status | Kind::Change | Kind::Transfer | Kind::Snapshot, _) => None,
+    }
+}
+
 /// Looks into a node's answer; `None` if it is none that this version knows.
 #[must_use]
 pub fn read_answer(answer: &[u8]) -> Option<Outcome<'_>> {
@@ -116,5 +126,10 @@ mod tests {
         let answer = protocol::encode_response::<()>(Err(Failure::Maybe(Uncertain::TimedOut)));
         assert_eq!(read_answer(&answer), Some(Outcome::Maybe));
         assert_eq!((read_request(&[]), read_answer(&[9, 9])), (None, None));
+        assert_eq!(read_consistency(&request), None);
+        for consistency in [Consistency::Linearizable, Consistency::Lease, Consistency::Stale] {
+            let query = protocol::encode_request(Kind::Query(consistency), Some(&5u8)).unwrap();
+            assert_eq!(read_consistency(&query), Some(consistency));
+        }
     }
 }

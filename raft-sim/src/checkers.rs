@@ -10,6 +10,7 @@ mod leader_completeness;
 pub mod linearizability;
 mod liveness;
 mod log_matching;
+pub mod stale;
 mod state_machine_safety;
 mod stored;
 #[cfg(test)]
@@ -34,8 +35,14 @@ use crate::event::Event;
 /// The name of the checker that looks at what the clients saw, once a run is over.
 pub const LINEARIZABILITY: &str = "linearizability";
 
+/// The name of the checker that looks at answers that may be stale, once a run is over.
+pub const STALE_READS: &str = "stale reads";
+
+/// The name of the checker that looks at the members' states, once a run is over.
+pub const SAME_STATE: &str = "same state";
+
 /// The names of all checkers.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 12] = [
     "election safety",
     "leader append-only",
     "log matching",
@@ -46,6 +53,8 @@ pub const NAMES: [&str; 10] = [
     "budgets",
     "liveness",
     LINEARIZABILITY,
+    STALE_READS,
+    SAME_STATE,
 ];
 
 /// Watches a run for one kind of violation.
@@ -92,7 +101,7 @@ mod tests {
     fn each_checker_goes_by_its_name() {
         let mut names: Vec<&str> =
             all(Budgets::none(), Duration::MAX).iter().map(|checker| checker.name()).collect();
-        names.push(LINEARIZABILITY);
+        names.extend([LINEARIZABILITY, STALE_READS, SAME_STATE]);
         assert_eq!(names, NAMES);
     }
 }

@@ -1,6 +1,8 @@
 //! The nodes of a run: real ones, on simulated disks, clocks and network, which can be started, crashed, paused.
 
+mod operator;
 mod own_process;
+mod start;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,25 +10,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
-use raft_rsm::raft_core::{Configuration, EntryId, LogIndex, Member, NodeId, Role, Term};
-use raft_rsm::storage::{FileStorage, FileStorageOptions, StorageError};
-use raft_rsm::{
-    Client, ClientOptions, ClusterId, Options, Raft, Runtime, StateMachine, Status, StopReason,
-    Storage,
+use raft_rsm::raft_core::{
+    Configuration, EntryId, Incarnation, LogIndex, Member, NodeId, Role, Term,
 };
+use raft_rsm::{Client, ClientOptions, Options, Raft, Runtime, StateMachine, Status, StopReason};
 
+use self::operator::Lost;
+use self::start::Start;
 use crate::disk::Disk;
-use crate::event::{Crash, Event, Listener};
+use crate::event::{Crash, Event, HandOver, Listener};
 use crate::executor::{Executor, ProcessId, Sleep, WORLD};
 use crate::network::Network;
-use crate::observed::{ObservedMachine, ObservedStorage, Observer};
+use crate::observed::ObservedMachine;
 use crate::random::Random;
 use crate::runtime::{Clock, ProcessRuntime, WorkTime};
-
-/// The directory of every node, on its own disk.
-const DATA: &str = "/data";
-
-const CLUSTER: ClusterId = ClusterId(0x51a1);
 
 /// How one node is set up.
 #[derive(Clone, Debug)]
@@ -41,6 +38,8 @@ pub struct NodeSetup {
     pub clock: Clock,
     /// How long its machine takes for what it is handed at once, in true time.
     pub apply_time: Range<Duration>,
+    /// It is no member at first: it starts without a configuration and waits to be added.
+    pub is_spare: bool,
 }
 
 impl NodeSetup {
@@ -53,6 +52,7 @@ impl NodeSetup {
             preallocate_bytes: 4 * 1024,
             clock: Clock::TRUE,
             apply_time: Duration::ZERO..Duration::from_micros(100),
+            is_spare: false,
         }
     }
 }
@@ -79,6 +79,10 @@ struct Node<M: StateMachine> {
     disk: Disk,
     /// Its data directory was created.
     has_data: bool,
+    /// How it comes back after its disk was lost.
+    lost: Option<Lost>,
+    /// The incarnation that its data directory has, once that was read.
+    incarnation: Option<Incarnation>,
     lives: u64,
     life: Option<Life<M>>,
 }
@@ -88,6 +92,10 @@ struct Life<M: StateMachine> {
     process: ProcessId,
     ready: Option<Ready<M>>,
     seen: Seen,
+    /// The latest configuration as it was told last.
+    configuration: Configuration,
+    /// It was asked to hand the lead over, or to stop.
+    is_to_hand_over: bool,
     /// It crashes after so many further steps of its own.
     dies_after: Option<(u32, Crash)>,
     /// It could not be started.
@@ -107,6 +115,7 @@ struct Seen {
     commit: LogIndex,
     applied: LogIndex,
     last: EntryId,
+    transferring: Option<NodeId>,
 }
 
 impl<M: StateMachine> Clone for Cluster<M> {
@@ -129,7 +138,16 @@ impl<M: StateMachine> Cluster<M> {
         let nodes = setups.into_iter().map(|setup| {
             let id = setup.options.core.id;
             let disk = Disk::new(random.fork(&format!("disk {id}")));
-            (id, Node { setup, disk, has_data: false, lives: 0, life: None })
+            let node = Node {
+                setup,
+                disk,
+                has_data: false,
+                lost: None,
+                incarnation: None,
+                lives: 0,
+                life: None,
+            };
+            (id, node)
         });
         let nodes = Mutex::new(nodes.collect());
         let shared = Shared { executor, network, listener, machine, random, nodes };
@@ -242,7 +260,7 @@ impl<M: StateMachine> Cluster<M> {
     pub fn start(&self, id: NodeId) {
         let shared = &self.shared;
         let mut nodes = self.nodes();
-        let members: Vec<NodeId> = nodes.keys().copied().collect();
+        let members = first_members(&nodes);
         let Some(node) = nodes.get_mut(&id).filter(|node| node.life.is_none()) else { return };
         node.lives += 1;
         let process = shared.executor.process();
@@ -259,6 +277,8 @@ impl<M: StateMachine> Cluster<M> {
             process,
             ready: None,
             seen: Seen::default(),
+            configuration: Configuration::default(),
+            is_to_hand_over: false,
             dies_after: None,
             failed: None,
         });
@@ -266,7 +286,14 @@ impl<M: StateMachine> Cluster<M> {
             id,
             setup: node.setup.clone(),
             has_data: node.has_data,
-            members,
+            configuration: match (node.setup.is_spare, node.lost) {
+                (true, _) | (_, Some(Lost::Noticed)) => Configuration::default(),
+                (false, Some(Lost::Unnoticed(_)) | None) => members,
+            },
+            incarnation: match node.lost {
+                Some(Lost::Unnoticed(incarnation)) => Some(incarnation),
+                Some(Lost::Noticed) | None => None,
+            },
             disk: node.disk.clone(),
             process,
             runtime,
@@ -318,9 +345,10 @@ impl<M: StateMachine> Cluster<M> {
         }
     }
 
-    /// Shuts a node down as an operator would, and waits until it has stopped.
+    /// Shuts a node down as an operator would, and waits until it has stopped. A leader hands the lead over first.
     pub async fn stop(&self, id: NodeId) {
         if let Some(replica) = self.replica(id) {
+            self.will_hand_over(id);
             replica.shutdown().await;
         }
     }
@@ -377,8 +405,20 @@ impl<M: StateMachine> Cluster<M> {
         let status = replica.status();
         let now = Seen::of(&status);
         let before = std::mem::replace(&mut life.seen, now);
+        let was_asked = life.is_to_hand_over;
+        let is_configured = life.configuration != status.configuration;
+        if is_configured {
+            life.configuration = status.configuration.clone();
+        }
         drop(nodes);
         self.tell_changes(id, before, now, &status);
+        if is_configured {
+            self.tell_configuration(id, &status);
+        }
+        if let Some(to) = now.transferring.filter(|_| before.transferring.is_none()) {
+            let why = if was_asked { HandOver::Asked } else { HandOver::SickDisk };
+            self.tell(Event::HandingOver { node: id, to, why });
+        }
         Some((replica, status.running))
     }
 
@@ -417,6 +457,15 @@ impl<M: StateMachine> Cluster<M> {
         }
     }
 
+    fn tell_configuration(&self, node: NodeId, status: &Status) {
+        self.tell(Event::Configured {
+            node,
+            incarnation: status.incarnation,
+            configuration: status.configuration.clone(),
+            leads: (status.role == Role::Leader).then_some(status.term),
+        });
+    }
+
     /// Ends the life of a node; false if it had none. Nothing gets out of it any more while its tasks are dropped.
     fn end(&self, id: NodeId, crash: Crash) -> bool {
         let mut nodes = self.nodes();
@@ -453,55 +502,11 @@ fn work_time<M: StateMachine>(executor: &Executor, node: &Node<M>, random: Rando
     })
 }
 
-/// What a node needs to start.
-struct Start {
-    id: NodeId,
-    setup: NodeSetup,
-    has_data: bool,
-    members: Vec<NodeId>,
-    disk: Disk,
-    process: ProcessId,
-    runtime: Arc<dyn Runtime>,
-}
-
-impl Start {
-    async fn run<M: StateMachine>(self, cluster: &Cluster<M>) -> Result<Ready<M>, String> {
-        let shared = &cluster.shared;
-        let id = self.id;
-        let storage = self.storage().await.map_err(|error| error.to_string())?;
-        if let Some(node) = cluster.nodes().get_mut(&id) {
-            node.has_data = true;
-        }
-        let (process, looking) = (self.process, cluster.clone());
-        let look = Arc::new(move || {
-            looking.look(id, process);
-        });
-        let listener = Arc::clone(&shared.listener);
-        let observer = Observer::new(id, shared.executor.clone(), listener, look);
-        let storage: Arc<dyn Storage> =
-            Arc::new(ObservedStorage::new(Arc::new(storage), observer.clone()));
-        let machine = Arc::new(Mutex::new((shared.machine)()));
-        let observed = ObservedMachine::new(Arc::clone(&machine), observer);
-        let transport = shared.network.transport(id, self.process);
-        let started = Raft::start(self.setup.options, observed, storage, transport, self.runtime);
-        let replica = started.await.map_err(|error| error.to_string())?;
-        Ok(Ready { replica, machine })
-    }
-
-    /// An interrupted first start is begun anew, as an operator would.
-    async fn storage(&self) -> Result<FileStorage, StorageError> {
-        let mut options = FileStorageOptions::new(DATA, CLUSTER, self.id);
-        options.segment_bytes = self.setup.segment_bytes;
-        options.preallocate_bytes = self.setup.preallocate_bytes;
-        let (fs, runtime) = (self.disk.mount(), Arc::clone(&self.runtime));
-        if self.has_data {
-            return FileStorage::open(options, fs, runtime).await;
-        }
-        // Whose incarnations nobody knows yet: the first leader names them.
-        let members = self.members.iter().map(|id| Member::new(*id, ""));
-        let configuration = Configuration::of_members(members, [], []);
-        FileStorage::create(options, configuration, fs, runtime).await
-    }
+/// The configuration with which all but the spare nodes start: whose incarnations nobody knows yet, the first leader
+/// names them.
+fn first_members<M: StateMachine>(nodes: &BTreeMap<NodeId, Node<M>>) -> Configuration {
+    let members = nodes.iter().filter(|(_, node)| !node.setup.is_spare);
+    Configuration::of_members(members.map(|(id, _)| Member::new(*id, "")), [], [])
 }
 
 impl Seen {
@@ -511,6 +516,7 @@ impl Seen {
             commit: status.commit,
             applied: status.applied,
             last: status.last,
+            transferring: status.transferring,
         }
     }
 }

@@ -6,8 +6,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use raft_rsm::Consistency;
 use raft_rsm::StopReason;
-use raft_rsm::raft_core::{EntryId, HardState, LogIndex, NodeId, Role, Term, WriteId};
+use raft_rsm::raft_core::{
+    Configuration, EntryId, HardState, Incarnation, LogIndex, NodeId, Role, Term, WriteId,
+};
 use raft_rsm::transport::Packet;
 
 pub use self::digest::Fnv;
@@ -59,8 +62,8 @@ pub struct EntrySummary {
 pub enum RequestKind {
     /// A command.
     Propose(Digest),
-    /// A query.
-    Query,
+    /// A query, and how fresh its answer has to be.
+    Query(Consistency),
     /// The node's status.
     Status,
 }
@@ -74,6 +77,35 @@ pub enum CallOutcome {
     Refused,
     /// Nobody knows.
     Maybe,
+}
+
+/// What an operator asks a leader for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A change of membership.
+    Membership,
+    /// A transfer of the lead.
+    Transfer,
+}
+
+/// What came of it, as far as the operator knows.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum OperationOutcome {
+    /// It is done.
+    Done,
+    /// It was not begun.
+    Refused,
+    /// It was begun, and is not done, or nobody knows.
+    Failed,
+}
+
+/// Why a leader hands the lead over.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum HandOver {
+    /// It was asked to, or is being shut down.
+    Asked,
+    /// Its disk is sick.
+    SickDisk,
 }
 
 /// Something that happened.
@@ -157,6 +189,45 @@ pub enum Event {
         tail_bytes: u64,
         /// The size of its newest snapshot's image, in bytes, where it is known.
         image_bytes: u64,
+    },
+    /// The latest configuration in the log of a node changed.
+    Configured {
+        /// Which one.
+        node: NodeId,
+        /// The incarnation under which it speaks.
+        incarnation: Incarnation,
+        /// The members.
+        configuration: Configuration,
+        /// The term that it leads, if it does.
+        leads: Option<Term>,
+    },
+    /// A leader begins to hand the lead over.
+    HandingOver {
+        /// Which one.
+        node: NodeId,
+        /// To whom.
+        to: NodeId,
+        /// Why.
+        why: HandOver,
+    },
+    /// A node that does not run has lost its disk, and all that it knew.
+    Wiped {
+        /// Which one.
+        node: NodeId,
+    },
+    /// A node that had lost its disk is a member again as what it is now, or no member any more.
+    Readmitted {
+        /// Which one.
+        node: NodeId,
+    },
+    /// An operator was told what came of an operation.
+    Operated {
+        /// Of which.
+        operation: Operation,
+        /// What.
+        outcome: OperationOutcome,
+        /// What was asked for, and what was said.
+        what: String,
     },
     /// A node began a write to its disk.
     WriteBegan {

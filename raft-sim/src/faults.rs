@@ -37,12 +37,17 @@ pub struct Faults {
     pub clock_drift_ppm: u32,
     /// Bits flip on disks. The crate finds them out and does not start such a node; it cannot cure it yet.
     pub bit_rot: bool,
-    /// Disks are wiped. The crate cannot take such a node back yet.
+    /// Nodes lose their disks, come back as other incarnations, and are made members again; one at a time.
     pub wiped_disks: bool,
+    /// Members are added, removed, replaced, promoted, demoted and moved, one by one and several at once; there are spare
+    /// nodes.
+    pub membership: bool,
+    /// Leaders are asked to hand the lead over.
+    pub transfers: bool,
 }
 
 /// The names by which a command line knows the kinds.
-pub const KINDS: [&str; 9] = [
+pub const KINDS: [&str; 12] = [
     "kills",
     "power-losses",
     "pauses",
@@ -52,6 +57,9 @@ pub const KINDS: [&str; 9] = [
     "slow-disks",
     "failing-disks",
     "clock-drift",
+    "wiped-disks",
+    "membership",
+    "transfers",
 ];
 
 /// Faults that nobody could survive.
@@ -69,9 +77,6 @@ pub enum FaultsError {
         "bit_rot: a node whose disk is damaged stops for good, so a run would end without a majority"
     )]
     BitRot,
-    /// Disks are wiped, and votes with them.
-    #[error("wiped_disks: a node that has forgotten its vote can elect a second leader")]
-    WipedDisks,
     /// Clocks that differ too much.
     #[error("clocks that drift by {ppm} millionths: the bound is {CLOCK_DRIFT_PPM_MAX}")]
     ClockDrift {
@@ -96,6 +101,8 @@ impl Faults {
             clock_drift_ppm: 0,
             bit_rot: false,
             wiped_disks: false,
+            membership: false,
+            transfers: false,
         }
     }
 
@@ -113,7 +120,9 @@ impl Faults {
             failing_disks: true,
             clock_drift_ppm: 1000,
             bit_rot: false,
-            wiped_disks: false,
+            wiped_disks: true,
+            membership: true,
+            transfers: true,
         }
     }
 
@@ -135,6 +144,9 @@ impl Faults {
                 "closed-connections" => faults.closed_connections = true,
                 "slow-disks" => faults.slow_disks = true,
                 "failing-disks" => faults.failing_disks = true,
+                "wiped-disks" => faults.wiped_disks = true,
+                "membership" => faults.membership = true,
+                "transfers" => faults.transfers = true,
                 "clock-drift" => faults.clock_drift_ppm = Faults::all().clock_drift_ppm,
                 unknown => return Err(FaultsError::Unknown { name: unknown.to_owned() }),
             }
@@ -155,6 +167,9 @@ impl Faults {
             self.slow_disks,
             self.failing_disks,
             self.clock_drift_ppm > 0,
+            self.wiped_disks,
+            self.membership,
+            self.transfers,
         ];
         let names: Vec<&str> =
             KINDS.into_iter().zip(on).filter(|(_, on)| *on).map(|(name, _)| name).collect();
@@ -168,9 +183,6 @@ impl Faults {
     pub fn check(&self) -> Result<(), FaultsError> {
         if self.bit_rot {
             return Err(FaultsError::BitRot);
-        }
-        if self.wiped_disks {
-            return Err(FaultsError::WipedDisks);
         }
         if self.clock_drift_ppm > CLOCK_DRIFT_PPM_MAX {
             return Err(FaultsError::ClockDrift { ppm: self.clock_drift_ppm });
@@ -296,6 +308,59 @@ pub enum Fault {
         /// Whose.
         node: Target,
     },
+    /// A node loses its disk, comes back as another incarnation, and is made again what it was.
+    WipedDisk {
+        /// Whose.
+        node: Target,
+    },
+    /// Whoever leads is asked to change the members.
+    Membership {
+        /// How.
+        change: Change,
+        /// Draws whom it is about.
+        pick: u64,
+        /// What happens beside it.
+        beside: Beside,
+    },
+    /// Whoever leads is asked to hand the lead over.
+    Transfer {
+        /// To whom; `None`: to the voter that is best prepared.
+        to: Option<NodeId>,
+    },
+}
+
+/// How the members are to change.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A node becomes a learner.
+    AddLearner,
+    /// A node becomes a voter, by way of a learner.
+    AddVoter,
+    /// A voter leaves.
+    RemoveVoter,
+    /// A learner leaves.
+    RemoveLearner,
+    /// A voter becomes a learner.
+    Demote,
+    /// A learner becomes a voter.
+    Promote,
+    /// A node takes the place of a voter, in one change.
+    Replace,
+    /// A member has another address from now on.
+    Move,
+    /// Any members, at once.
+    Any,
+}
+
+/// What happens beside a change of membership.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Nothing.
+    Nothing,
+    /// It is asked for twice at once.
+    AnotherOne,
+    /// The leader is killed so long after it was asked.
+    Kill(Duration),
 }
 
 /// A fault with its time.
@@ -333,6 +398,9 @@ impl Fault {
             Fault::StuckDisk { .. } => "stuck disk",
             Fault::FailingDisk { .. } => "failing disk",
             Fault::FullDisk { .. } => "full disk",
+            Fault::WipedDisk { .. } => "wiped disk",
+            Fault::Membership { .. } => "membership change",
+            Fault::Transfer { .. } => "transfer",
         }
     }
 }
@@ -386,7 +454,30 @@ impl fmt::Display for Fault {
             Fault::Close { one, other } => write!(f, "between {one} and node {other}"),
             Fault::Network { conditions } => write!(f, "{conditions:?}"),
             Fault::SlowDisk { node, factor } => write!(f, "{node}, {factor} times slower"),
-            Fault::StuckDisk { node } | Fault::FullDisk { node } => write!(f, "{node}"),
+            Fault::StuckDisk { node } | Fault::FullDisk { node } | Fault::WipedDisk { node } => {
+                write!(f, "{node}")
+            }
+            Fault::Membership { change, pick, beside } => {
+                let what = match change {
+                    Change::AddLearner => "a learner joins",
+                    Change::AddVoter => "a voter joins",
+                    Change::RemoveVoter => "a voter leaves",
+                    Change::RemoveLearner => "a learner leaves",
+                    Change::Demote => "a voter becomes a learner",
+                    Change::Promote => "a learner becomes a voter",
+                    Change::Replace => "a voter is replaced",
+                    Change::Move => "a member moves",
+                    Change::Any => "any members",
+                };
+                write!(f, "{what} ({:x})", pick & 0xffff)?;
+                match beside {
+                    Beside::Nothing => Ok(()),
+                    Beside::AnotherOne => f.write_str(", asked for twice at once"),
+                    Beside::Kill(after) => write!(f, ", and the leader is killed after {after:?}"),
+                }
+            }
+            Fault::Transfer { to: Some(to) } => write!(f, "to node {to}"),
+            Fault::Transfer { to: None } => f.write_str("to whoever is best prepared"),
             Fault::FailingDisk { node, operation } => write!(f, "{node}, {operation:?} fails"),
         }
     }
@@ -416,8 +507,6 @@ mod tests {
     #[test]
     fn what_the_crate_does_not_claim_to_survive_is_an_error() {
         assert_eq!(Faults::all().check(), Ok(()));
-        let wiped = Faults { wiped_disks: true, ..Faults::none() };
-        assert_eq!(wiped.check(), Err(FaultsError::WipedDisks));
         let rotten = Faults { bit_rot: true, ..Faults::none() };
         assert_eq!(rotten.check(), Err(FaultsError::BitRot));
         let drift = Faults { clock_drift_ppm: 500_000, ..Faults::none() };

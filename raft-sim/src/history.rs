@@ -1,5 +1,6 @@
 //! What clients asked, when, and what they were told: the evidence that a checker judges.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -94,13 +95,15 @@ pub struct Outcomes {
 pub struct History<I, O> {
     operations: Vec<Operation<I, O>>,
     events: u64,
+    /// The operations whose answer may be of any earlier time.
+    stale: BTreeSet<OperationId>,
 }
 
 impl<I, O> History<I, O> {
     /// A history without operations.
     #[must_use]
     pub fn new() -> History<I, O> {
-        History { operations: Vec::new(), events: 0 }
+        History { operations: Vec::new(), events: 0, stale: BTreeSet::new() }
     }
 
     /// A client calls, at the true virtual time `now`. To be recorded before anything of the call leaves the client.
@@ -121,6 +124,30 @@ impl<I, O> History<I, O> {
         operation.ended = Some((at, ended));
     }
 
+    /// The answer to this operation may be as old as it likes: of any time before it is answered.
+    pub fn may_be_stale(&mut self, id: OperationId) {
+        self.stale.insert(id);
+    }
+
+    /// The same history, in which all that may be stale was called when the run began. So an order of it that explains
+    /// all answers shows that these, too, were right at some time, and not of the future.
+    #[must_use]
+    pub fn with_stale_calls_first(&self) -> History<I, O>
+    where
+        I: Clone,
+        O: Clone,
+    {
+        let start = Instant { sequence: 0, time: Duration::ZERO };
+        let mut history = self.clone();
+        for id in &self.stale {
+            history.operations[id.0].called = start;
+        }
+        // The sort is stable: the others stay in the order of their calls.
+        history.operations.sort_by_key(|operation| operation.called);
+        history.stale.clear();
+        history
+    }
+
     /// The operations, in the order of their calls.
     #[must_use]
     pub fn operations(&self) -> &[Operation<I, O>] {
@@ -131,6 +158,12 @@ impl<I, O> History<I, O> {
     #[must_use]
     pub fn len(&self) -> usize {
         self.operations.len()
+    }
+
+    /// How many calls and ends were recorded.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events
     }
 
     /// Whether nothing was called.

@@ -101,7 +101,7 @@ pub use cluster::{Cluster, NodeSetup};
 pub use faults::Faults;
 pub use random::Random;
 pub use recorder::{TraceTo, Violation};
-pub use report::{Counts, Report};
+pub use report::{Counts, MembershipCounts, Report, TransferCounts};
 pub use shrink::{Shrunk, shrink};
 pub use simulation::{Failure, Simulation, Violated};
 pub use swarm::{SeedViolation, Subject, Summary};

@@ -73,6 +73,12 @@ pub trait Model: Send + Sync + 'static {
         None
     }
 
+    /// How far the state is that this answer shows, where answers show it: a version that only grows. A replica that
+    /// answers from what it has applied must not fall back while it runs. `None`: nobody can tell.
+    fn version(&self, _input: &Self::Input, _output: &Self::Output) -> Option<u64> {
+        None
+    }
+
     /// For the report: what was asked.
     fn describe_input(&self, input: &Self::Input) -> String {
         format!("{input:?}")

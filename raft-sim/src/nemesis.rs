@@ -1,6 +1,7 @@
 //! Lets go wrong what was planned, and heals it.
 
 mod active;
+mod operator;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ use raft_rsm::StateMachine;
 use raft_rsm::raft_core::NodeId;
 
 use self::active::Active;
+use self::operator::Operator;
 use crate::cluster::Cluster;
 use crate::disk::Speed;
 use crate::event::{Crash, Event, Listener, Site};
@@ -32,6 +34,7 @@ pub(crate) struct Nemesis<M: StateMachine> {
     listener: Arc<dyn Listener>,
     baseline: Conditions,
     active: Arc<Mutex<Active>>,
+    operator: Arc<Mutex<Operator>>,
 }
 
 impl<M: StateMachine> Clone for Nemesis<M> {
@@ -41,6 +44,7 @@ impl<M: StateMachine> Clone for Nemesis<M> {
             listener: Arc::clone(&self.listener),
             baseline: self.baseline.clone(),
             active: Arc::clone(&self.active),
+            operator: Arc::clone(&self.operator),
         }
     }
 }
@@ -51,7 +55,7 @@ impl<M: StateMachine> Nemesis<M> {
         listener: Arc<dyn Listener>,
         baseline: Conditions,
     ) -> Nemesis<M> {
-        Nemesis { cluster, listener, baseline, active: Arc::default() }
+        Nemesis { cluster, listener, baseline, active: Arc::default(), operator: Arc::default() }
     }
 
     /// Has each fault begin and end in its time, but none go on after `until`. Completes when the last has ended.
@@ -151,6 +155,14 @@ impl<M: StateMachine> Nemesis<M> {
             | Fault::StuckDisk { .. }
             | Fault::FailingDisk { .. }
             | Fault::FullDisk { .. } => self.disk(number, fault, lasts).await,
+            Fault::WipedDisk { node } => self.wipe(self.pick(*node), lasts).await,
+            Fault::Membership { change, pick, beside } => {
+                self.change(*change, *pick, *beside, lasts).await;
+            }
+            Fault::Transfer { to } => {
+                self.transfer(*to);
+                cluster.sleep(lasts).await;
+            }
         }
     }
 
@@ -248,7 +260,10 @@ impl<M: StateMachine> Nemesis<M> {
             | Fault::Bridge { .. }
             | Fault::Flap { .. }
             | Fault::Close { .. }
-            | Fault::Network { .. } => {}
+            | Fault::Network { .. }
+            | Fault::WipedDisk { .. }
+            | Fault::Membership { .. }
+            | Fault::Transfer { .. } => {}
         }
     }
 
@@ -300,7 +315,10 @@ impl<M: StateMachine> Nemesis<M> {
             | Fault::SlowDisk { .. }
             | Fault::StuckDisk { .. }
             | Fault::FailingDisk { .. }
-            | Fault::FullDisk { .. } => Vec::new(),
+            | Fault::FullDisk { .. }
+            | Fault::WipedDisk { .. }
+            | Fault::Membership { .. }
+            | Fault::Transfer { .. } => Vec::new(),
         }
     }
 
@@ -329,7 +347,8 @@ impl<M: StateMachine> Nemesis<M> {
             | Fault::SlowDisk { node, .. }
             | Fault::StuckDisk { node }
             | Fault::FailingDisk { node, .. }
-            | Fault::FullDisk { node } => *node = Target::Node(self.pick(*node)),
+            | Fault::FullDisk { node }
+            | Fault::WipedDisk { node } => *node = Target::Node(self.pick(*node)),
             Fault::OneWay { from: one, to: other }
             | Fault::Flap { one, other, .. }
             | Fault::Close { one, other } => {
@@ -343,7 +362,9 @@ impl<M: StateMachine> Nemesis<M> {
             | Fault::RollingRestart
             | Fault::Split { .. }
             | Fault::Bridge { .. }
-            | Fault::Network { .. } => {}
+            | Fault::Network { .. }
+            | Fault::Membership { .. }
+            | Fault::Transfer { .. } => {}
         }
         fault
     }
@@ -370,6 +391,10 @@ impl<M: StateMachine> Nemesis<M> {
                 !self.cuts(fault).is_empty()
             }
             Fault::Network { .. } => true,
+            // Whether it happens shows later: not before it can be survived.
+            Fault::WipedDisk { node } => running.contains(&self.pick(*node)),
+            Fault::Membership { .. } => self.may_change(),
+            Fault::Transfer { .. } => self.cluster.leader().is_some(),
         }
     }
 

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use raft_rsm::raft_core::NodeId;
+use raft_rsm::raft_core::{Lease, NodeId};
 
 use crate::cluster::NodeSetup;
 use crate::disk::Operation;
 use crate::event::Crash;
-use crate::faults::{Fault, Faults, FaultsError, Moment, Planned, Target};
+use crate::faults::{Beside, Change, Fault, Faults, FaultsError, Moment, Planned, Target};
 use crate::network::{Conditions, Delay};
 use crate::random::Random;
 
@@ -18,13 +18,16 @@ const SECOND: Duration = Duration::from_secs(1);
 /// No more nodes than this.
 pub const NODES_MAX: usize = 9;
 
+/// Beside the members there are so many nodes that can become some, if memberships are changed.
+pub const SPARES: usize = 2;
+
 /// Faults go on no longer than this: their list is drawn before the run.
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is drawn, and within which bounds; `None` leaves it to the seed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bounds {
-    /// Nodes in the cluster.
+    /// Members of the cluster when it starts.
     pub nodes: Option<usize>,
     /// Clients.
     pub clients: Option<usize>,
@@ -88,7 +91,7 @@ pub enum PlanError {
 pub struct Plan {
     /// Seeds everything that is not planned.
     pub seed: u64,
-    /// The nodes.
+    /// The nodes: the members first, then the spare ones.
     pub setups: Vec<NodeSetup>,
     /// How many clients there are.
     pub clients: usize,
@@ -129,12 +132,17 @@ impl Plan {
         if operations == 0 {
             return Err(PlanError::NoOperations);
         }
-        let ids: Vec<NodeId> = (1..=nodes as u64).map(NodeId).collect();
+        let spares = if bounds.faults.membership { SPARES } else { 0 };
+        let ids: Vec<NodeId> = (1..=(nodes + spares) as u64).map(NodeId).collect();
         let mut setups: Vec<NodeSetup> = ids.iter().map(|id| NodeSetup::new(*id)).collect();
+        setups.iter_mut().skip(nodes).for_each(|setup| setup.is_spare = true);
         if bounds.draws_settings {
             draw_settings(&mut random.fork("settings"), &mut setups);
         }
         draw_clocks(&mut random.fork("clocks"), &mut setups, bounds.faults.clock_drift_ppm);
+        if bounds.draws_settings {
+            draw_lease(&mut random.fork("lease"), &mut setups, bounds.faults.clock_drift_ppm);
+        }
         let baseline = match shape.index(6) {
             0 | 1 if bounds.faults.bad_network => Conditions::unreliable(),
             2 if bounds.faults.bad_network => with_long_tail(Conditions::reliable()),
@@ -146,6 +154,14 @@ impl Plan {
         }
         let duration = bounds.duration;
         Ok(Plan { seed, setups, clients, operations, duration, baseline, faults })
+    }
+}
+
+impl Plan {
+    /// How many members there are when it begins.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.setups.iter().filter(|setup| !setup.is_spare).count()
     }
 }
 
@@ -189,9 +205,21 @@ fn draw_settings(random: &mut Random, setups: &mut [NodeSetup]) {
     // Last, so that everything before is what it was with the same seed.
     let snapshots_sending_max = *random.choose(&[1, 4]);
     let snapshot_bytes_per_second_max = *random.choose(&[None, None, Some(64 * 1024)]);
+    let catch_up_max = SECOND * *random.choose(&[1, 3, 8]);
     for NodeSetup { options, .. } in setups {
         options.snapshots_sending_max = snapshots_sending_max;
         options.snapshot_bytes_per_second_max = snapshot_bytes_per_second_max;
+        options.core.catch_up_max = catch_up_max;
+    }
+}
+
+/// Half of the clusters have leases, with a bound that their clocks keep.
+fn draw_lease(random: &mut Random, setups: &mut [NodeSetup], drift_ppm: u32) {
+    let has_leases = random.chance(0.5);
+    let clock_drift_ppm = drift_ppm.max(*random.choose(&[0, 1000, 50_000]));
+    for core in setups.iter_mut().map(|setup| &mut setup.options.core).filter(|_| has_leases) {
+        core.lease = Some(Lease { clock_drift_ppm });
+        core.check_quorum = true;
     }
 }
 
@@ -280,6 +308,9 @@ enum Kind {
     StuckDisk,
     FailingDisk,
     FullDisk,
+    WipedDisk,
+    Membership,
+    Transfer,
 }
 
 impl Kind {
@@ -296,9 +327,12 @@ impl Kind {
         add(faults.slow_disks, &[Kind::SlowDisk, Kind::StuckDisk]);
         add(faults.failing_disks, &[Kind::FailingDisk, Kind::FullDisk]);
         add(faults.bad_network, &[Kind::Network]);
+        add(faults.membership, &[Kind::Membership]);
+        add(faults.transfers, &[Kind::Transfer]);
         if nodes > 1 {
             add(faults.partitions, &[Kind::Split, Kind::Isolate, Kind::OneWay, Kind::Flap]);
             add(faults.partitions && nodes > 2, &[Kind::Bridge]);
+            add(faults.wiped_disks && nodes > 2, &[Kind::WipedDisk]);
             add(faults.closed_connections, &[Kind::Close]);
         }
         kinds
@@ -355,8 +389,41 @@ impl Kind {
                 Fault::FailingDisk { node, operation }
             }
             Kind::FullDisk => Fault::FullDisk { node },
+            Kind::WipedDisk => Fault::WipedDisk { node },
+            Kind::Membership => draw_change(random, mask),
+            Kind::Transfer => {
+                let to = random.chance(0.5).then_some(other);
+                Fault::Transfer { to }
+            }
         }
     }
+}
+
+fn draw_change(random: &mut Random, pick: u64) -> Fault {
+    let change = *random.choose(&[
+        Change::AddLearner,
+        Change::AddVoter,
+        Change::AddVoter,
+        Change::RemoveVoter,
+        Change::RemoveLearner,
+        Change::Demote,
+        Change::Promote,
+        Change::Replace,
+        Change::Move,
+        Change::Any,
+        Change::Any,
+        Change::Any,
+    ]);
+    let after = random.duration(&(Duration::ZERO..50 * MS));
+    let beside = *random.choose(&[
+        Beside::Nothing,
+        Beside::Nothing,
+        Beside::Nothing,
+        Beside::AnotherOne,
+        Beside::Kill(after),
+        Beside::Kill(after / 10),
+    ]);
+    Fault::Membership { change, pick, beside }
 }
 
 /// The ids whose bit is set; but some of them, and not all, if there are several.
@@ -402,8 +469,10 @@ impl fmt::Display for Plan {
         let Plan { seed, setups, clients, operations, duration, baseline, faults } = self;
         writeln!(
             f,
-            "seed {seed}: {} nodes, {clients} clients, {operations} operations, faults for {duration:?}",
-            setups.len()
+            "seed {seed}: {} nodes and {} spare ones, {clients} clients, {operations} operations, \
+             faults for {duration:?}",
+            self.members(),
+            setups.len() - self.members()
         )?;
         if let Some(setup) = setups.first() {
             writeln!(f, "node 1: {:?}", setup.options)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::checkers::linearizability::Applications;
 use crate::checkers::{Checker, View};
 use crate::event::{Digest, Event, Fnv, Listener};
-use crate::report::Counts;
+use crate::report::{Counting, Counts};
 use crate::trace;
 
 /// What must not have happened.
@@ -32,6 +32,7 @@ struct Inner {
     digest: Fnv,
     events: u64,
     counts: Counts,
+    counting: Counting,
     checkers: Vec<Box<dyn Checker>>,
     /// What the checkers know of the cluster.
     view: View,
@@ -49,6 +50,7 @@ impl Recorder {
             digest: Fnv::default(),
             events: 0,
             counts: Counts::default(),
+            counting: Counting::default(),
             checkers,
             view: View::default(),
             applications: Applications::default(),
@@ -135,7 +137,8 @@ impl Inner {
 
 impl Listener for Recorder {
     fn event(&self, now: Duration, event: Event) {
-        let mut inner = self.lock();
+        let mut guard = self.lock();
+        let inner = &mut *guard;
         if inner.is_closed || inner.violation.is_some() {
             return;
         }
@@ -143,6 +146,7 @@ impl Listener for Recorder {
         inner.digest.write_u64(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
         event.write_to(&mut inner.digest);
         inner.counts.count(&event);
+        inner.counting.count(&mut inner.counts, &inner.view, &event);
         if let Some(trace) = &inner.trace {
             trace(&format!("{} {}", trace::time(now), trace::line(&event)));
         }

@@ -108,6 +108,10 @@ impl Workload for ReadsAndWrites {
         VersionedStore::new()
     }
 
+    fn state(&self, machine: &Registers) -> Option<Digest> {
+        Some(Digest::of_value(&machine.registers))
+    }
+
     /// Reads a register, and mostly writes it then at the version that it had.
     async fn operation(&self, session: &mut Session<ReadsAndWrites>) {
         let register = u8::try_from(session.random().index(self.registers.into())).unwrap_or(0);
@@ -132,18 +136,11 @@ impl Workload for ReadsAndWrites {
 type Outcome = Ended<Reply<Digest>>;
 
 async fn read(session: &mut Session<ReadsAndWrites>, register: u8) -> Outcome {
-    let client = session.client();
-    let call = async move {
-        match client.query(&register).await {
-            Ok(found) => {
-                let found = found.map(|(version, value)| (version, Digest::of(&value)));
-                Ended::Answered(Reply::Value(found))
-            }
-            // It has changed nothing.
-            Err(_) => Ended::Failed,
-        }
+    let answered = |found: Option<(u64, Vec<u8>)>| {
+        let found = found.map(|(version, value)| (version, Digest::of(&value)));
+        Ended::Answered(Reply::Value(found))
     };
-    session.record(Request::Get { key: register }, call).await
+    session.query(Request::Get { key: register }, register, answered).await
 }
 
 /// Sent once: without an answer it is a maybe.

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use raft_rsm::raft_core::Role;
+use raft_rsm::Consistency;
+use raft_rsm::raft_core::{NodeId, Role, Term};
 use serde::Serialize;
 
+use crate::checkers::View;
 use crate::checkers::linearizability::Undecided;
 use crate::disk::DiskCounters;
-use crate::event::{CallOutcome, Crash, Event};
+use crate::event::{
+    CallId, CallOutcome, Crash, Event, HandOver, Operation, OperationOutcome, RequestKind,
+};
 use crate::network::NetworkCounters;
 
 /// What happened in a run, or in many.
@@ -50,12 +54,99 @@ pub struct Counts {
     pub calls_refused: u64,
     /// Transmissions of which nobody knows.
     pub calls_maybe: u64,
+    /// Queries that were answered, by what was asked for and by whom: the leader or another node.
+    pub reads: BTreeMap<String, u64>,
+    /// What came of changes of membership, and what happened on the way.
+    pub membership: MembershipCounts,
+    /// How the lead was handed over.
+    pub transfers: TransferCounts,
     /// Faults, by kind.
     pub faults: BTreeMap<String, u64>,
     /// What went through the network, for all nodes together.
     pub network: NetworkCounters,
     /// What happened on all disks together.
     pub disks: DiskCounters,
+}
+
+/// What came of changes of membership.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MembershipCounts {
+    /// Changes that were asked for and completed.
+    pub done: u64,
+    /// Those that were not begun.
+    pub refused: u64,
+    /// Those that were begun and not completed, as far as whoever asked knows.
+    pub failed: u64,
+    /// Joint configurations that a leader entered.
+    pub joint_entered: u64,
+    /// Those that a leader left.
+    pub joint_left: u64,
+    /// Those of them that another leader had entered, or the same one in another term.
+    pub joint_left_by_another: u64,
+    /// Nodes that lost their disks.
+    pub wiped: u64,
+    /// Those of them that became again what they were.
+    pub readmitted: u64,
+}
+
+/// How the lead was handed over.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TransferCounts {
+    /// Transfers that were asked for and came about.
+    pub done: u64,
+    /// Those that were not begun.
+    pub refused: u64,
+    /// Those that did not come about in time.
+    pub failed: u64,
+    /// Times that a leader began to hand the lead over since its disk was sick.
+    pub by_sick_disks: u64,
+}
+
+/// What has to be known of a run to count what happens in it.
+#[derive(Debug, Default)]
+pub(crate) struct Counting {
+    /// The queries that are not answered yet.
+    queries: BTreeMap<CallId, (NodeId, Consistency)>,
+    /// In which term each leader has entered its joint configuration.
+    entered_in: BTreeMap<NodeId, Term>,
+}
+
+impl Counting {
+    /// Counts what takes more than the event itself. `before` is what is known of everything before it.
+    pub(crate) fn count(&mut self, counts: &mut Counts, before: &View, event: &Event) {
+        match event {
+            Event::Asked { call, to, kind: RequestKind::Query(consistency), .. } => {
+                self.queries.insert(*call, (*to, *consistency));
+            }
+            Event::CallEnded { call, outcome } => {
+                let Some((to, consistency)) = self.queries.remove(call) else { return };
+                if *outcome == CallOutcome::Answered {
+                    let leads = before.node(to).is_some_and(|node| node.role == Role::Leader);
+                    let by = if leads { "a leader" } else { "another node" };
+                    let kind = format!("{consistency:?} by {by}").to_lowercase();
+                    *counts.reads.entry(kind).or_default() += 1;
+                }
+            }
+            Event::Configured { node, configuration, leads: Some(term), .. } => {
+                let was_joint =
+                    before.node(*node).is_some_and(|node| node.configuration.is_joint());
+                let membership = &mut counts.membership;
+                match (was_joint, configuration.is_joint()) {
+                    (false, true) => {
+                        membership.joint_entered += 1;
+                        self.entered_in.insert(*node, *term);
+                    }
+                    (true, false) => {
+                        membership.joint_left += 1;
+                        let entered = self.entered_in.remove(node);
+                        membership.joint_left_by_another += u64::from(entered != Some(*term));
+                    }
+                    (true, true) | (false, false) => {}
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Counts {
@@ -87,7 +178,24 @@ impl Counts {
             },
             Event::OperationBegan { .. } => self.operations += 1,
             Event::Fault { kind, .. } => *self.faults.entry((*kind).to_owned()).or_default() += 1,
-            Event::Resumed { .. }
+            Event::Wiped { .. } => self.membership.wiped += 1,
+            Event::Readmitted { .. } => self.membership.readmitted += 1,
+            Event::HandingOver { why: HandOver::SickDisk, .. } => self.transfers.by_sick_disks += 1,
+            Event::Operated { operation, outcome, .. } => {
+                let (membership, transfers) = (&mut self.membership, &mut self.transfers);
+                let count = match (operation, outcome) {
+                    (Operation::Membership, OperationOutcome::Done) => &mut membership.done,
+                    (Operation::Membership, OperationOutcome::Refused) => &mut membership.refused,
+                    (Operation::Membership, OperationOutcome::Failed) => &mut membership.failed,
+                    (Operation::Transfer, OperationOutcome::Done) => &mut transfers.done,
+                    (Operation::Transfer, OperationOutcome::Refused) => &mut transfers.refused,
+                    (Operation::Transfer, OperationOutcome::Failed) => &mut transfers.failed,
+                };
+                *count += 1;
+            }
+            Event::HandingOver { why: HandOver::Asked, .. }
+            | Event::Configured { .. }
+            | Event::Resumed { .. }
             | Event::Role { .. }
             | Event::Progress { .. }
             | Event::Sent { .. }
@@ -122,11 +230,38 @@ impl Counts {
         self.calls_answered += other.calls_answered;
         self.calls_refused += other.calls_refused;
         self.calls_maybe += other.calls_maybe;
+        for (kind, count) in &other.reads {
+            *self.reads.entry(kind.clone()).or_default() += count;
+        }
+        self.membership.add(other.membership);
+        self.transfers.add(other.transfers);
         self.network += other.network;
         self.disks.add(&other.disks);
         for (kind, count) in &other.faults {
             *self.faults.entry(kind.clone()).or_default() += count;
         }
+    }
+}
+
+impl MembershipCounts {
+    fn add(&mut self, other: MembershipCounts) {
+        self.done += other.done;
+        self.refused += other.refused;
+        self.failed += other.failed;
+        self.joint_entered += other.joint_entered;
+        self.joint_left += other.joint_left;
+        self.joint_left_by_another += other.joint_left_by_another;
+        self.wiped += other.wiped;
+        self.readmitted += other.readmitted;
+    }
+}
+
+impl TransferCounts {
+    fn add(&mut self, other: TransferCounts) {
+        self.done += other.done;
+        self.refused += other.refused;
+        self.failed += other.failed;
+        self.by_sick_disks += other.by_sick_disks;
     }
 }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::join_all;
-use raft_rsm::{ClientOptions, StateMachine};
+use raft_rsm::{ClientOptions, StateMachine, Status};
 
 use crate::checkers::linearizability::{STEPS_MAX, Undecided, Verdict, check_with};
-use crate::checkers::{self, Budgets, Checker, LINEARIZABILITY};
+use crate::checkers::stale::StaleReads;
+use crate::checkers::{self, Budgets, Checker, LINEARIZABILITY, SAME_STATE, STALE_READS};
 use crate::cluster::{Cluster, NodeSetup};
 use crate::event::Listener;
 use crate::executor::{Executor, Step, WORLD};
@@ -30,6 +31,9 @@ const OPERATION_MAX: Duration = Duration::from_secs(12);
 
 /// All nodes have caught up so long after the last operation.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
+
+/// Nodes that have lost their disks are what they were so long after, and no change of membership is half-way.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(40);
 
 /// Operations of each client once all faults have ended. Each of them must be answered.
 const LAST_OPERATIONS: usize = 2;
@@ -209,6 +213,7 @@ impl<M: StateMachine, W: Workload<Machine = M>> Simulation<Factory<M>, W> {
         let shared = Arc::new(Shared {
             model,
             history: Mutex::new(History::new()),
+            stale: Mutex::new(StaleReads::default()),
             executor: run.executor.clone(),
             listener: Arc::clone(&run.recorder) as _,
         });
@@ -216,7 +221,7 @@ impl<M: StateMachine, W: Workload<Machine = M>> Simulation<Factory<M>, W> {
             plan.clone(),
             run.cluster.clone(),
             run.nemesis(plan),
-            workload,
+            Arc::clone(&workload),
             Arc::clone(&shared),
         );
         run.drive(story);
@@ -225,11 +230,19 @@ impl<M: StateMachine, W: Workload<Machine = M>> Simulation<Factory<M>, W> {
             run.recorder.finish(run.executor.now());
             if is_watching(LINEARIZABILITY) {
                 let applications = run.recorder.applications();
-                match check_with(&shared.model, &shared.history(), &applications, STEPS_MAX) {
+                let history = shared.history().with_stale_calls_first();
+                match check_with(&shared.model, &history, &applications, STEPS_MAX) {
                     Verdict::Linearizable => {}
                     Verdict::Violation(found) => run.violate(LINEARIZABILITY, found.to_string()),
                     Verdict::Undecided(found) => undecided = Some(found),
                 }
+            }
+            let stale = shared.stale.lock().unwrap_or_else(PoisonError::into_inner).check();
+            if let Some(problem) = stale.err().filter(|_| is_watching(STALE_READS)) {
+                run.violate(STALE_READS, problem);
+            }
+            if let Some(problem) = run.differing(&*workload).filter(|_| is_watching(SAME_STATE)) {
+                run.violate(SAME_STATE, problem);
             }
         }
         run.end(plan, undecided)
@@ -388,6 +401,24 @@ impl<M: StateMachine> Run<M> {
         }
     }
 
+    /// Two members that have applied the same and are not alike.
+    fn differing<W: Workload<Machine = M>>(&self, workload: &W) -> Option<String> {
+        let leader = self.cluster.leader()?;
+        let (status, cluster) = (self.cluster.status(leader)?, &self.cluster);
+        let state = |id| cluster.inspect(id, |machine| workload.state(machine)).flatten();
+        let own = state(leader)?;
+        let members = status.configuration.members();
+        let mut others = members
+            .iter()
+            .map(|member| member.id)
+            .filter(|id| cluster.status(*id).is_some_and(|other| other.applied == status.applied));
+        let other = others.find(|id| state(*id).is_some_and(|state| state != own))?;
+        let applied = status.applied;
+        Some(format!(
+            "nodes {leader} and {other} have both applied {applied} entries and are not alike"
+        ))
+    }
+
     /// Nothing of the run is left in memory.
     fn end_all(&self) {
         self.recorder.close();
@@ -410,7 +441,7 @@ impl<M: StateMachine> Run<M> {
     fn end(self, plan: &Plan, undecided: Option<Undecided>) -> Result<Report, Failure> {
         let report = Report {
             seed: plan.seed,
-            nodes: plan.setups.len(),
+            nodes: plan.members(),
             digest: self.recorder.digest().to_string(),
             virtual_time: self.executor.now(),
             steps: self.executor.steps(),
@@ -444,7 +475,7 @@ async fn story<M: StateMachine, W: Workload<Machine = M>>(
         let random = random.fork(&number.to_string());
         let number = number as u64;
         let client = cluster.client(number, ClientOptions::default());
-        let session = Session::new(number, client, random, Arc::clone(&shared));
+        let session = Session::new(number, client, cluster.clone(), random, Arc::clone(&shared));
         let share = plan.operations.div_ceil(plan.clients);
         clients.push(work(session, cluster.clone(), Arc::clone(&workload), share, plan.duration));
     }
@@ -452,7 +483,9 @@ async fn story<M: StateMachine, W: Workload<Machine = M>>(
     let sleep = cluster.sleep(plan.duration);
     let (sessions, (), ()) = futures::join!(clients, sleep, faults);
     nemesis.heal();
-    cluster.sleep(checkers::LEADER_WITHIN).await;
+    let sleep = cluster.sleep(checkers::LEADER_WITHIN);
+    futures::join!(sleep, nemesis.shut_down_others(checkers::LEADER_WITHIN));
+    nemesis.recover(RECOVERED_WITHIN).await;
     let last = sessions.into_iter().flatten().map(|mut session| {
         let workload = Arc::clone(&workload);
         async move {
@@ -498,16 +531,17 @@ async fn spawn<M: StateMachine, T: Send + 'static>(
     receiver.await.ok()
 }
 
-/// Waits until all nodes have applied what is committed, or until they should have.
+/// Waits until all members have applied what is committed, or until they should have.
 async fn catch_up<M: StateMachine>(cluster: &Cluster<M>) {
     let until = cluster.now() + CATCH_UP_MAX;
     while cluster.now() < until {
-        let statuses: Vec<_> =
-            cluster.ids().into_iter().filter_map(|id| cluster.status(id)).collect();
-        let commit = statuses.iter().map(|status| status.commit).max();
-        let all = statuses.len() == cluster.ids().len();
-        if all && statuses.iter().all(|status| Some(status.applied) == commit) {
-            return;
+        if let Some(leader) = cluster.leader().and_then(|id| cluster.status(id)) {
+            let members = leader.configuration.members();
+            let mut members = members.into_iter().map(|member| cluster.status(member.id));
+            let has_all = |status: Status| status.applied == leader.last.index;
+            if members.all(|status| status.is_some_and(has_all)) {
+                return;
+            }
         }
         cluster.sleep(Duration::from_millis(100)).await;
     }

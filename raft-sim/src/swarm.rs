@@ -174,7 +174,7 @@ fn panicked(plan: &Plan, panic: &(dyn std::any::Any + Send)) -> Violated {
         problem: crate::executor::panic_message(panic),
         at: Duration::ZERO,
     };
-    let report = Report::empty(plan.seed, plan.setups.len());
+    let report = Report::empty(plan.seed, plan.members());
     Violated { violation, report: Box::new(report) }
 }
 

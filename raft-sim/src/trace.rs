@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use raft_rsm::raft_core::{EntryId, Role};
+use raft_rsm::raft_core::{Configuration, EntryId, Member, Role};
 
-use crate::event::{CallOutcome, Crash, Event, OWN_PROCESS, RequestKind};
+use crate::event::{
+    CallOutcome, Crash, Event, HandOver, OWN_PROCESS, OperationOutcome, RequestKind,
+};
 use crate::network::describe;
 
 /// A time, in seconds of true virtual time.
@@ -82,7 +84,7 @@ pub fn line(event: &Event) -> String {
         Event::Asked { call, client, to, kind, .. } => {
             let what = match kind {
                 RequestKind::Propose(command) => format!("command {command}"),
-                RequestKind::Query => "a query".to_owned(),
+                RequestKind::Query(consistency) => format!("a query, {consistency:?}"),
                 RequestKind::Status => "status".to_owned(),
             };
             match *client {
@@ -104,7 +106,44 @@ pub fn line(event: &Event) -> String {
         Event::Fault { kind, what } => format!("FAULT {kind}: {what}"),
         Event::FaultEnded { kind } => format!("end of fault {kind}"),
         Event::Healed => "all faults have ended".to_owned(),
+        Event::Configured { node, configuration, .. } => {
+            format!("node {node}: {}", members(configuration))
+        }
+        Event::HandingOver { node, to, why } => {
+            let why = match why {
+                HandOver::Asked => "as it was asked to",
+                HandOver::SickDisk => "since its disk is sick",
+            };
+            format!("node {node}: hands the lead over to node {to}, {why}")
+        }
+        Event::Wiped { node } => format!("node {node}: has lost its disk"),
+        Event::Readmitted { node } => format!("node {node}: is what it was before it was wiped"),
+        Event::Operated { outcome, what, .. } => {
+            let outcome = match outcome {
+                OperationOutcome::Done => "done",
+                OperationOutcome::Refused => "refused",
+                OperationOutcome::Failed => "failed",
+            };
+            format!("operator: {outcome}: {what}")
+        }
     }
+}
+
+/// Who takes part, in a few words.
+#[must_use]
+pub fn members(configuration: &Configuration) -> String {
+    let names = |set: &[Member]| {
+        let names: Vec<String> = set.iter().map(|member| member.id.to_string()).collect();
+        names.join(" ")
+    };
+    let mut text = format!("voters [{}]", names(configuration.voters()));
+    if configuration.is_joint() {
+        text.push_str(&format!(" and [{}]", names(configuration.outgoing())));
+    }
+    if !configuration.learners().is_empty() {
+        text.push_str(&format!(" learners [{}]", names(configuration.learners())));
+    }
+    text
 }
 
 fn range(first: EntryId, last: EntryId) -> String {

@@ -2,13 +2,16 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use raft_rsm::{Client, ClientError, StateMachine};
+use raft_rsm::{Client, ClientError, ClientOptions, Consistency, StateMachine};
 use serde::Serialize;
 
-use crate::event::{Event, Listener};
+use crate::checkers::stale::{StaleRead, StaleReads};
+use crate::cluster::Cluster;
+use crate::event::{Digest, Event, Listener};
 use crate::executor::Executor;
 use crate::history::{Ended, History};
 use crate::model::Model;
@@ -17,6 +20,19 @@ use crate::random::Random;
 
 /// Makes machines in the state in which every replica begins.
 pub type Factory<M> = Arc<dyn Fn() -> M + Send + Sync>;
+
+/// What a query may ask for, each as often as it is drawn.
+const CONSISTENCIES: [Consistency; 6] = [
+    Consistency::Linearizable,
+    Consistency::Linearizable,
+    Consistency::Linearizable,
+    Consistency::Lease,
+    Consistency::Lease,
+    Consistency::Stale,
+];
+
+/// A client that asks one node waits for so long, and then asks whichever can answer.
+const ONE_NODE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the clients of a run do, one operation after the other, and what they may be told.
 #[async_trait]
@@ -29,14 +45,21 @@ pub trait Workload: Sized + Send + Sync + 'static {
     /// The specification that the history is checked against.
     fn model(&self, machine: &Factory<Self::Machine>) -> Self::Model;
 
-    /// Does one operation, or a few, of one client, all of them through [`Session::record`].
+    /// Does one operation, or a few, of one client, all of them through [`Session::record`] or [`Session::query`].
     async fn operation(&self, session: &mut Session<Self>);
+
+    /// The state of a machine, as far as it must be the same on all replicas that were told the same. `None`: it is not
+    /// compared.
+    fn state(&self, _machine: &Self::Machine) -> Option<Digest> {
+        None
+    }
 }
 
 /// One client of a run.
 pub struct Session<W: Workload> {
     number: u64,
     client: Client<W::Machine>,
+    cluster: Cluster<W::Machine>,
     random: Random,
     /// How many operations it has begun.
     begun: u64,
@@ -47,6 +70,7 @@ pub struct Session<W: Workload> {
 pub(crate) struct Shared<S: Model> {
     pub(crate) model: S,
     pub(crate) history: Mutex<History<S::Input, S::Output>>,
+    pub(crate) stale: Mutex<StaleReads>,
     pub(crate) executor: Executor,
     pub(crate) listener: Arc<dyn Listener>,
 }
@@ -55,10 +79,11 @@ impl<W: Workload> Session<W> {
     pub(crate) fn new(
         number: u64,
         client: Client<W::Machine>,
+        cluster: Cluster<W::Machine>,
         random: Random,
         shared: Arc<Shared<W::Model>>,
     ) -> Session<W> {
-        Session { number, client, random, begun: 0, shared }
+        Session { number, client, cluster, random, begun: 0, shared }
     }
 
     /// The client's number; each has its own, from 0.
@@ -90,11 +115,69 @@ impl<W: Workload> Session<W> {
         input: <W::Model as Model>::Input,
         call: impl Future<Output = Ended<<W::Model as Model>::Output>>,
     ) -> Ended<<W::Model as Model>::Output> {
+        self.take_down(input, false, call).await
+    }
+
+    /// Asks the service, and takes it down: how fresh the answer has to be, and which node is asked, is drawn. `answered`
+    /// says what an answer is for the model. A query that nobody answers has failed.
+    pub async fn query(
+        &mut self,
+        input: <W::Model as Model>::Input,
+        query: <W::Machine as StateMachine>::Query,
+        answered: impl FnOnce(
+            <W::Machine as StateMachine>::Answer,
+        ) -> Ended<<W::Model as Model>::Output>
+        + Send,
+    ) -> Ended<<W::Model as Model>::Output> {
+        let consistency = *self.random.choose(&CONSISTENCIES);
+        let node = *self.random.choose(&self.cluster.ids());
+        // What may be stale is asked of a node of which it is known what it said before.
+        let asks_one = self.random.chance(0.5) || consistency == Consistency::Stale;
+        let (cluster, client) = (self.cluster.clone(), self.client.clone());
+        let mut options = ClientOptions::default();
+        options.deadline = ONE_NODE_WITHIN;
+        let one = cluster.client_of(self.number, &[node], options);
+        let life = cluster.life(node);
+        let called = self.shared.history().events();
+        let mut answered_here = false;
+        let is_here = &mut answered_here;
+        let call = async move {
+            let of_one = one.query_with(&query, consistency);
+            let of_any = client.query_with(&query, consistency);
+            drop(query);
+            if asks_one && let Ok(answer) = of_one.await {
+                *is_here = cluster.life(node) == life;
+                return answered(answer);
+            }
+            of_any.await.map_or(Ended::Failed, answered)
+        };
+        let is_stale = consistency == Consistency::Stale;
+        let ended = self.take_down(input.clone(), is_stale, call).await;
+        if let (Some(life), true, Ended::Answered(output)) =
+            (life, answered_here && is_stale, &ended)
+        {
+            let ended = self.shared.history().events();
+            let read = StaleRead { node, life, called, ended };
+            let mut stale = self.shared.stale.lock().unwrap_or_else(PoisonError::into_inner);
+            stale.add(&self.shared.model, &input, output, read);
+        }
+        ended
+    }
+
+    async fn take_down(
+        &mut self,
+        input: <W::Model as Model>::Input,
+        is_stale: bool,
+        call: impl Future<Output = Ended<<W::Model as Model>::Output>>,
+    ) -> Ended<<W::Model as Model>::Output> {
         self.begun += 1;
         let shared = &self.shared;
         let operation = shared.model.describe_input(&input);
         shared.tell(Event::OperationBegan { client: self.number, operation });
         let id = shared.history().begin(self.number, input.clone(), shared.executor.now());
+        if is_stale {
+            shared.history().may_be_stale(id);
+        }
         let ended = call.await;
         shared.history().end(id, ended.clone(), shared.executor.now());
         let outcome = match &ended {
@@ -195,14 +278,7 @@ impl<M: StateMachine> Workload for Requests<M> {
             }
             Operation::Query(query) => {
                 let Ok(input) = Request::query::<M>(&query) else { return };
-                let asked = client.query(&query);
-                let call = async move {
-                    match asked.await {
-                        Ok(answer) => encoded(&answer),
-                        Err(_) => Ended::Failed,
-                    }
-                };
-                session.record(input, call).await;
+                session.query(input, query, |answer| encoded(&answer)).await;
             }
         }
     }

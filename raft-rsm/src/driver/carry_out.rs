@@ -103,7 +103,7 @@ impl<M: StateMachine> Driver<M> {
     /// Has the machine answer these once all that is queued by now is done.
     pub(super) fn answer(&self, asked: Vec<Asked<M>>) {
         if !asked.is_empty() {
-            self.work.push_answer(|group| lock(&self.queries).to_machine(asked, group));
+            self.work.push_answer(|group| lock(&self.queries).give_to_machine(asked, group));
         }
     }
 

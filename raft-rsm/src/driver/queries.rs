@@ -95,7 +95,7 @@ impl<M: StateMachine> Queries<M> {
 
     /// They are for the machine as it is then: together with `group`, or as a group of their own. Returns the number of
     /// the group.
-    pub(crate) fn to_machine(&mut self, mut asked: Vec<Asked<M>>, group: Option<u64>) -> u64 {
+    pub(crate) fn give_to_machine(&mut self, mut asked: Vec<Asked<M>>, group: Option<u64>) -> u64 {
         let group = group.unwrap_or_else(|| {
             self.next_group += 1;
             self.next_group

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use raft_rsm::raft_core::{Configuration, Member, NodeId};
+use raft_rsm::storage::MemoryStorage;
 use raft_rsm::transport::memory::Faults;
-use raft_rsm::{Options, Runtime, SnapshotError};
+use raft_rsm::{MembershipChange, Options, Runtime, SnapshotError};
 
 use crate::cluster::{Cluster, Command, on_both_runtimes};
 
@@ -16,6 +18,7 @@ on_both_runtimes! {
     a_replica_far_behind_gets_a_snapshot_through_a_bad_network
     a_large_state_is_not_written_again_for_each_few_entries
     commands_go_on_while_snapshots_are_taken
+    a_node_that_joins_without_a_configuration_is_given_a_snapshot
 }
 
 type On = Arc<dyn Runtime>;
@@ -70,6 +73,24 @@ fn a_snapshot_on_demand_contains_what_was_answered_before(runtime: On) {
     assert_eq!(cluster.block_on(raft.snapshot()).expect("there"), last);
     cluster.eventually("empty log", || cluster.status(leader).log_bytes == 0);
     assert_eq!(cluster.status(leader).snapshot, Some(last));
+}
+
+/// It knows no members yet, so it has to believe whom it follows.
+fn a_node_that_joins_without_a_configuration_is_given_a_snapshot(runtime: On) {
+    let mut cluster = Cluster::with(3, runtime, every_thousand_bytes);
+    let client = cluster.client();
+    for n in 1..=50 {
+        assert_eq!(cluster.block_on(client.propose(&Command::Inc)), Ok(n));
+    }
+    let leader = cluster.leader();
+    cluster.eventually("compacted", || cluster.status(leader).snapshot.is_some());
+    let new = NodeId(4);
+    cluster.restart(new, MemoryStorage::new(Configuration::default()));
+    let change = MembershipChange::AddVoter(Member::new(new, ""));
+    let changed = cluster.block_on(cluster.raft(leader).change_membership(change));
+    assert!(changed.expect("it catches up").is_voter(new));
+    cluster.all_show(50);
+    assert_eq!(cluster.seen(new).restores, 1);
 }
 
 #[test]

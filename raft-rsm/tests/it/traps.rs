@@ -203,7 +203,7 @@ fn a_service_names_one_type_and_it_is_its_own() {
     let disk = TestDisk::new(1);
     let storages: [Arc<dyn Storage>; 2] = [
         Arc::new(MemoryStorage::new(Configuration::new([ids[0]], []))),
-        Arc::new(create(&disk, &options(), Configuration::new([ids[1]], [])).unwrap()),
+        Arc::new(create(&disk, &options(), Configuration::new([ids[1]], []).unnamed()).unwrap()),
     ];
     let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new());
     let network = MemoryNetwork::new(Arc::clone(&runtime), MemoryOptions::default());

@@ -1,18 +1,22 @@
 //! Bounds: how long packets and logs may be, on disk and in memory, and how many heartbeats may be sent.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use raft_rsm::raft_core::{Message, NodeId, Term};
+use raft_rsm::Consistency;
+use raft_rsm::raft_core::{Configuration, Message, NodeId, Term};
 use raft_rsm::transport::Packet;
 
 use super::{Checker, View};
-use crate::event::Event;
+use crate::event::{CallId, Event, ParcelId, RequestKind};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What an entry has beside its command, in bytes.
 const ENTRY_BYTES: usize = 128;
+
+/// What a member has beside its address, in bytes.
+const MEMBER_BYTES: usize = 32;
 
 /// What a packet has beside entries or a part of a snapshot, in bytes.
 const PACKET_BYTES: usize = 256;
@@ -27,7 +31,8 @@ pub struct Budgets {
     pub log_bytes_max: u64,
     /// The most that a node holds of its log in memory, in bytes; a single longer command may be more.
     pub tail_bytes_max: u64,
-    /// Heartbeats of a leader to one peer within a second, not counting those that tell a new commit index.
+    /// Heartbeats of a leader to one peer within a second, not counting those that tell a new commit index, nor one for
+    /// each read that reached the leader of late.
     pub heartbeats_a_second_max: usize,
 }
 
@@ -50,6 +55,9 @@ pub struct BudgetsChecker {
     budgets: Budgets,
     /// The heartbeats of the last second, by sender, receiver and term.
     heartbeats: BTreeMap<(NodeId, NodeId), (Term, VecDeque<Duration>)>,
+    reads: Reads,
+    /// The longest configuration, in bytes.
+    configuration_bytes: usize,
     /// The longest command that a client has sent, in bytes.
     command_bytes: usize,
     is_healed: bool,
@@ -59,16 +67,25 @@ impl BudgetsChecker {
     /// Watches over these bounds.
     #[must_use]
     pub fn new(budgets: Budgets) -> BudgetsChecker {
-        BudgetsChecker { budgets, heartbeats: BTreeMap::new(), command_bytes: 0, is_healed: false }
+        BudgetsChecker {
+            budgets,
+            heartbeats: BTreeMap::new(),
+            reads: Reads::default(),
+            configuration_bytes: 0,
+            command_bytes: 0,
+            is_healed: false,
+        }
     }
 
-    /// What an entry with the longest command costs, in bytes.
+    /// What an entry with the longest command or configuration costs, in bytes.
     fn longest_bytes(&self) -> usize {
-        self.command_bytes.saturating_add(ENTRY_BYTES)
+        self.command_bytes.max(self.configuration_bytes).saturating_add(ENTRY_BYTES)
     }
 
     fn tail(&self, node: NodeId, tail_bytes: u64) -> Result<(), String> {
-        let longest = self.longest_bytes() as u64;
+        // A leader always has room for a configuration, and for the next one before the first is durable.
+        let configurations = self.configuration_bytes.saturating_add(ENTRY_BYTES) as u64 * 2;
+        let longest = (self.longest_bytes() as u64).saturating_add(configurations);
         let max = self.budgets.tail_bytes_max.saturating_add(longest);
         if tail_bytes > max {
             return Err(format!(
@@ -80,7 +97,8 @@ impl BudgetsChecker {
 
     fn packet(&self, packet: &Packet, bytes: usize) -> Result<(), String> {
         let max = self.budgets.packet_bytes_max.max(self.longest_bytes());
-        let max = max.saturating_add(PACKET_BYTES);
+        // A part of a snapshot names all members beside what it holds.
+        let max = max.saturating_add(self.configuration_bytes).saturating_add(PACKET_BYTES);
         if bytes > max {
             let from = packet.from();
             return Err(format!("node {from} sent a packet of {bytes} bytes, the bound is {max}"));
@@ -103,7 +121,8 @@ impl BudgetsChecker {
             times.pop_front();
         }
         times.push_back(now);
-        if times.len() > self.budgets.heartbeats_a_second_max {
+        let for_reads = self.reads.of_late(now, from);
+        if times.len() > self.budgets.heartbeats_a_second_max.saturating_add(for_reads) {
             return Err(format!(
                 "node {from} sent node {to} {} heartbeats within a second",
                 times.len()
@@ -113,15 +132,82 @@ impl BudgetsChecker {
     }
 }
 
+/// About how long a configuration is, in bytes.
+fn configuration_bytes(configuration: &Configuration) -> usize {
+    let (voters, outgoing) = (configuration.voters(), configuration.outgoing());
+    let members = voters.iter().chain(outgoing).chain(configuration.learners());
+    members.map(|member| MEMBER_BYTES + member.address.len()).sum()
+}
+
+/// Reads that may each have a leader start a round of heartbeats.
+#[derive(Debug, Default)]
+struct Reads {
+    queries: BTreeSet<CallId>,
+    /// Those that a follower has sent on.
+    sent_on: BTreeSet<ParcelId>,
+    /// When reads reached each node.
+    reached: BTreeMap<NodeId, VecDeque<Duration>>,
+    /// Since when a node stands still: it takes up what reaches it when it goes on.
+    paused: BTreeMap<NodeId, Duration>,
+}
+
+impl Reads {
+    fn observe(&mut self, now: Duration, event: &Event) {
+        match event {
+            Event::Asked { call, kind: RequestKind::Query(consistency), .. } => {
+                if *consistency != Consistency::Stale {
+                    self.queries.insert(*call);
+                }
+            }
+            Event::RequestArrived { call, at } if self.queries.contains(call) => {
+                self.reached.entry(*at).or_default().push_back(now);
+            }
+            Event::Paused { node } => _ = self.paused.insert(*node, now),
+            Event::Resumed { node } => {
+                let since = self.paused.remove(node).unwrap_or(now);
+                let reached = self.reached.entry(*node).or_default();
+                reached.iter_mut().filter(|time| **time >= since).for_each(|time| *time = now);
+            }
+            Event::CallEnded { call, .. } => _ = self.queries.remove(call),
+            Event::Sent { parcel, packet, .. } => {
+                if let Packet::Raft(envelope) = &**packet
+                    && let Message::ReadIndex { .. } = envelope.message
+                {
+                    self.sent_on.insert(*parcel);
+                }
+            }
+            Event::Delivered { parcel, to } if self.sent_on.contains(parcel) => {
+                self.reached.entry(*to).or_default().push_back(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// How many reached the node within the last two seconds: one that waited for a round under way has another one later.
+    fn of_late(&mut self, now: Duration, node: NodeId) -> usize {
+        let reached = self.reached.entry(node).or_default();
+        while reached.front().is_some_and(|time| now.saturating_sub(*time) >= SECOND * 2) {
+            reached.pop_front();
+        }
+        reached.len()
+    }
+}
+
 impl Checker for BudgetsChecker {
     fn name(&self) -> &'static str {
         "budgets"
     }
 
     fn observe(&mut self, now: Duration, _: &View, event: &Event) -> Result<(), String> {
+        self.reads.observe(now, event);
         match event {
             Event::Asked { bytes, .. } => {
                 self.command_bytes = self.command_bytes.max(*bytes);
+                Ok(())
+            }
+            Event::Configured { configuration, .. } => {
+                let bytes = configuration_bytes(configuration);
+                self.configuration_bytes = self.configuration_bytes.max(bytes);
                 Ok(())
             }
             Event::Healed => {
@@ -148,7 +234,8 @@ impl Checker for BudgetsChecker {
             return Ok(());
         }
         let longest = self.longest_bytes() as u64;
-        for (id, node) in end.nodes() {
+        // Who is no member any more has nobody who tells it what is committed.
+        for (id, node) in end.members() {
             let max = self.budgets.log_bytes_max.max(node.image_bytes.saturating_mul(2));
             let max = max.saturating_add(longest.saturating_mul(2));
             if node.log_bytes > max {
@@ -190,7 +277,8 @@ mod tests {
 
     #[test]
     fn a_command_may_be_longer_than_any_limit() {
-        let (kind, to) = (crate::event::RequestKind::Query, NodeId(1));
+        let (kind, to) =
+            (crate::event::RequestKind::Query(raft_rsm::Consistency::Stale), NodeId(1));
         let call = crate::event::CallId(1);
         let asked = Event::Asked { call, client: 1, to, kind, bytes: 100_000 };
         let packet = sent_bytes(1, 2, 1, heartbeat(None), 100_200);

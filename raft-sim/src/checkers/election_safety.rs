@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use raft_rsm::raft_core::{Message, NodeId, Role, Term};
+use raft_rsm::raft_core::{Envelope, Incarnation, Message, NodeId, Role, Term};
 use raft_rsm::transport::Packet;
 
 use super::{Checker, View};
@@ -14,7 +14,8 @@ use crate::event::Event;
 #[derive(Debug, Default)]
 pub struct ElectionSafety {
     leaders: BTreeMap<Term, NodeId>,
-    votes: BTreeMap<(NodeId, Term), NodeId>,
+    /// Whoever has lost its disk is another incarnation, and has given no vote yet.
+    votes: BTreeMap<(NodeId, Incarnation, Term), NodeId>,
 }
 
 impl ElectionSafety {
@@ -26,8 +27,10 @@ impl ElectionSafety {
         Err(format!("node {leader} and node {node} both lead term {term}"))
     }
 
-    fn votes(&mut self, voter: NodeId, term: Term, candidate: NodeId) -> Result<(), String> {
-        let first = *self.votes.entry((voter, term)).or_insert(candidate);
+    fn votes(&mut self, envelope: &Envelope, candidate: NodeId) -> Result<(), String> {
+        let (voter, term) = (envelope.from, envelope.term);
+        let name = (voter, envelope.incarnation, term);
+        let first = *self.votes.entry(name).or_insert(candidate);
         if first == candidate {
             return Ok(());
         }
@@ -50,10 +53,8 @@ impl Checker for ElectionSafety {
             Message::AppendEntries { .. } | Message::Heartbeat { .. } => {
                 self.leads(envelope.term, envelope.from)
             }
-            Message::RequestVote { .. } => self.votes(envelope.from, envelope.term, envelope.from),
-            Message::VoteResponse { granted: true } => {
-                self.votes(envelope.from, envelope.term, envelope.to)
-            }
+            Message::RequestVote { .. } => self.votes(envelope, envelope.from),
+            Message::VoteResponse { granted: true } => self.votes(envelope, envelope.to),
             Message::VoteResponse { granted: false }
             | Message::PreVote { .. }
             | Message::PreVoteResponse { .. }

@@ -73,7 +73,8 @@ impl Liveness {
 
 /// Whether somebody leads whom nobody has gone past: one that leads an old term leads nobody.
 fn is_led(view: &View) -> bool {
-    let running = || view.nodes().map(|(_, node)| node).filter(|node| node.is_running);
+    let members = view.members();
+    let running = || members.iter().map(|(_, node)| node).filter(|node| node.is_running);
     let latest = running().map(|node| node.term).max();
     running().any(|node| node.role == Role::Leader && Some(node.term) == latest)
 }
@@ -114,7 +115,15 @@ impl Checker for Liveness {
         if self.healed_at.is_none() {
             return Ok(());
         }
-        for (id, node) in end.nodes() {
+        if let Some((id, leader)) = end.leader()
+            && leader.configuration.is_joint()
+        {
+            return Err(format!("node {id} leads and does not leave a joint configuration"));
+        }
+        if let Some((id, _)) = end.nodes().find(|(_, node)| node.is_wiped) {
+            return Err(format!("node {id} has lost its disk, and is not yet what it was"));
+        }
+        for (id, node) in end.members() {
             if !node.is_running {
                 return Err(format!("node {id} does not run, although all faults have ended"));
             }
@@ -132,7 +141,7 @@ impl Checker for Liveness {
 
 #[cfg(test)]
 mod tests {
-    use raft_rsm::raft_core::EntryId;
+    use raft_rsm::raft_core::{Configuration, EntryId, Incarnation, NodeId};
 
     use super::super::told::{
         assert_caught, commits, crashed, follows, leads, started, tell_at, writes,
@@ -204,6 +213,47 @@ mod tests {
         assert_eq!(check(&[&well[..], &asks(6, true)].concat()), Ok(()));
         assert_eq!(check(&[&well[..], &asks(5, false)].concat()), Ok(()));
         assert_caught(check(&[&well[..], &asks(6, false)].concat()), "client 1 was not answered");
+    }
+
+    fn configured(id: u64, configuration: Configuration) -> Event {
+        let incarnation = Incarnation(0);
+        Event::Configured { node: NodeId(id), incarnation, configuration, leads: None }
+    }
+
+    #[test]
+    fn a_joint_configuration_that_is_not_left_is_caught() {
+        let joint = Configuration::joint([NodeId(1)], [NodeId(1)], []);
+        let story = |configuration| {
+            [(0, started(1)), (0, leader()), (1, Event::Healed), (2, configured(1, configuration))]
+        };
+        assert_caught(check(&story(joint)), "does not leave a joint configuration");
+        assert_eq!(check(&story(Configuration::new([NodeId(1)], []))), Ok(()));
+    }
+
+    #[test]
+    fn a_node_that_has_lost_its_disk_and_is_not_what_it_was_is_caught() {
+        let wiped = Event::Wiped { node: NodeId(1) };
+        let story =
+            [(0, started(1)), (0, leader()), (1, wiped), (1, started(1)), (2, Event::Healed)];
+        let readmitted = Event::Readmitted { node: NodeId(1) };
+        let back = [&story[..], &[(3, leader()), (3, readmitted)]].concat();
+        assert_eq!(check(&back), Ok(()));
+        assert_caught(check(&[&story[..], &[(3, leader())]].concat()), "has lost its disk");
+    }
+
+    #[test]
+    fn who_is_no_member_need_not_catch_up_nor_run() {
+        let last = super::super::told::entry(1, 1);
+        let story = [
+            (0, started(1)),
+            (0, started(2)),
+            (0, leader()),
+            (0, configured(1, Configuration::new([NodeId(1)], []))),
+            (1, Event::Healed),
+            (2, commits(1, 1, last)),
+            (3, crashed(2)),
+        ];
+        assert_eq!(check(&story), Ok(()));
     }
 
     #[test]

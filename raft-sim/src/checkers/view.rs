@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use raft_rsm::raft_core::{EntryId, HardState, LogIndex, NodeId, Role, Term};
+use raft_rsm::raft_core::{
+    Configuration, EntryId, HardState, Incarnation, LogIndex, NodeId, Role, Term,
+};
 
 use super::stored::Stored;
 use crate::event::{EntrySummary, Event};
@@ -37,6 +39,12 @@ pub struct NodeView {
     pub log_bytes: u64,
     /// The size of its newest snapshot's image, in bytes, where it is known.
     pub image_bytes: u64,
+    /// The incarnation under which it speaks.
+    pub incarnation: Incarnation,
+    /// The members, as of the latest configuration in its log.
+    pub configuration: Configuration,
+    /// It has lost its disk, and is not yet again what it was.
+    pub is_wiped: bool,
     /// What it has written to its disk.
     pub stored: Stored,
 }
@@ -74,6 +82,21 @@ impl View {
         self.commit
     }
 
+    /// Who leads the latest term that anybody leads.
+    #[must_use]
+    pub fn leader(&self) -> Option<(NodeId, &NodeView)> {
+        let leaders = self.nodes().filter(|(_, node)| node.is_running && node.role == Role::Leader);
+        leaders.max_by_key(|(_, node)| node.term)
+    }
+
+    /// The members, as whoever leads knows them, each with what is known of it; all nodes, where nobody leads.
+    #[must_use]
+    pub fn members(&self) -> Vec<(NodeId, &NodeView)> {
+        let configuration = self.leader().map(|(_, leader)| &leader.configuration);
+        let known = configuration.filter(|configuration| !configuration.voters().is_empty());
+        self.nodes().filter(|(id, _)| known.is_none_or(|known| known.contains(*id))).collect()
+    }
+
     pub(crate) fn apply(&mut self, event: &Event) {
         match event {
             Event::Started { node, hard_state, last, .. } => {
@@ -104,7 +127,26 @@ impl View {
                     node.stored.observe(event);
                 }
             }
-            Event::NotStarted { .. }
+            Event::Configured { node, incarnation, configuration, .. } => {
+                if let Some(node) = self.nodes.get_mut(node) {
+                    (node.incarnation, node.configuration) = (*incarnation, configuration.clone());
+                }
+            }
+            // It forgets, and nobody may hold that against it.
+            Event::Wiped { node } => {
+                if let Some(node) = self.nodes.get_mut(node) {
+                    node.stored = Stored::default();
+                    node.is_wiped = true;
+                }
+            }
+            Event::Readmitted { node } => {
+                if let Some(node) = self.nodes.get_mut(node) {
+                    node.is_wiped = false;
+                }
+            }
+            Event::HandingOver { .. }
+            | Event::Operated { .. }
+            | Event::NotStarted { .. }
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::Applied { .. }
@@ -154,6 +196,9 @@ impl NodeView {
             last: EntryId::ZERO,
             log_bytes: 0,
             image_bytes: 0,
+            incarnation: Incarnation::default(),
+            configuration: Configuration::default(),
+            is_wiped: false,
             stored: Stored::default(),
         }
     }

@@ -126,6 +126,9 @@ fn counts(counts: &Counts) {
         calls_answered,
         calls_refused,
         calls_maybe,
+        reads,
+        membership,
+        transfers,
         faults,
         network,
         disks,
@@ -162,6 +165,24 @@ fn counts(counts: &Counts) {
     line(&format!(
         "  clients         {operations} operations; transmissions: {calls_answered} answered, \
          {calls_refused} refused, {calls_maybe} maybe"
+    ));
+    let reads: Vec<String> = reads.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    line(&format!("  reads           {}", reads.join(", ")));
+    line(&format!(
+        "  membership      {} changes, {} refused, {} failed; {} joint configurations entered, {} left, {} of them \
+         by another leader; {} disks wiped, {} nodes readmitted",
+        membership.done,
+        membership.refused,
+        membership.failed,
+        membership.joint_entered,
+        membership.joint_left,
+        membership.joint_left_by_another,
+        membership.wiped,
+        membership.readmitted
+    ));
+    line(&format!(
+        "  transfers       {} done, {} refused, {} failed; {} begun by sick disks",
+        transfers.done, transfers.refused, transfers.failed, transfers.by_sick_disks
     ));
     let faults: Vec<String> =
         faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();

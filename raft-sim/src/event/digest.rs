@@ -2,7 +2,12 @@
 
 use raft_rsm::raft_core::{EntryId, HardState, LogIndex, NodeId, Role};
 
-use super::{CallOutcome, Crash, Digest, EntrySummary, Event, RequestKind};
+use raft_rsm::Consistency;
+
+use super::{
+    CallOutcome, Crash, Digest, EntrySummary, Event, HandOver, Operation, OperationOutcome,
+    RequestKind,
+};
 
 impl Digest {
     /// The digest of some bytes (FNV-1a, then mixed).
@@ -163,8 +168,10 @@ impl Event {
                 to.write_u64(*bytes as u64);
                 to.write_u64(match kind {
                     RequestKind::Propose(command) => command.0,
-                    RequestKind::Query => 1,
+                    RequestKind::Query(Consistency::Linearizable) => 1,
                     RequestKind::Status => 2,
+                    RequestKind::Query(Consistency::Lease) => 3,
+                    RequestKind::Query(_) => 4,
                 });
             }
             Event::RequestArrived { call, at } => {
@@ -201,6 +208,35 @@ impl Event {
                 to.write(kind.as_bytes());
             }
             Event::Healed => to.write_u64(24),
+            Event::Configured { node, incarnation, configuration, leads } => {
+                head(to, 25, *node);
+                to.write_u64(incarnation.0);
+                to.write(format!("{configuration:?}").as_bytes());
+                to.write_u64(leads.map_or(u64::MAX, |term| term.0));
+            }
+            Event::HandingOver { node, to: successor, why } => {
+                head(to, 26, *node);
+                to.write_u64(successor.0);
+                to.write_u64(match why {
+                    HandOver::Asked => 0,
+                    HandOver::SickDisk => 1,
+                });
+            }
+            Event::Wiped { node } => head(to, 27, *node),
+            Event::Readmitted { node } => head(to, 28, *node),
+            Event::Operated { operation, outcome, what } => {
+                to.write_u64(29);
+                to.write_u64(match operation {
+                    Operation::Membership => 0,
+                    Operation::Transfer => 1,
+                });
+                to.write_u64(match outcome {
+                    OperationOutcome::Done => 0,
+                    OperationOutcome::Refused => 1,
+                    OperationOutcome::Failed => 2,
+                });
+                to.write(what.as_bytes());
+            }
         }
     }
 }

@@ -127,6 +127,14 @@ where
         }
     }
 
+    /// Of stores from which nothing is deleted; where it is, this is not for them.
+    fn version(&self, input: &Request<K, V>, output: &Reply<V>) -> Option<u64> {
+        match (input, output) {
+            (Request::Get { .. }, Reply::Value(found)) => Some(version_of(found)),
+            _ => None,
+        }
+    }
+
     fn mark(&self, state: &Option<(u64, V)>) -> u64 {
         version_of(state)
     }

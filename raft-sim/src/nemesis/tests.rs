@@ -2,6 +2,8 @@ use std::ops::Range;
 
 use super::*;
 use crate::disk::Operation;
+use crate::event::OperationOutcome;
+use crate::faults::{Beside, Change};
 use crate::registers::Registers;
 use crate::{Report, Simulation};
 
@@ -30,11 +32,21 @@ fn planned(number: usize, millis: Range<u32>, fault: Fault) -> Planned {
 
 /// Three nodes on which these faults happen, a few from the time 500 ms on; `look` looks at times.
 fn run(faults: Vec<Planned>, until: Duration, looks: Vec<Look>) -> (Report, Arc<Events>) {
+    run_with(0, faults, until, looks)
+}
+
+/// The same with so many spare nodes.
+fn run_with(
+    spares: usize,
+    faults: Vec<Planned>,
+    until: Duration,
+    looks: Vec<Look>,
+) -> (Report, Arc<Events>) {
     let events = Arc::new(Events::default());
     let listener = Arc::clone(&events) as Arc<dyn Listener>;
-    let simulation = Simulation::new(3).nodes(3).machine(Registers::default);
+    let simulation = Simulation::new(3).nodes(3 + spares).machine(Registers::default);
     let report = simulation.scenario(
-        |_| {},
+        |setup| setup.is_spare = setup.options.core.id.0 > 3,
         |cluster| async move {
             let nemesis = Named::new(cluster.clone(), listener, Conditions::reliable());
             let ended = nemesis.schedule(&faults, until);
@@ -46,7 +58,8 @@ fn run(faults: Vec<Planned>, until: Duration, looks: Vec<Look>) -> (Report, Arc<
             assert!(cluster.now() <= until);
             nemesis.heal();
             cluster.sleep(MS * 5000).await;
-            assert!(cluster.leader().is_some() && cluster.running().len() == 3);
+            nemesis.recover(MS * 20_000).await;
+            assert!(nemesis.committed().is_some() && cluster.running().len() == 3 + spares);
         },
     );
     (report.unwrap(), events)
@@ -166,4 +179,115 @@ fn no_fault_goes_on_for_longer_than_it_may() {
     ];
     // It looks at the time itself.
     run(faults, MS * 1000, vec![]);
+}
+
+fn change(change: Change, beside: Beside) -> Fault {
+    Fault::Membership { change, pick: 0x5a5a_1234_5678_9abc, beside }
+}
+
+/// What was said about each operation.
+fn operations(events: &Events) -> Vec<OperationOutcome> {
+    let events = events.0.lock().unwrap();
+    let outcomes = events.iter().filter_map(|event| match event {
+        Event::Operated { outcome, .. } => Some(*outcome),
+        _ => None,
+    });
+    outcomes.collect()
+}
+
+#[test]
+fn every_kind_of_change_leads_to_a_configuration_that_is_committed() {
+    let kinds = [
+        Change::AddLearner,
+        Change::AddVoter,
+        Change::RemoveLearner,
+        Change::Promote,
+        Change::Demote,
+        Change::RemoveVoter,
+        Change::Replace,
+        Change::Move,
+        Change::Any,
+    ];
+    let faults = kinds.into_iter().enumerate().map(|(number, kind)| {
+        let begin = 2000 + u32::try_from(number).unwrap() * 1000;
+        planned(number, begin..begin + 10, change(kind, Beside::Nothing))
+    });
+    let (report, events) = run_with(2, faults.collect(), MS * 12_000, vec![]);
+    // One has nobody to begin with: there is no learner, or nobody else.
+    assert!(report.counts.membership.done >= 7, "{:?}", report.counts.membership);
+    assert!(operations(&events).iter().all(|outcome| *outcome == OperationOutcome::Done));
+    let membership = report.counts.membership;
+    assert!(membership.joint_entered >= 3, "{membership:?}");
+    assert_eq!(membership.joint_entered, membership.joint_left);
+}
+
+#[test]
+fn of_two_changes_that_are_asked_for_at_once_one_is_refused() {
+    let faults = vec![planned(0, 2000..2500, change(Change::AddVoter, Beside::AnotherOne))];
+    let (_, events) = run_with(2, faults, MS * 4000, vec![]);
+    let mut said = operations(&events);
+    said.sort_by_key(|outcome| *outcome == OperationOutcome::Done);
+    assert_eq!(said, [OperationOutcome::Refused, OperationOutcome::Done]);
+}
+
+#[test]
+fn a_change_whose_leader_is_killed_is_completed_by_the_next_one_or_never_was() {
+    let mut by_another = 0;
+    for micros in (0..20_000).step_by(500) {
+        let beside = Beside::Kill(Duration::from_micros(micros));
+        let faults = vec![planned(0, 2000..4000, change(Change::Any, beside))];
+        let (report, _) = run_with(2, faults, MS * 5000, vec![]);
+        by_another += report.counts.membership.joint_left_by_another;
+    }
+    assert!(by_another > 0);
+}
+
+#[test]
+fn a_node_that_loses_its_disk_becomes_again_what_it_was_as_another_incarnation() {
+    let faults = vec![planned(0, 2000..3000, Fault::WipedDisk { node: Target::Node(TWO) })];
+    let look: Look = (6000, |cluster| {
+        let incarnation = cluster.status(TWO).unwrap().incarnation;
+        let leader = cluster.leader().and_then(|leader| cluster.status(leader)).unwrap();
+        assert!(leader.configuration.is_voter_as(TWO, incarnation));
+        assert_eq!(leader.configuration.voters().len(), 3);
+    });
+    let (report, _) = run(faults, MS * 7000, vec![look]);
+    let membership = report.counts.membership;
+    assert_eq!((membership.wiped, membership.readmitted), (1, 1));
+    // A learner first, and then a voter.
+    assert_eq!((membership.done, membership.joint_entered), (2, 2));
+}
+
+#[test]
+fn no_disk_is_lost_while_that_cannot_be_survived() {
+    let wiped = |id| Fault::WipedDisk { node: Target::Node(id) };
+    let crash =
+        Fault::Crash { node: Target::Node(NodeId(3)), crash: Crash::Killed, moment: Moment::Now };
+    let faults = vec![planned(0, 1000..4000, crash), planned(1, 2000..3500, wiped(TWO))];
+    let (report, _) = run(faults, MS * 5000, vec![]);
+    assert_eq!(report.counts.membership.wiped, 0, "who is down may hold what nobody else does");
+    let faults = vec![planned(0, 2000..4000, wiped(ONE)), planned(1, 2000..2100, wiped(TWO))];
+    let (report, _) = run(faults, MS * 5000, vec![]);
+    assert_eq!(report.counts.membership.wiped, 1, "one after the other");
+}
+
+#[test]
+fn no_change_is_asked_for_while_a_node_waits_to_become_what_it_was() {
+    let wiped = Fault::WipedDisk { node: Target::Node(TWO) };
+    let during = change(Change::Any, Beside::Nothing);
+    let faults = vec![planned(0, 2000..4000, wiped), planned(1, 2500..2600, during)];
+    let (_, events) = run_with(2, faults, MS * 5000, vec![]);
+    assert_eq!(kinds(&events), ["wiped disk"]);
+}
+
+#[test]
+fn the_lead_is_handed_over_to_whom_it_is_said() {
+    for to in [Some(ONE), Some(TWO), Some(NodeId(3)), None] {
+        let faults = vec![planned(0, 2000..2500, Fault::Transfer { to })];
+        let (report, events) = run(faults, MS * 3000, vec![]);
+        let said = operations(&events);
+        let leads_already = said == [OperationOutcome::Refused];
+        assert!(leads_already || said == [OperationOutcome::Done], "{to:?}: {said:?}");
+        assert_eq!(report.counts.transfers.by_sick_disks, 0);
+    }
 }

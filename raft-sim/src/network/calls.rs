@@ -11,7 +11,7 @@ use futures::channel::oneshot;
 use futures::future::{Either, select};
 use raft_rsm::raft_core::NodeId;
 use raft_rsm::transport::{CallError, Connector, Reply};
-use raft_rsm::wire::{Outcome, Request, read_answer, read_request};
+use raft_rsm::wire::{Outcome, Request, read_answer, read_consistency, read_request};
 
 use super::conditions::Direction;
 use super::lies::{LIE_CHANCE, Lie};
@@ -319,7 +319,7 @@ impl State {
     fn maybe_swap(&mut self, kind: RequestKind, answer: Bytes) -> Bytes {
         let place = match kind {
             RequestKind::Propose(_) => 0,
-            RequestKind::Query => 1,
+            RequestKind::Query(_) => 1,
             RequestKind::Status => return answer,
         };
         let is_lying = self.lie == Some(Lie::AnswersOfAnotherCall);
@@ -334,7 +334,9 @@ impl State {
 fn request_kind(request: &[u8]) -> RequestKind {
     match read_request(request) {
         Some(Request::Propose(command)) => RequestKind::Propose(Digest::of(command)),
-        Some(Request::Query(_)) => RequestKind::Query,
+        Some(Request::Query(_)) => {
+            RequestKind::Query(read_consistency(request).unwrap_or_default())
+        }
         // What no node can read has no effect either.
         Some(Request::Status | _) | None => RequestKind::Status,
     }

@@ -38,9 +38,6 @@ fn faults_that_no_raft_could_survive_are_refused() {
         change(&mut faults);
         refused(&Bounds { faults, ..Bounds::default() })
     };
-    let error = refused(|faults| faults.wiped_disks = true);
-    assert_eq!(error, PlanError::Faults(FaultsError::WipedDisks));
-    assert!(error.to_string().contains("forgotten its vote"), "{error}");
     let error = refused(|faults| faults.bit_rot = true);
     assert_eq!(error, PlanError::Faults(FaultsError::BitRot));
     let error = refused(|faults| faults.clock_drift_ppm = 60_000);
@@ -81,7 +78,7 @@ fn the_command_line_says_what_is_wrong_and_exits_with_2() {
         ("--seed 1 --clients 0", "no clients"),
         ("--seeds 0..3 --operations 0", "no operations"),
         ("--seed 1 --faults rain", "no kind of fault named \"rain\""),
-        ("--seed 1 --faults kills,wiped-disks", "no kind of fault named \"wiped-disks\""),
+        ("--seed 1 --faults kills,bit-rot", "no kind of fault named \"bit-rot\""),
         ("--seed 1 --seconds 0", "more than 0"),
         ("--seed 1 --seconds -1", "more than 0"),
         ("--seed 1 --seconds NaN", "more than 0"),

@@ -19,6 +19,8 @@
 //! | a disk that is stuck for ever; a slow one; a wiped one | liveness | |
 //! | a node that stands still for ever; one that is cut off | liveness | |
 //! | a clock at twice the speed | budgets (heartbeats) | |
+//! | clocks that drift beyond the bound of the leases | linearizability | |
+//! | a node that loses its disk and comes back as what it was | any of those that a disk that forgets is seen by | the same |
 //! | a node with larger messages than was said | budgets (packets) | |
 //! | a node that holds more of its log than was said | budgets (memory) | |
 //!

@@ -7,6 +7,7 @@
 //! | `ledger.rs` | the machine of the Raft scenarios, which keeps all commands, and commits on it |
 //! | `election.rs`, `log.rs`, `persistence.rs`, `figure8.rs`, `snapshots.rs` | Raft |
 //! | `counter.rs`, `rsm.rs` | a replicated machine and those who call it |
+//! | `failover.rs`, `idle.rs` | how long nobody leads; what a cluster costs that nobody asks for anything |
 //! | `switches.rs`, `pauses.rs` | mixed settings; nodes that stand still, and clocks that differ |
 //!
 //! A scenario that fails says its seed. `SCENARIO_SEEDS=7 cargo test -p raft-sim --test it re_election -- --nocapture` runs
@@ -14,7 +15,9 @@
 
 mod counter;
 mod election;
+mod failover;
 mod figure8;
+mod idle;
 mod ledger;
 mod log;
 mod pauses;

@@ -10,7 +10,7 @@ use raft_sim::registers::{self, ReadsAndWrites};
 use raft_sim::{Subject, cli};
 
 /// The kinds of faults, as they are counted.
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 20] = [
     "bad network",
     "bridge",
     "closed connection",
@@ -20,6 +20,7 @@ const KINDS: [&str; 17] = [
     "isolated node",
     "kill",
     "kill of all",
+    "membership change",
     "one-way link",
     "pause",
     "power loss",
@@ -28,6 +29,8 @@ const KINDS: [&str; 17] = [
     "slow disk",
     "split",
     "stuck disk",
+    "transfer",
+    "wiped disk",
 ];
 
 pub(crate) fn subject() -> Subject<ReadsAndWrites> {
@@ -74,6 +77,12 @@ fn swarm(seeds: Range<u64>) {
     ] {
         assert!(happened >= count / 4, "{name}: {happened}");
     }
+    for kind in ["linearizable", "lease", "stale"] {
+        for by in ["a leader", "another node"] {
+            let happened = counts.reads.get(&format!("{kind} by {by}")).copied().unwrap_or(0);
+            assert!(happened >= count, "{kind} by {by}: {happened}");
+        }
+    }
     for (name, happened) in [
         ("stops", counts.stops),
         ("failed writes", counts.writes_failed),
@@ -86,6 +95,14 @@ fn swarm(seeds: Range<u64>) {
         ("works on stuck disks", counts.disks.stuck_works),
         ("works on full disks", counts.disks.full),
         ("shutdowns", counts.shutdowns),
+        ("changes of membership", counts.membership.done),
+        ("refused changes", counts.membership.refused),
+        ("joint configurations entered", counts.membership.joint_entered),
+        ("joint configurations left", counts.membership.joint_left),
+        ("wiped disks", counts.membership.wiped),
+        ("nodes readmitted", counts.membership.readmitted),
+        ("transfers", counts.transfers.done),
+        ("hand-overs by sick disks", counts.transfers.by_sick_disks),
     ] {
         assert!(happened >= 5, "{name}: {happened}");
     }

@@ -1,8 +1,8 @@
 //! diss. §3.10 Leadership transfer extension.
 
 use raft_core::{
-    ChangeError, Configuration, Envelope, Incarnation, Input, Member, Message, NodeId, Options,
-    ProposeError, Role, Term, TransferError,
+    ChangeError, Configuration, Entry, Envelope, Incarnation, Input, Member, Message, NodeId,
+    Options, Payload, ProposeError, Role, Term, TransferError,
 };
 
 use crate::harness::*;
@@ -308,8 +308,10 @@ fn a_timeout_now_does_nothing_where_it_does_not_come_from_the_leader_of_the_term
     assert_eq!((learner.sent.len(), learner.node.leader()), (0, Some(NodeId(2))));
 
     let known = Member::of_incarnation(NodeId(1), Incarnation(7), "");
-    let members = Configuration::new([2, 3].map(NodeId), []).with_voter(known);
-    let mut wiped = follower(Options::new(NodeId(1)), members);
+    let members = Configuration::new([2, 3].map(NodeId), []);
+    let mut wiped = follower(Options::new(NodeId(1)), members.clone());
+    let entry = Entry { id: id(1, 2), payload: Payload::Configuration(members.with_voter(known)) };
+    wiped.receive(2, append(id(1, 1), vec![entry], 1));
     wiped.receive(2, Message::TimeoutNow);
     assert_eq!((wiped.node.role(), wiped.node.term()), (Role::Follower, Term(1)));
 }

@@ -1,8 +1,8 @@
 //! Changes of membership, and what they leave behind.
 
 use raft_core::{
-    ChangeError, Configuration, Incarnation, Input, Member, Message, Node, NodeId, Options, Role,
-    SnapshotMeta, TransferError,
+    ChangeError, Configuration, Incarnation, Input, Member, Message, Node, NodeId, Options,
+    RestoreError, Restored, Role, SnapshotMeta, TransferError,
 };
 
 use crate::harness::*;
@@ -411,4 +411,21 @@ fn a_voter_that_joins_has_a_name_in_every_configuration_in_which_it_votes() {
     let voters = all.iter().flat_map(|(_, configuration)| configuration.voters());
     let named: Vec<_> = voters.filter(|v| v.id == NodeId(3)).map(|v| v.incarnation).collect();
     assert!(named.len() >= 2 && named.iter().all(|name| *name == Some(Incarnation(5))), "{all:?}");
+}
+
+/// It could never vote, and nobody would say why.
+#[test]
+fn a_node_that_never_ran_is_not_started_under_another_incarnation_than_it_is_named_by() {
+    let named = Configuration::new([1, 2, 3].map(NodeId), []);
+    let start = |configuration: &Configuration| {
+        let restored = Restored::first_start(configuration.clone());
+        let restored = Restored { incarnation: Incarnation(5), ..restored };
+        Node::new(Options::new(NodeId(1)), restored)
+    };
+    let error = start(&named).unwrap_err();
+    let own = RestoreError::OtherIncarnation { id: NodeId(1), incarnation: Incarnation(5) };
+    assert_eq!(error, own);
+    for other in [named.unnamed(), named.without_member(NodeId(1)), Configuration::default()] {
+        assert!(start(&other).is_ok(), "{other:?}");
+    }
 }

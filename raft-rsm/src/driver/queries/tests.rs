@@ -67,7 +67,7 @@ fn load(count: usize, bytes: usize) -> Load {
 /// What the driver does once the applier has been given everything up to `index`: the number of the group.
 fn hand_over(queries: &mut Queries<Echo>, index: LogIndex) -> Option<u64> {
     let ready = queries.ready(index);
-    (!ready.is_empty()).then(|| queries.to_machine(ready, None))
+    (!ready.is_empty()).then(|| queries.give_to_machine(ready, None))
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn groups_whose_index_is_reached_go_together_and_the_others_wait() {
     }
     let first = hand_over(&mut queries, LogIndex(6)).expect("three of them");
     let (late, _answer) = some([5]);
-    let direct = queries.to_machine(late, None);
+    let direct = queries.give_to_machine(late, None);
     let last = hand_over(&mut queries, LogIndex(9)).expect("the last one");
     assert!(first < direct && direct < last, "each group has its own number");
     assert_eq!(take_group(&mut queries, first), [2, 4, 3]);
@@ -142,7 +142,7 @@ fn the_load_is_that_of_all_places_together() {
     let (machine, _m) = some([40]);
     queries.wait_for_read(ReadId(1), read);
     queries.wait_for_index(LogIndex(4), index);
-    let group = queries.to_machine(machine, None);
+    let group = queries.give_to_machine(machine, None);
     assert_eq!(queries.load(), load(4, 100));
     queries.confirmed(ReadId(1), LogIndex(4));
     assert_eq!(queries.load(), load(4, 100), "they only move");
@@ -158,7 +158,7 @@ fn deadlines_end_waits_in_every_place_and_the_others_stay_where_they_were() {
     let (machine, mut at_machine) = some([1, 7]);
     queries.wait_for_read(ReadId(1), read);
     queries.wait_for_index(LogIndex(4), index);
-    let group = queries.to_machine(machine, None);
+    let group = queries.give_to_machine(machine, None);
     assert_eq!(queries.sweep(Duration::ZERO), Some(Duration::from_secs(1)));
     assert_eq!(queries.sweep(Duration::from_secs(3)), Some(Duration::from_secs(5)));
     for place in [&mut at_core, &mut at_index, &mut at_machine] {
@@ -178,7 +178,7 @@ fn deadlines_end_waits_in_every_place_and_the_others_stay_where_they_were() {
 fn the_deadline_of_the_query_that_is_being_answered_holds_too() {
     let mut queries = Queries::new();
     let (asked, mut answers) = some([1, 2, 9]);
-    let group = queries.to_machine(asked, None);
+    let group = queries.give_to_machine(asked, None);
     assert_eq!(queries.begin(group), Some(1));
     assert_eq!(queries.load(), load(3, 12));
     assert_eq!(queries.sweep(Duration::from_secs(2)), Some(Duration::from_secs(9)));
@@ -210,7 +210,7 @@ fn a_stop_answers_everybody_and_takes_nobody_back() {
     let (machine, at_machine) = some([4]);
     queries.wait_for_read(ReadId(1), read);
     queries.wait_for_index(LogIndex(4), index);
-    let group = queries.to_machine(machine, None);
+    let group = queries.give_to_machine(machine, None);
     queries.stop();
     for mut one in at_core.into_iter().chain(at_index).chain(at_machine) {
         assert_eq!(answer(&mut one), Some(Err(QueryError::Stopped)));

@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 use raft_rsm::StateMachine;
-use raft_rsm::raft_core::NodeId;
+use raft_rsm::raft_core::{Lease, NodeId};
 use raft_sim::disk::{self, Speed};
 use raft_sim::event::{Crash, Site};
 use raft_sim::executor::WORLD;
@@ -170,6 +170,82 @@ fn clocks_at_twice_the_speed_are_caught() {
     })
     .would_be_fine_without()
     .is_seen_first_by(&["budgets"]);
+}
+
+/// Node 1 of five is made the leader and cut off from the others, but not from the clients, again and again. Its clock and
+/// that of node 2 run so fast, all others' so much, and leases state such a bound.
+fn leases(drifts_ppm: [i32; 2], clock_drift_ppm: u32) -> Planted<Registers, ReadsAndWrites> {
+    let bounds = Bounds {
+        nodes: Some(5),
+        clients: Some(5),
+        operations: Some(1500),
+        draws_settings: false,
+        ..bounds(15, "none")
+    };
+    let workload = || ReadsAndWrites { registers: 1, value_bytes_max: 10 };
+    Planted::new(bounds, Registers::default, workload).with(move |cluster| {
+        for id in cluster.ids() {
+            cluster.set_up(id, |setup| {
+                setup.options.core.lease = Some(Lease { clock_drift_ppm });
+                setup.clock.drift_ppm = drifts_ppm[usize::from(id.0 > 2)];
+            });
+        }
+        let at = cluster.clone();
+        let task = async move {
+            let first = NodeId(1);
+            while at.now() < SECOND * 13 {
+                at.sleep(SECOND).await;
+                if let Some(leader) = at.leader().and_then(|leader| at.replica(leader)) {
+                    let _ = leader.transfer_leadership(Some(first)).await;
+                }
+                at.sleep(SECOND).await;
+                let others = at.ids().into_iter().filter(|id| *id != first).map(Site::Node);
+                for other in others.clone() {
+                    at.network().cut(Site::Node(first), other);
+                    at.network().cut(other, Site::Node(first));
+                }
+                at.sleep(SECOND * 2).await;
+                for other in others {
+                    at.network().mend(Site::Node(first), other);
+                    at.network().mend(other, Site::Node(first));
+                }
+            }
+        };
+        cluster.executor().spawn(WORLD, "fault", task.boxed());
+    })
+}
+
+/// The lease of node 1 outlives an election among the others: its clock runs at less than a third of the speed.
+#[test]
+fn clocks_that_drift_beyond_the_bound_of_the_leases_are_caught() {
+    leases([-700_000, 0], 1000).is_seen_first_by(&["linearizability"]);
+}
+
+#[test]
+fn clocks_that_drift_within_the_bound_of_the_leases_are_survived() {
+    for seed in 0..40 {
+        let planted = leases([-200_000, 50_000], 200_000);
+        planted.run(seed, None).unwrap_or_else(|violated| panic!("{violated}"));
+    }
+}
+
+/// A disk is lost, and its node comes back as the incarnation that it was: what it has forgotten still counts.
+#[test]
+fn nodes_that_lose_their_disks_and_come_back_as_what_they_were_are_caught() {
+    let bounds = Bounds { nodes: Some(3), ..bounds(15, "kills,partitions") };
+    let planted = Planted::new(bounds, Registers::default, ReadsAndWrites::default);
+    let planted = planted.with(|cluster| {
+        let at = cluster.clone();
+        let task = async move {
+            for id in [1, 2, 3].map(NodeId).into_iter().cycle() {
+                at.sleep(SECOND * 2).await;
+                at.wipe_unnoticed(id);
+                at.start(id);
+            }
+        };
+        cluster.executor().spawn(WORLD, "fault", task.boxed());
+    });
+    planted.is_seen_first_by(&BROKEN_BY_FORGETTING).is_seen_by(&BROKEN_BY_FORGETTING);
 }
 
 #[test]
