@@ -35,8 +35,12 @@ type Answer = oneshot::Receiver<Result<u64, QueryError>>;
 fn asked(query: u64, deadline: u64) -> (Asked<Echo>, Answer) {
     let (sender, receiver) = oneshot::channel();
     let deadline = Duration::from_secs(deadline);
-    let asked =
-        Asked { query, respond: Responder::Local(sender), len_bytes: query as usize, deadline };
+    let asked = Asked {
+        query,
+        respond: Responder::Local(sender),
+        len_bytes: usize::try_from(query).unwrap(),
+        deadline,
+    };
     (asked, receiver)
 }
 
