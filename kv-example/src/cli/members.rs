@@ -273,7 +273,10 @@ fn change_failure(cluster: &Cluster, error: &ClientError) -> Failure {
             "{error}; `kv-example members --cluster {cluster}` shows who is a member"
         )),
         // What a client passes on is none of these; were it, nothing was done.
-        _ => Failure::environment(error),
+        MembershipError::NotLeader { .. }
+        | MembershipError::Busy
+        | MembershipError::Stopped
+        | _ => Failure::environment(error),
     }
 }
 
