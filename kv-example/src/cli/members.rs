@@ -79,8 +79,8 @@ pub(super) struct AddArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The node may be dead. A leader that is removed hands the lead over. What was removed does not stop by itself: stop it, \
-and never start it again with the data that it has. The exit code is 1 if it is no member, or if the cluster said no.")]
+The node may be dead. A leader that is removed hands the lead over. What was removed does not stop by itself: stop it a \
+moment later, since clients that know nobody else learn from it who the others are, and never start it again with the data that it has. The exit code is 1 if it is no member, or if the cluster said no.")]
 pub(super) struct RemoveArgs {
     #[command(flatten)]
     cluster: ClusterArgs,

@@ -30,6 +30,8 @@ fn machines_are_replaced_under_load_and_nothing_fails_or_is_lost() {
         };
         let shrink = |cluster: &mut Cluster, id: usize| {
             cluster.run(&["remove", "--id", &id.to_string()]).ok();
+            // It may be the only one that the clients know: it tells them of the others before it goes.
+            goes_on(&load);
             cluster.kill(id);
             goes_on(&load);
         };
