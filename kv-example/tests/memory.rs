@@ -13,7 +13,7 @@ use kv_example::clerk::Clerk;
 use kv_example::node::SNAPSHOT_LOG_BYTES;
 use kv_example::store::{Store, Version};
 use peak_alloc::PeakAlloc;
-use raft_rsm::raft_core::{Configuration, NodeId};
+use raft_rsm::raft_core::{Configuration, Member, NodeId};
 use raft_rsm::runtime::ThreadRuntime;
 use raft_rsm::storage::fs::StdFileSystem;
 use raft_rsm::storage::{FileStorage, FileStorageOptions};
@@ -44,7 +44,7 @@ fn kv_memory() {
     let storage = FileStorageOptions::new(dir.path().join("data"), ClusterId(1), ONE);
     let storage = block_on(FileStorage::create(
         storage,
-        Configuration::new([ONE], []),
+        Configuration::of_members([Member::new(ONE, "")], [], []),
         Arc::new(StdFileSystem),
         Arc::clone(&runtime),
     ));

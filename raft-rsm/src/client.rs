@@ -389,10 +389,7 @@ impl<M: StateMachine> Client<M> {
         loop {
             let left = ends_at.saturating_sub(self.runtime.now());
             if left.is_zero() {
-                return Err(match maybe {
-                    Some(reason) => ClientError::Maybe { reason },
-                    None => ClientError::Unavailable { reason: last },
-                });
+                return Err(unless(maybe, ClientError::Unavailable { reason: last }));
             }
             let timeout = left.min(call_timeout);
             let pause = match self.try_once(node, request.clone(), timeout).await {
@@ -431,16 +428,11 @@ impl<M: StateMachine> Client<M> {
                     route.next(&mut node, &nodes)
                 }
                 // Another transmission may have been carried out all the same.
-                Try::Fatal(error) => {
-                    return Err(match maybe {
-                        Some(reason) => ClientError::Maybe { reason },
-                        None => error,
-                    });
-                }
+                Try::Fatal(error) => return Err(unless(maybe, error)),
             };
             if let Some(pause) = pause {
                 let left = ends_at.saturating_sub(self.runtime.now());
-                if let Some(spoke) = route.to_learn_from() {
+                if let Some(spoke) = route.ask_for_members() {
                     nodes = self.learn_from(spoke, left).await;
                 }
                 self.runtime.sleep(jitter(pause, self.runtime.random()).min(left)).await;
@@ -477,6 +469,11 @@ impl<M: StateMachine> Client<M> {
             Err(error) => Try::Fatal(ClientError::Unreadable { reason: error.to_string() }),
         }
     }
+}
+
+/// The error, unless an earlier try may have taken effect.
+fn unless(maybe: Option<String>, error: ClientError) -> ClientError {
+    maybe.map_or(error, |reason| ClientError::Maybe { reason })
 }
 
 fn failed(node: NodeId, failure: Failure) -> Try {

@@ -79,8 +79,8 @@ pub(super) struct AddArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The node may be dead. A leader that is removed hands the lead over. What was removed does not stop by itself: stop it, \
-and never start it again with the data that it has. The exit code is 1 if it is no member, or if the cluster said no.")]
+The node may be dead. A leader that is removed hands the lead over. What was removed does not stop by itself: stop it a \
+moment later, since clients that know nobody else learn from it who the others are, and never start it again with the data that it has. The exit code is 1 if it is no member, or if the cluster said no.")]
 pub(super) struct RemoveArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -273,7 +273,10 @@ fn change_failure(cluster: &Cluster, error: &ClientError) -> Failure {
             "{error}; `kv-example members --cluster {cluster}` shows who is a member"
         )),
         // What a client passes on is none of these; were it, nothing was done.
-        _ => Failure::environment(error),
+        MembershipError::NotLeader { .. }
+        | MembershipError::Busy
+        | MembershipError::Stopped
+        | _ => Failure::environment(error),
     }
 }
 

@@ -75,23 +75,20 @@ impl View {
     }
 
     pub(super) fn rows(&self) -> Vec<MemberRow<'_>> {
-        let last = self.leader.and_then(|leader| self.status(leader)).map(|s| s.last.index.0);
-        let row = |member| {
-            let status = self.status(Member::clone(member).id);
-            let is_other = |status: &Status| {
-                member.incarnation.is_some_and(|incarnation| incarnation != status.incarnation)
-            };
-            let reachable = match status {
-                None => Reachable::No,
-                Some(status) if is_other(status) => Reachable::OtherIncarnation,
-                Some(_) => Reachable::Yes,
-            };
-            let durable = status.map(|status| status.durable.0);
-            let lag = durable.zip(last).map(|(durable, last)| last.saturating_sub(durable));
-            let role = role(&self.configuration, member.id);
-            MemberRow { member, role, reachable, durable, lag }
+        self.configuration.members().into_iter().map(|member| self.row(member)).collect()
+    }
+
+    fn row<'v>(&'v self, member: &'v Member) -> MemberRow<'v> {
+        let status = self.status(member.id);
+        let reachable = match status {
+            None => Reachable::No,
+            Some(status) if member.is(member.id, status.incarnation) => Reachable::Yes,
+            Some(_) => Reachable::OtherIncarnation,
         };
-        self.configuration.members().into_iter().map(row).collect()
+        let last = self.leader.and_then(|leader| self.status(leader)).map(|s| s.last.index.0);
+        let durable = status.map(|status| status.durable.0);
+        let lag = durable.zip(last).map(|(durable, last)| last.saturating_sub(durable));
+        MemberRow { member, role: role(&self.configuration, member.id), reachable, durable, lag }
     }
 
     /// As JSON: the leader, whether a joint configuration is in force, and the members.

@@ -131,7 +131,7 @@ fn a_directory_of_a_newer_format_is_refused() {
     let cluster = stopped();
     let identity = cluster.data(1).join("identity");
     let text = fs::read_to_string(&identity).unwrap();
-    fs::write(&identity, text.replace("format 1", "format 2")).unwrap();
+    fs::write(&identity, text.replace("format 1", "format 9")).unwrap();
     let before = files(&cluster.data(1));
     let ran = node("1", &cluster.members, &cluster.data(1), false);
     ran.fails(2, &[identity.to_str().unwrap(), "format"]);

@@ -30,6 +30,8 @@ fn machines_are_replaced_under_load_and_nothing_fails_or_is_lost() {
         };
         let shrink = |cluster: &mut Cluster, id: usize| {
             cluster.run(&["remove", "--id", &id.to_string()]).ok();
+            // It may be the only one that the clients know: it tells them of the others before it goes.
+            goes_on(&load);
             cluster.kill(id);
             goes_on(&load);
         };
@@ -113,7 +115,10 @@ fn what_cannot_be_added_or_removed_is_refused_in_a_sentence() {
 fn a_node_that_lost_its_disk_comes_back_when_it_is_added_again() {
     let mut cluster = Cluster::start(3, &[]);
     cluster.run(&["put", "k", "v"]).ok();
-    let before = cluster.member(2)["incarnation"].clone();
+    let before = eventually("the leader has named it", || {
+        let member = cluster.member(2);
+        member["incarnation"].is_string().then(|| member["incarnation"].clone())
+    });
     cluster.lose(2);
     let address = cluster.join(2, "--rejoin");
     assert_eq!(cluster.member(2)["incarnation"], before);

@@ -184,7 +184,8 @@ impl Observer {
         const REQUEST_VOTE: u8 = 18;
         const VOTE_RESPONSE: u8 = 19;
         const APPEND_ACCEPTED: u8 = 21;
-        const FIELDS: usize = 25;
+        const TERM: usize = 25;
+        const FIELDS: usize = 33;
         let (kind, from, to) = (body[0], u64_at(body, 1), u64_at(body, 9));
         let durable = self.node(from).durable.clone();
         match kind {
@@ -197,7 +198,7 @@ impl Observer {
                 self.acknowledgements += 1;
             }
             REQUEST_VOTE | VOTE_RESPONSE => {
-                let term = u64_at(body, 17);
+                let term = u64_at(body, TERM);
                 let (is_vote, candidate) = match kind {
                     REQUEST_VOTE => (true, from),
                     _ => (body[FIELDS] == 1, to),

@@ -48,7 +48,7 @@ impl Route {
     }
 
     /// At a pause: whom to ask for other nodes. After the first round there may just be no leader for a moment.
-    pub(super) fn to_learn_from(&mut self) -> Option<NodeId> {
+    pub(super) fn ask_for_members(&mut self) -> Option<NodeId> {
         self.spoke.take().filter(|_| self.pauses > 1)
     }
 

@@ -87,8 +87,10 @@ impl Connector for Moved {
         lock(&self.calls).push((to, kind));
         Ok(match kind {
             Kind::Status => protocol::encode_response(Ok(&status())),
-            _ if to == LEADER => protocol::encode_response(Ok(&())),
-            _ => protocol::encode_response::<()>(Err(Failure::NotLeader { leader: self.hint })),
+            Kind::Propose | Kind::Query(_) | Kind::Change | Kind::Transfer | Kind::Snapshot => {
+                let elsewhere = Failure::NotLeader { leader: self.hint };
+                protocol::encode_response(if to == LEADER { Ok(&()) } else { Err(elsewhere) })
+            }
         })
     }
 
@@ -166,7 +168,9 @@ impl Connector for HandsOver {
         let (kind, _) = protocol::decode_request(&request).expect("a request");
         Ok(match kind {
             Kind::Transfer => protocol::encode_response(Ok(&NodeId(3))),
-            _ => protocol::encode_response(Ok(&())),
+            Kind::Propose | Kind::Query(_) | Kind::Status | Kind::Change | Kind::Snapshot => {
+                protocol::encode_response(Ok(&()))
+            }
         })
     }
 
