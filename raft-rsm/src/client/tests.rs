@@ -202,8 +202,7 @@ impl Connector for LearnsBeside {
 #[test]
 fn what_one_operation_learns_helps_the_others_that_are_under_way() {
     let runtime = Arc::new(ThreadRuntime::new());
-    let mut options = ClientOptions::default();
-    options.deadline = Duration::from_secs(5);
+    let options = ClientOptions { deadline: Duration::from_secs(5), ..ClientOptions::default() };
     let client = Client::<Nothing>::new(Arc::new(LearnsBeside::default()), runtime, options);
     crate::block_on(client.propose(&())).unwrap();
 }
