@@ -432,9 +432,11 @@ impl<M: StateMachine> Client<M> {
             };
             if let Some(pause) = pause {
                 let left = ends_at.saturating_sub(self.runtime.now());
-                if let Some(spoke) = route.ask_for_members() {
-                    nodes = self.learn_from(spoke, left).await;
-                }
+                // Another operation may have learned of nodes meanwhile.
+                nodes = match route.ask_for_members() {
+                    Some(spoke) => self.learn_from(spoke, left).await,
+                    None => self.connector.nodes(),
+                };
                 self.runtime.sleep(jitter(pause, self.runtime.random()).min(left)).await;
             }
         }

@@ -178,3 +178,31 @@ impl Connector for HandsOver {
         NODES.to_vec()
     }
 }
+
+/// Nobody whom it was told of is there; meanwhile another operation learns of node 9.
+#[derive(Default)]
+struct LearnsBeside(Mutex<bool>);
+
+#[async_trait::async_trait]
+impl Connector for LearnsBeside {
+    async fn call(&self, to: NodeId, _: Bytes, _: Duration) -> Result<Bytes, CallError> {
+        if to == LEADER {
+            return Ok(protocol::encode_response(Ok(&())));
+        }
+        *lock(&self.0) = true;
+        Err(CallError::NotSent { to, reason: "it is dead".to_owned() })
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        let learned = lock(&self.0).then_some(LEADER);
+        NODES.into_iter().chain(learned).collect()
+    }
+}
+
+#[test]
+fn what_one_operation_learns_helps_the_others_that_are_under_way() {
+    let runtime = Arc::new(ThreadRuntime::new());
+    let options = ClientOptions { deadline: Duration::from_secs(5), ..ClientOptions::default() };
+    let client = Client::<Nothing>::new(Arc::new(LearnsBeside::default()), runtime, options);
+    crate::block_on(client.propose(&())).unwrap();
+}

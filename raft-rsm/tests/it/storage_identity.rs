@@ -136,7 +136,7 @@ fn another_format_is_refused() {
     drop(create(options(dir.path())).unwrap());
     let file = dir.path().join("identity");
     let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text.replace("format 2", "format 9")).unwrap();
+    std::fs::write(&file, text.replace("format 1", "format 9")).unwrap();
     let sentence = refused(open(options(dir.path())), &file);
     assert!(sentence.contains("format 9") && sentence.contains("format 2"), "{sentence}");
 
