@@ -30,9 +30,9 @@ use crate::runtime::{Clock, ProcessRuntime, WorkTime};
 pub struct NodeSetup {
     /// The node's own options.
     pub options: Options,
-    /// See [`FileStorageOptions::segment_bytes`].
+    /// See [`raft_rsm::storage::FileStorageOptions::segment_bytes`].
     pub segment_bytes: u64,
-    /// See [`FileStorageOptions::preallocate_bytes`].
+    /// See [`raft_rsm::storage::FileStorageOptions::preallocate_bytes`].
     pub preallocate_bytes: u64,
     /// The node's clock.
     pub clock: Clock,
