@@ -321,7 +321,10 @@ impl<M: StateMachine> Intake<M> {
             return Poll::Pending;
         }
         inner.packet_bytes = 0;
-        (inner.queries, inner.others) = (Load::default(), Load::default());
+        // The driver holds them from now on, and says so at its next visit only: until then they count here.
+        let (queries, others) = (mem::take(&mut inner.queries), mem::take(&mut inner.others));
+        inner.pending.queries = inner.pending.queries + queries;
+        inner.pending.others += others.count;
         inner.batch.refused = mem::take(&mut empty.refused);
         mem::swap(&mut inner.batch, empty);
         Poll::Ready(())

@@ -105,6 +105,19 @@ fn what_the_driver_holds_counts_with_what_it_has_not_seen() {
     assert!(ask(&intake, 1) && propose(&intake, 1), "there is room again");
 }
 
+/// The driver counts what it has taken at its next visit only: more must not slip in meanwhile.
+#[test]
+fn what_the_driver_has_just_taken_still_counts() {
+    let intake = intake(|options| {
+        options.requests_pending_max = 4;
+        options.queries_pending_max = 4;
+    });
+    assert!((0..4).all(|_| propose(&intake, 1)) && (0..4).all(|_| ask(&intake, 1)));
+    let mut batch = Batch::default();
+    assert!(take(&intake, &mut batch, Pending::default()));
+    assert!(!propose(&intake, 1) && !ask(&intake, 1), "all are still there");
+}
+
 #[test]
 fn bytes_are_limited_but_for_the_first_one() {
     let intake = intake(|options| {
@@ -114,7 +127,8 @@ fn bytes_are_limited_but_for_the_first_one() {
     assert!(ask(&intake, 1000), "it would never be taken else");
     assert!(!ask(&intake, 1));
     assert!(propose(&intake, 60) && !propose(&intake, 60) && propose(&intake, 40));
-    assert!(take(&intake, &mut Batch::default(), pending((1, 90), 2)));
+    assert!(take(&intake, &mut Batch::default(), pending((0, 0), 0)));
+    assert!(!take(&intake, &mut Batch::default(), pending((1, 90), 2)));
     assert!(!ask(&intake, 20) && ask(&intake, 10));
 }
 
