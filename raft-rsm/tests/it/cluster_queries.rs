@@ -155,6 +155,9 @@ fn with_a_lease(options: &mut Options) {
     options.core.lease = Some(Lease { clock_drift_ppm: 1000 });
 }
 
+/// A few of the default intervals between heartbeats.
+const HEARTBEATS: Duration = Duration::from_millis(300);
+
 fn a_lease_answers_without_a_round_and_not_once_it_has_ended(runtime: On) {
     let cluster = Cluster::with(3, runtime, with_a_lease);
     let mut leader = cluster.leader();
@@ -164,6 +167,8 @@ fn a_lease_answers_without_a_round_and_not_once_it_has_ended(runtime: On) {
     cluster.eventually("answer by lease", || {
         cluster.network.heal();
         leader = cluster.leader();
+        // Who has just been elected holds no lease before a round of heartbeats has come back.
+        cluster.pause(HEARTBEATS);
         cluster.network.isolate(leader);
         cluster.block_on(cluster.raft(leader).query_with((), Consistency::Lease)) == Ok(1)
     });
