@@ -237,7 +237,7 @@ impl<M: StateMachine> Nemesis<M> {
     }
 
     /// All faults have ended: completes when no node has lost its disk and is not yet what it was, no change is under way
-    /// and the members are settled; or when it should have.
+    /// and the members are settled and run; or when it should have.
     pub(crate) async fn recover(&self, within: Duration) {
         let until = self.cluster.now().saturating_add(within);
         while self.cluster.now() < until {
@@ -245,33 +245,42 @@ impl<M: StateMachine> Nemesis<M> {
                 let operator = self.operator();
                 operator.changing == 0 && operator.wiped.is_empty()
             };
-            if is_idle && self.committed().is_some() {
+            if let Some(configuration) = self.committed().filter(|_| is_idle) {
+                // A change that was under way may have made a member of one that had been shut down.
+                configuration.members().iter().for_each(|member| self.start(member.id));
                 return;
             }
             self.cluster.sleep(LOOKS_EACH).await;
         }
     }
 
-    /// For some time, shuts down those that are no members. Without PreVote and CheckQuorum everywhere, one that has not
-    /// heard of its removal campaigns for ever (diss. §4.2.3): it is the operator who has to end it.
+    /// For some time, shuts down those that are no members, and starts them once they are. Without PreVote and CheckQuorum
+    /// everywhere, one that has not heard of its removal campaigns for ever (diss. §4.2.3): it is the operator who has to
+    /// end it.
     pub(crate) async fn shut_down_others(&self, during: Duration) {
         let cluster = &self.cluster;
         let until = cluster.now().saturating_add(during);
         while cluster.now() < until {
-            let is_quiet = cluster.ids().into_iter().all(|id| {
-                let mut is_quiet = false;
-                cluster.set_up(id, |setup| {
-                    is_quiet = setup.options.core.pre_vote && setup.options.core.check_quorum;
-                });
-                is_quiet
-            });
-            if let Some(configuration) = self.committed().filter(|_| !is_quiet) {
-                for id in cluster.ids().into_iter().filter(|id| !configuration.contains(*id)) {
-                    cluster.crash(id, Crash::Killed);
-                }
+            if let Some(configuration) = self.committed().filter(|_| !self.is_quiet()) {
+                let is_other = |id: &NodeId| !configuration.contains(*id);
+                let (others, members): (Vec<_>, Vec<_>) =
+                    cluster.ids().into_iter().partition(is_other);
+                others.into_iter().for_each(|id| cluster.crash(id, Crash::Killed));
+                members.into_iter().for_each(|id| self.start(id));
             }
             cluster.sleep(LOOKS_EACH).await;
         }
+    }
+
+    /// Whether those that were removed disrupt nobody.
+    fn is_quiet(&self) -> bool {
+        self.cluster.ids().into_iter().all(|id| {
+            let mut is_quiet = false;
+            self.cluster.set_up(id, |setup| {
+                is_quiet = setup.options.core.pre_vote && setup.options.core.check_quorum;
+            });
+            is_quiet
+        })
     }
 
     /// The members that whoever leads knows to be committed and not half-way to others.

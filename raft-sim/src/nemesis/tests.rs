@@ -290,3 +290,29 @@ fn the_lead_is_handed_over_to_whom_it_is_said() {
         assert_eq!(report.counts.transfers.by_sick_disks, 0);
     }
 }
+
+#[test]
+fn who_was_shut_down_as_no_member_is_started_once_it_is_one() {
+    let simulation = Simulation::new(3).nodes(4).machine(Registers::default);
+    let report = simulation.scenario(
+        |setup| {
+            setup.is_spare = setup.options.core.id == NodeId(4);
+            setup.options.core.pre_vote = false;
+        },
+        |cluster| async move {
+            let listener = Arc::new(Events::default()) as Arc<dyn Listener>;
+            let nemesis = Named::new(cluster.clone(), listener, Conditions::reliable());
+            cluster.sleep(MS * 2000).await;
+            nemesis.heal();
+            nemesis.shut_down_others(MS * 100).await;
+            assert!(!cluster.running().contains(&NodeId(4)), "it might campaign for ever");
+            // Asked for before all faults had ended, it may come to pass at any time.
+            nemesis.change(Change::AddLearner, 0, Beside::Nothing, MS * 2000).await;
+            nemesis.recover(MS * 20_000).await;
+            cluster.sleep(MS * 100).await;
+            assert!(nemesis.committed().unwrap().contains(NodeId(4)));
+            assert!(cluster.running().contains(&NodeId(4)));
+        },
+    );
+    report.unwrap();
+}
