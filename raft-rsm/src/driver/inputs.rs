@@ -103,7 +103,7 @@ impl<M: StateMachine> Driver<M> {
                 continue;
             }
             match packet {
-                Packet::Raft(envelope) => self.node.step(Input::Receive(envelope)),
+                Packet::Raft(envelope) => self.receive(envelope),
                 Packet::SnapshotChunk(chunk) => self.take_chunk(chunk),
                 Packet::SnapshotResponse(response) => self.take_snapshot_response(response),
                 Packet::Checksum(checksum) => self.take_checksum(checksum)?,

@@ -83,6 +83,8 @@ struct Nodes {
     ground: Ground,
     cluster: Cluster,
     dir: TempDir,
+    /// How many times each node was replaced by another machine.
+    replaced: BTreeMap<NodeId, usize>,
     running: BTreeMap<NodeId, (Raft<Counter>, Arc<Probe>)>,
     change: fn(&mut Options),
 }
@@ -91,7 +93,8 @@ impl Nodes {
     fn start(ground: Ground, change: fn(&mut Options)) -> Nodes {
         let cluster = free_addresses();
         let dir = tempfile::tempdir().expect("a directory");
-        let mut nodes = Nodes { ground, cluster, dir, running: BTreeMap::new(), change };
+        let (running, replaced) = (BTreeMap::new(), BTreeMap::new());
+        let mut nodes = Nodes { ground, cluster, dir, replaced, running, change };
         for id in 1..=3 {
             nodes.run(NodeId(id), Begin::Anew);
         }
@@ -99,7 +102,8 @@ impl Nodes {
     }
 
     fn dir(&self, id: NodeId) -> PathBuf {
-        self.dir.path().join(id.to_string())
+        let machine = self.replaced.get(&id).copied().unwrap_or_default();
+        self.dir.path().join(format!("{id}.{machine}"))
     }
 
     fn run(&mut self, id: NodeId, begin: Begin) {
@@ -116,6 +120,14 @@ impl Nodes {
         self.run_as(id, alone, Configuration::default(), Begin::Anew);
         let incarnation = self.running[&id].0.status().incarnation;
         Member::of_incarnation(id, incarnation, address)
+    }
+
+    /// Runs another machine with an empty directory as a node that goes on running. Returns the old one and, as a
+    /// member, the new one.
+    fn run_beside(&mut self, id: NodeId) -> (Raft<Counter>, Member) {
+        let (old, _) = self.running.remove(&id).expect("it runs");
+        *self.replaced.entry(id).or_default() += 1;
+        (old, self.run_empty(id))
     }
 
     fn run_as(&mut self, id: NodeId, peers: Cluster, members: Configuration, begin: Begin) {
@@ -290,6 +302,30 @@ fn a_node_joins_and_another_one_leaves(ground: Ground) {
     nodes.all_show(answered.response);
 }
 
+/// An operator gave its node to another machine, and it did not end, or comes back.
+fn a_machine_that_was_replaced_does_not_shut_out_the_one_in_its_place(ground: Ground) {
+    let mut nodes = Nodes::start(ground, |_| ());
+    let client = nodes.client();
+    assert_eq!(block_on(client.propose(&Command::Inc)), Ok(1));
+    nodes.all_show(1);
+    let leader = nodes.leader();
+    let [replaced, dies] =
+        [1, 2, 3].map(NodeId).into_iter().filter(|other| *other != leader).collect::<Vec<_>>()[..]
+    else {
+        panic!("three nodes")
+    };
+    let (old, new) = nodes.run_beside(replaced);
+    let change = MembershipChange::AddVoter(new.clone());
+    let changed = block_on(client.change_membership(&change, HANG_GUARD)).expect("admitted");
+    assert_eq!(changed.member(replaced), Some(&new));
+    // Without it there is no majority.
+    nodes.stop(dies);
+    let answered = block_on(client.propose_until_answered(&Command::Inc)).expect("applied");
+    nodes.all_show(answered.response);
+    assert!(old.status().running);
+    block_on(old.shutdown());
+}
+
 macro_rules! on_both_grounds {
     ($($name:ident)*) => {
         mod on_threads {
@@ -310,6 +346,7 @@ on_both_grounds! {
     commands_survive_the_stop_of_the_leader_and_of_all
     a_node_far_behind_gets_a_snapshot_and_the_log_stays_short
     a_node_joins_and_another_one_leaves
+    a_machine_that_was_replaced_does_not_shut_out_the_one_in_its_place
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::task::Context;
 
 use async_trait::async_trait;
 use futures::task::noop_waker;
-use raft_core::{Configuration, EntryId, LogIndex, SnapshotOutcome, Term};
+use raft_core::{Configuration, EntryId, LogIndex, Member, SnapshotOutcome, Term};
 
 use super::super::snapshot_sending::{Answers, Pace, Sending};
 use super::*;
@@ -119,7 +119,7 @@ impl Runtime for World {
 impl Transport for World {
     fn start(&self, _inbox: Arc<dyn Inbox>, _service: Arc<dyn Service>) {}
 
-    fn set_peers(&self, _: &[(NodeId, String)]) {}
+    fn set_peers(&self, _: &[Member]) {}
 
     fn send(&self, packet: Packet) {
         let (now, mut sent) = (self.now(), lock(&self.sent));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::executor::block_on;
-use raft_core::{Configuration, EntryId, LogIndex, Term};
+use raft_core::{Configuration, EntryId, LogIndex, Member, Term};
 
 use super::window::{SILENCE_MAX, STALL_MAX};
 use super::*;
@@ -61,7 +61,7 @@ struct Receiver {
 impl Transport for Receiver {
     fn start(&self, _inbox: Arc<dyn Inbox>, _service: Arc<dyn Service>) {}
 
-    fn set_peers(&self, _peers: &[(NodeId, String)]) {}
+    fn set_peers(&self, _peers: &[Member]) {}
 
     fn send(&self, packet: Packet) {
         let Packet::SnapshotChunk(chunk) = packet else { panic!("{packet:?}") };
