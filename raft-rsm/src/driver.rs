@@ -37,7 +37,7 @@ use self::operations::Operations;
 use self::queries::Queries;
 use self::routes::Routes;
 use self::snapshot_receiving::{Chunks, Receiving};
-use self::snapshot_sending::{Answers, Pace};
+use self::snapshot_sending::{Answers, Pace, Refusals};
 use self::waiters::Waiters;
 use crate::applier::{Applier, Shared, WorkQueue};
 use crate::error::{SnapshotError, StopReason};
@@ -106,6 +106,9 @@ pub(crate) struct Driver<M: StateMachine> {
     sending: BTreeMap<NodeId, Outgoing>,
     /// Who is to be sent one when one of those has ended.
     sending_later: VecDeque<NodeId>,
+    /// For whom it is too long, and when it is offered to one of them who waits for it.
+    refusals: Refusals,
+    offer_at: Duration,
     pace: Arc<Pace>,
     chunks: Arc<Chunks>,
     refused: Refused,
@@ -201,6 +204,8 @@ impl<M: StateMachine> Driver<M> {
             snapshot_callers: [Vec::new(), Vec::new()],
             sending: BTreeMap::new(),
             sending_later: VecDeque::new(),
+            refusals: Refusals::default(),
+            offer_at: Duration::MAX,
             chunks,
             refused: Refused::default(),
             ended: false,
@@ -287,7 +292,7 @@ impl<M: StateMachine> Driver<M> {
     /// round for nothing now and then.
     fn set_timer(&mut self) {
         let mut at = self.node.next_tick().min(self.operations.next_deadline());
-        at = at.min(self.routes.next_deadline());
+        at = at.min(self.routes.next_deadline()).min(self.offer_at);
         if let Some(sweep_at) = self.sweep_at {
             at = at.min(sweep_at);
         }
@@ -335,6 +340,7 @@ impl<M: StateMachine> Driver<M> {
             status.refused = self.refused;
             status.transferring = node.transferring();
             status.refused.chunks_damaged = self.chunks.damaged();
+            status.refused.snapshots_too_long = self.chunks.too_long();
             status.counters = *node.counters();
             if status.configuration != *node.configuration() {
                 status.configuration = node.configuration().clone();

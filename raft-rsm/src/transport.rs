@@ -161,6 +161,11 @@ pub enum SnapshotStatus {
     Done,
     /// The receiver has given this transfer up.
     Refused,
+    /// The receiver takes no image that is longer than this, in bytes: `Options::snapshot_bytes_max`.
+    TooLong {
+        /// Its limit.
+        image_bytes_max: u64,
+    },
 }
 
 /// What a replica has become, to be compared with what the receiver is at the same index. Nobody waits for it.
@@ -181,7 +186,7 @@ impl SnapshotStatus {
     pub(crate) fn held_bytes(&self) -> usize {
         match self {
             SnapshotStatus::Continue { held, .. } => size_of_val(held.as_slice()),
-            SnapshotStatus::Done | SnapshotStatus::Refused => 0,
+            SnapshotStatus::Done | SnapshotStatus::Refused | SnapshotStatus::TooLong { .. } => 0,
         }
     }
 }

@@ -102,6 +102,8 @@ fn refused_json(status: &Status) -> Value {
         "packets": refused.packets,
         "packets_senseless": refused.packets_senseless,
         "chunks_damaged": refused.chunks_damaged,
+        "snapshots_too_long": refused.snapshots_too_long,
+        "snapshots_by_peers": refused.snapshots_by_peers,
         "requests": refused.requests,
         "misaddressed": counters.misaddressed,
         "forgotten_incarnations": counters.forgotten_incarnations,

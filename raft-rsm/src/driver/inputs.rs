@@ -71,11 +71,12 @@ impl<M: StateMachine> Driver<M> {
                 self.snapshot_stored(meta, image_bytes);
             }
             Completion::SnapshotSent { to, transfer, result } => {
-                let outcome = result?;
+                let sent = result?;
                 let current = self.sending.get(&to).is_some_and(|s| s.transfer == transfer);
                 if current {
                     self.sending.remove(&to);
-                    self.node.step(Input::SnapshotSent { to, outcome });
+                    self.note_refusal(to, sent);
+                    self.node.step(Input::SnapshotSent { to, outcome: sent.outcome() });
                     self.send_waiting_snapshots();
                 }
             }
@@ -111,6 +112,8 @@ impl<M: StateMachine> Driver<M> {
         }
         self.batch.packets = packets;
         for peer in self.batch.disconnected.drain(..) {
+            // It may have been restarted with another limit.
+            self.refusals.forget(peer);
             self.node.step(Input::Disconnected(peer));
         }
         Ok(())

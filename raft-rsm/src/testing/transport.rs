@@ -494,6 +494,7 @@ fn packets() -> Vec<Packet> {
         }),
         response(SnapshotStatus::Done),
         response(SnapshotStatus::Refused),
+        response(SnapshotStatus::TooLong { image_bytes_max: 1 << 40 }),
         Packet::Checksum(Checksum {
             from: ONE,
             to: TWO,

@@ -6,9 +6,9 @@ use std::task::Context;
 
 use async_trait::async_trait;
 use futures::task::noop_waker;
-use raft_core::{Configuration, EntryId, LogIndex, Member, SnapshotOutcome, Term};
+use raft_core::{Configuration, EntryId, LogIndex, Member, Term};
 
-use super::super::snapshot_sending::{Answers, Pace, Sending};
+use super::super::snapshot_sending::{Answers, Pace, Sending, Sent};
 use super::*;
 use crate::options::Options;
 use crate::storage::MemoryStorage;
@@ -214,7 +214,7 @@ fn image(bytes: u64) -> Vec<u8> {
 
 /// How a transfer went.
 struct Went {
-    outcome: SnapshotOutcome,
+    outcome: Sent,
     took: Duration,
     world: Arc<World>,
     receiver: Receiver,
@@ -227,7 +227,7 @@ impl Went {
     }
 
     fn assert_whole(&self, bytes: u64) {
-        assert_eq!(self.outcome, SnapshotOutcome::Delivered(meta().last));
+        assert_eq!(self.outcome, Sent::Delivered(meta().last));
         assert!(self.receiver.image() == image(bytes), "another image");
     }
 }
@@ -503,4 +503,25 @@ fn each_reception_has_a_name_of_its_own() {
     let first = name(&mut receiver);
     assert_eq!(name(&mut receiver), first);
     assert_ne!(name(&mut Receiver::new(&world)), first);
+}
+
+/// The sender waits before it offers the image again, so it has to know why it was refused.
+#[test]
+fn an_image_that_is_too_long_is_refused_with_the_limit_and_its_transfer_counted_once() {
+    let world = World::new(arrives);
+    let mut receiver = Receiver::new(&world);
+    let too_long = |transfer, number| {
+        SnapshotChunk { image_bytes: (1 << 30) + 1, ..chunk(transfer, number) }.sealed()
+    };
+    let limit = Some(SnapshotStatus::TooLong { image_bytes_max: 1 << 30 });
+    for number in 0..3 {
+        assert_eq!(receiver.take(&world, too_long(1, number)), limit);
+    }
+    assert_eq!(receiver.chunks.too_long(), 1);
+    assert_eq!(receiver.take(&world, too_long(2, 0)), limit);
+    assert_eq!(receiver.chunks.too_long(), 2);
+    // It disturbs no other transfer.
+    assert_eq!(where_it_stands(receiver.take(&world, chunk(3, 0))).0, CHUNK_BYTES);
+    assert_eq!(receiver.take(&world, too_long(1, 1)), limit);
+    assert_eq!(where_it_stands(receiver.take(&world, chunk(3, 1))).0, 2 * CHUNK_BYTES);
 }
