@@ -97,7 +97,7 @@ fn a_node_that_joins_without_a_configuration_is_given_a_snapshot(runtime: On) {
 /// It is refused by its receiver, and nothing changes until somebody does something.
 fn a_snapshot_that_is_too_long_is_not_offered_with_each_heartbeat(runtime: On) {
     const REFUSES: NodeId = NodeId(4);
-    const HEARTBEATS: u64 = 40;
+    const HEARTBEATS: u64 = 80;
     let mut cluster = Cluster::with(3, runtime, |options| {
         every_thousand_bytes(options);
         if options.core.id == REFUSES {
