@@ -1,31 +1,7 @@
-use std::io;
-
+use crate::nothing::Nothing;
 use crate::runtime::ThreadRuntime;
-use crate::{Context, SnapshotView};
 
 use super::*;
-
-/// A machine that is never run.
-struct Nothing;
-
-impl StateMachine for Nothing {
-    type Command = ();
-    type Response = ();
-    type Query = ();
-    type Answer = ();
-
-    fn apply(&mut self, _: &Context, (): ()) {}
-
-    fn query(&self, (): ()) {}
-
-    fn snapshot(&self) -> Box<dyn SnapshotView> {
-        Box::new(|_: &mut dyn io::Write| Ok(()))
-    }
-
-    fn restore(&mut self, _: &mut dyn io::Read) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Loses the first answer; to everything else a node says that it is too long.
 #[derive(Default)]

@@ -120,15 +120,16 @@ fn a_client_without_a_leader_gives_up_at_its_deadline_and_nothing_was_done(runti
     let leader = cluster.leader();
     let disks: Vec<_> =
         cluster.others(leader).into_iter().map(|id| (id, cluster.crash(id))).collect();
-    cluster.eventually("no leader", || cluster.status(leader).leader.is_none());
+    cluster.loses_its_leader(leader);
     let (client, _) = lossy(&cluster, 0, Duration::from_millis(300));
-    let error = cluster.block_on(client.propose(&Command::Dec)).unwrap_err();
+    let error = cluster.as_time_flies(client.propose(&Command::Dec)).unwrap_err();
     assert!(matches!(error, ClientError::Unavailable { .. }), "{error}");
     assert!(!error.may_take_effect());
-    assert!(cluster.block_on(client.query(&())).is_err());
+    assert!(cluster.as_time_flies(client.query(&())).is_err());
     for (id, disk) in disks {
         cluster.restart(id, disk);
     }
+    cluster.leader();
     assert_eq!(cluster.block_on(cluster.client().query(&())), Ok(0));
 }
 
@@ -208,9 +209,9 @@ fn a_client_does_not_hammer_while_there_is_no_leader(runtime: On) {
     for id in cluster.others(leader) {
         let _disk = cluster.crash(id);
     }
-    cluster.eventually("no leader", || cluster.status(leader).leader.is_none());
+    cluster.loses_its_leader(leader);
     let (client, connector) = lossy(&cluster, 0, Duration::from_secs(1));
-    cluster.block_on(client.propose(&Command::Inc)).expect_err("there is no leader");
+    cluster.as_time_flies(client.propose(&Command::Inc)).expect_err("there is no leader");
     let calls = connector.calls.load(Ordering::SeqCst);
     // Ten rounds or so of three nodes in a second.
     assert!(calls <= 60, "{calls} calls in a second");

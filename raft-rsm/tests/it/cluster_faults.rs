@@ -125,7 +125,7 @@ fn rsm_shutdown_every_pending_caller_is_answered(runtime: On) {
         .map(|_| propose_in_background(&cluster, cluster.raft(leader), Command::Inc))
         .collect();
     for replica in cluster.replicas.values() {
-        cluster.block_on(replica.raft.shutdown());
+        cluster.as_time_flies(replica.raft.shutdown());
     }
     for answer in cluster.block_on(join_all(callers)) {
         let error = answer.expect("answered").expect_err("nothing can be committed");
@@ -171,7 +171,9 @@ fn a_caller_whose_command_is_being_applied_waits_no_longer_either(runtime: On) {
 }
 
 fn a_slow_machine_delays_neither_commitment_nor_heartbeats(runtime: On) {
-    let cluster = Cluster::new(3, runtime);
+    let cluster = Cluster::with(3, runtime, |options| {
+        options.core.heartbeat_interval = Duration::from_millis(20);
+    });
     let leader = cluster.leader();
     let term = cluster.status(leader).term;
     for replica in cluster.replicas.values() {

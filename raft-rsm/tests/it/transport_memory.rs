@@ -103,8 +103,14 @@ fn arrivals(seed: u64, packets: u64, prepare: impl FnOnce(&MemoryNetwork)) -> Ve
     };
     prepare(&network);
     (0..packets).for_each(send);
-    // Longer than any delay of these tests.
-    block_on(runtime.sleep(Duration::from_millis(100)));
+    // What is cut is lost when it would have arrived.
+    loop {
+        let (out, into) = (network.counters(ONE), network.counters(TWO));
+        if out.lost + into.packets_in >= out.packets_out {
+            break;
+        }
+        block_on(runtime.sleep(Duration::from_millis(1)));
+    }
     network.heal();
     network.set_faults(Faults::none());
     send(packets);

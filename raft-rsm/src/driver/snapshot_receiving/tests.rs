@@ -10,10 +10,10 @@ use raft_core::{Configuration, EntryId, LogIndex, Member, Term};
 
 use super::super::snapshot_sending::{Answers, Pace, Sending, Sent};
 use super::*;
+use crate::nothing::Nothing;
 use crate::options::Options;
 use crate::storage::MemoryStorage;
 use crate::transport::{Inbox, Service};
-use crate::{Context as ApplyContext, SnapshotView};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -132,28 +132,6 @@ impl Transport for World {
     }
 
     async fn shutdown(&self) {}
-}
-
-/// Restores what it is sent, by nobody.
-struct Nothing;
-
-impl StateMachine for Nothing {
-    type Command = ();
-    type Response = ();
-    type Query = ();
-    type Answer = ();
-
-    fn apply(&mut self, _context: &ApplyContext, (): ()) {}
-
-    fn query(&self, (): ()) {}
-
-    fn snapshot(&self) -> Box<dyn SnapshotView> {
-        Box::new(|_: &mut dyn Write| Ok(()))
-    }
-
-    fn restore(&mut self, _image: &mut dyn std::io::Read) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// The receiver of a node.
