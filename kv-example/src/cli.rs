@@ -293,7 +293,8 @@ struct ExportArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Each node speaks for itself: one that was cut off may still take itself, or a dead one, for the leader, in an older \
-term. The exit code is 2 if no node can be reached.")]
+term. `last` is the last entry of its log: of two logs the one with the higher term there is the newer one, whatever the \
+indexes. `log` is how many bytes it takes on disk. The exit code is 2 if no node can be reached.")]
 struct StatusArgs {
     /// The nodes and where they listen: ID=HOST:PORT,ID=HOST:PORT,...
     #[arg(long, value_name = "CLUSTER")]

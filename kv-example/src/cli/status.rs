@@ -6,6 +6,7 @@ use raft_rsm::{ClientError, Status};
 use serde_json::{Value, json};
 
 use super::StatusArgs;
+use super::view::{entry_cell, entry_json};
 use crate::connect::{connect, within};
 use crate::failure::Failure;
 use crate::output::{self, print_line};
@@ -38,6 +39,7 @@ pub(super) async fn status(args: StatusArgs) -> Result<(), Failure> {
             "leader",
             "commit",
             "applied",
+            "last",
             "log",
             "snapshot",
         ];
@@ -72,6 +74,7 @@ fn row_json(row: &Row<'_>) -> Value {
             "leader": status.leader.map(|leader| leader.0),
             "commit": status.commit.0,
             "applied": status.applied.0,
+            "last": entry_json(status.last),
             "log_bytes": status.log_bytes,
             "snapshot": status.snapshot.map(|last| json!({
                 "index": last.index.0,
@@ -114,7 +117,7 @@ fn refused_json(status: &Status) -> Value {
     })
 }
 
-fn row_cells(row: &Row<'_>) -> [String; 10] {
+fn row_cells(row: &Row<'_>) -> [String; 11] {
     let none = || "-".to_owned();
     let id = row.id.to_string();
     let address = row.address.to_owned();
@@ -123,6 +126,7 @@ fn row_cells(row: &Row<'_>) -> [String; 10] {
             id,
             address,
             "no".to_owned(),
+            none(),
             none(),
             none(),
             none(),
@@ -141,6 +145,7 @@ fn row_cells(row: &Row<'_>) -> [String; 10] {
         status.leader.map_or_else(none, |leader| leader.to_string()),
         status.commit.to_string(),
         status.applied.to_string(),
+        entry_cell(status.last),
         output::size(status.log_bytes),
         status.snapshot.map_or_else(none, |last| {
             format!("up to {}, {}", last.index, output::size(status.snapshot_bytes))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::future;
-use raft_rsm::raft_core::{Configuration, Member, NodeId, Role};
+use raft_rsm::raft_core::{Configuration, EntryId, Member, NodeId, Role};
 use raft_rsm::{Client, ClientError, Status};
 use serde_json::{Value, json};
 
@@ -26,6 +26,8 @@ pub(super) struct MemberRow<'v> {
     pub(super) member: &'v Member,
     pub(super) role: &'static str,
     pub(super) reachable: Reachable,
+    /// The last entry of its log.
+    pub(super) last: Option<EntryId>,
     /// Up to where its log is durable, and how many entries it lacks that the leader has.
     pub(super) durable: Option<u64>,
     pub(super) lag: Option<u64>,
@@ -85,10 +87,11 @@ impl View {
             Some(status) if member.is(member.id, status.incarnation) => Reachable::Yes,
             Some(_) => Reachable::OtherIncarnation,
         };
-        let last = self.leader.and_then(|leader| self.status(leader)).map(|s| s.last.index.0);
-        let durable = status.map(|status| status.durable.0);
-        let lag = durable.zip(last).map(|(durable, last)| last.saturating_sub(durable));
-        MemberRow { member, role: role(&self.configuration, member.id), reachable, durable, lag }
+        let led = self.leader.and_then(|leader| self.status(leader)).map(|s| s.last.index.0);
+        let (last, durable) = (status.map(|s| s.last), status.map(|s| s.durable.0));
+        let lag = durable.zip(led).map(|(durable, led)| led.saturating_sub(durable));
+        let role = role(&self.configuration, member.id);
+        MemberRow { member, role, reachable, last, durable, lag }
     }
 
     /// As JSON: the leader, whether a joint configuration is in force, and the members.
@@ -102,6 +105,7 @@ impl View {
                 "incarnation": row.member.incarnation.map(|incarnation| incarnation.to_string()),
                 "reachable": row.reachable != Reachable::No,
                 "other_incarnation": row.reachable == Reachable::OtherIncarnation,
+                "last": row.last.map(entry_json),
                 "durable": row.durable,
                 "lag": row.lag,
             })
@@ -112,6 +116,16 @@ impl View {
             "members": Value::from_iter(members),
         })
     }
+}
+
+/// Where a log ends, as two numbers: indexes alone say nothing of which of two logs is the newer one (§5.4.1).
+pub(super) fn entry_json(id: EntryId) -> Value {
+    json!({ "term": id.term.0, "index": id.index.0 })
+}
+
+/// The same for a table, in the order in which logs are compared.
+pub(super) fn entry_cell(id: EntryId) -> String {
+    format!("term {}, index {}", id.term, id.index)
 }
 
 /// A configuration in one line: `voters 1, 2, 3, learner 4`.

@@ -27,6 +27,8 @@ fn a_survivor_alone_begins_a_new_cluster_that_grows_to_three_again() {
     let ran = recover(&alone, &[]);
     assert_eq!(ran.code, Some(2), "{ran:?}");
     assert!(ran.stderr.contains("nothing was changed"), "{ran:?}");
+    assert!(ran.stderr.contains("Its last entry is of term"), "{ran:?}");
+    assert!(ran.stderr.contains("may be lost, or replaced by what this log holds"), "{ran:?}");
     let ran = recover(&alone, &["--yes"]).ok();
     assert!(ran.text().contains("the only voter of the new cluster"), "{ran:?}");
 

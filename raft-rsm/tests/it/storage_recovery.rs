@@ -78,7 +78,8 @@ fn all_that_the_survivor_has_counts_and_it_alone_decides() {
     assert_eq!(recovered.last, EntryId::new(Term(3), LogIndex(10)));
     assert_eq!(recovered.commit, LogIndex(6));
     let sentence = recovered.to_string();
-    assert!(sentence.contains("after entry 10 is lost"), "{sentence}");
+    assert!(sentence.contains("entries up to 6 are known to have been committed"), "{sentence}");
+    assert!(sentence.contains("lost, or replaced by what this log holds up to entry 10 of term 3"));
     assert!(sentence.contains("from 7 to 10"), "{sentence}");
 
     let storage = open_whichever(&disk).unwrap();
@@ -92,6 +93,29 @@ fn all_that_the_survivor_has_counts_and_it_alone_decides() {
     let configuration = Configuration::of_members([own], [], []);
     assert_eq!(restored.configurations, [(id.index, configuration)]);
     assert_eq!(entries(&storage, 10), written().entries.iter().cloned().collect::<Vec<_>>());
+}
+
+/// Node 1 led term 2 and gave entries 51 to 100 to node 2 alone; node 3 was elected in term 3 and had 51 to 90 committed, by
+/// node 5 among others. Node 2 has the longer log, and nothing of what was committed (§5.4.1).
+#[test]
+fn of_two_survivors_the_one_whose_last_entry_has_the_higher_term_is_ahead_whatever_the_indexes() {
+    let last = |seed, terms: [(u64, std::ops::RangeInclusive<u64>); 2]| {
+        let disk = TestDisk::new(seed);
+        let storage = create(&disk, &options(), old_members()).unwrap();
+        let entries = terms
+            .into_iter()
+            .flat_map(|(term, indexes)| indexes.map(move |index| command(term, index)));
+        let entries = entries.collect::<Vec<_>>().into();
+        block_on(storage.write(Write { entries, ..written() })).unwrap();
+        drop(storage);
+        let last = recovery(&disk).unwrap().last();
+        assert_eq!(recover(&disk, &alone()).unwrap().last, last);
+        last
+    };
+    let second = last(1, [(2, 1..=50), (2, 51..=100)]);
+    let fifth = last(2, [(2, 1..=50), (3, 51..=90)]);
+    assert!(second.index > fifth.index);
+    assert_eq!(second.max(fifth), fifth);
 }
 
 #[test]
