@@ -171,12 +171,12 @@ fn a_leader_whose_successor_does_not_answer_shuts_down_after_an_election_timeout
     cluster.block_on(cluster.raft(leader).propose(Command::Inc)).expect("applied");
     // They pass for alive for a while yet.
     cluster.network.isolate(leader);
+    let last = cluster.status(leader).last;
     let raft = cluster.raft(leader).clone();
     let pending = cluster.in_background({
         let raft = raft.clone();
         async move { raft.propose(Command::Dec).await }
     });
-    let last = cluster.status(leader).last;
     cluster.eventually("its entry", || cluster.status(leader).last > last);
     let began = cluster.runtime.now();
     cluster.block_on(raft.shutdown());
