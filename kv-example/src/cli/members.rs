@@ -13,8 +13,8 @@ use raft_rsm::{
 };
 use serde_json::{Value, json};
 
-use super::view::{Reachable, View, entry_cell, in_words};
-use super::{ClusterArgs, address, seconds};
+use super::view::{Reachable, View, in_words, log_end_cell};
+use super::{ClusterArgs, reachable, seconds};
 use crate::connect::{connect, within};
 use crate::failure::Failure;
 use crate::output::{self, print_line};
@@ -65,7 +65,7 @@ pub(super) struct AddArgs {
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
     id: u64,
     /// Where the others reach it
-    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = reachable)]
     address: String,
     /// Give it no vote
     #[arg(long)]
@@ -146,7 +146,7 @@ pub(super) async fn members(args: MembersArgs) -> Result<(), Failure> {
             format!("{}{}", row.role, if is_leader { ", leads" } else { "" }),
             row.member.incarnation.map_or_else(none, |incarnation| incarnation.to_string()),
             reachable.to_owned(),
-            row.last.map_or_else(none, entry_cell),
+            row.last.map_or_else(none, log_end_cell),
             number(row.durable),
             number(row.lag),
         ]
@@ -373,7 +373,7 @@ pub(super) async fn snapshot(args: SnapshotArgs) -> Result<(), Failure> {
 }
 
 /// A client that gives each node so long to answer.
-fn patient(cluster: &Cluster, timeout: Duration) -> Result<Client<Store>, Failure> {
+pub(super) fn patient(cluster: &Cluster, timeout: Duration) -> Result<Client<Store>, Failure> {
     let mut options = within(timeout);
     options.call_timeout = timeout;
     connect(cluster, options)

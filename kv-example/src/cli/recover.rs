@@ -11,7 +11,7 @@ use raft_rsm::runtime::TokioRuntime;
 use raft_rsm::storage::Recovery;
 use raft_rsm::storage::fs::StdFileSystem;
 
-use super::view::{entry_json, in_words};
+use super::view::{in_words, log_end_json};
 use crate::failure::Failure;
 use crate::output::print_line;
 
@@ -80,7 +80,7 @@ pub(super) async fn recover(args: RecoverArgs) -> Result<(), Failure> {
             "cluster": recovered.identity.cluster.to_string(),
             "node": node.0,
             "incarnation": recovered.identity.incarnation.to_string(),
-            "last": entry_json(recovered.last),
+            "last": log_end_json(recovered.last),
             "commit": recovered.commit.0,
         });
         return print_line(&object.to_string());

@@ -125,6 +125,7 @@ fn the_status_tells_of_each_node_also_of_one_that_is_gone() {
     }
     let table = cluster.run(&["status"]).ok();
     assert_eq!(table.text().lines().count(), 4, "{table:?}");
+    assert!(table.text().lines().next().unwrap().ends_with("refused"), "{table:?}");
     // What tells of two survivors which one has the newer log.
     for command in ["status", "members"] {
         let table = cluster.run(&[command]).ok();
