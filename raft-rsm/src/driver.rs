@@ -229,9 +229,9 @@ impl<M: StateMachine> Driver<M> {
         self.end().await;
         self.ended = true;
         // Who hears of the end may open the storage again: nothing holds it any more.
-        let (status, stopped) = (Arc::clone(&self.parts.status), Arc::clone(&self.parts.stopped));
+        let stopped = Arc::clone(&self.parts.stopped);
         drop(self);
-        publish_stop(&status, &stopped, reason);
+        publish_reason(&stopped, reason);
     }
 
     /// One round.
@@ -356,8 +356,17 @@ impl<M: StateMachine> Driver<M> {
         });
     }
 
-    /// Answers everybody who waits, and lets nobody in any more.
+    /// Answers everybody who waits, and lets nobody in any more. That is when the node has ceased to lead or to follow,
+    /// however long what is under way takes to end.
     fn abandon(&mut self) {
+        self.parts.status.change(|status| {
+            status.running = false;
+            status.role = Role::Follower;
+            status.leader = None;
+            status.transferring = None;
+            true
+        });
+        self.parts.status.close();
         let left = self.parts.intake.close();
         for request in self.batch.requests.drain(..).chain(left.requests) {
             request.refuse(Refusal::Stopped);
@@ -406,19 +415,12 @@ impl<M: StateMachine> Drop for Driver<M> {
     fn drop(&mut self) {
         if !self.ended {
             self.abandon();
-            publish_stop(&self.parts.status, &self.parts.stopped, StopReason::Dropped);
+            publish_reason(&self.parts.stopped, StopReason::Dropped);
         }
     }
 }
 
-fn publish_stop(status: &Watch<Status>, stopped: &Watch<Option<StopReason>>, reason: StopReason) {
-    status.change(|status| {
-        status.running = false;
-        status.role = Role::Follower;
-        status.leader = None;
-        true
-    });
-    status.close();
+fn publish_reason(stopped: &Watch<Option<StopReason>>, reason: StopReason) {
     stopped.change(|stopped| {
         *stopped = Some(reason);
         true

@@ -16,7 +16,7 @@ use crate::watch::{Watch, Watcher};
 pub struct Status {
     /// The node.
     pub id: NodeId,
-    /// Whether it runs. A node that has stopped is a follower of nobody.
+    /// Whether it runs. A node that stops, or has stopped, is a follower of nobody.
     pub running: bool,
     /// Its role in its term.
     pub role: Role,

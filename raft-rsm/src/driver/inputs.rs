@@ -224,10 +224,25 @@ impl<M: StateMachine> Driver<M> {
         if !by_lease.is_empty() {
             match self.node.read_by_lease() {
                 Some(index) => lock(&self.queries).wait_for_index(index, by_lease),
-                None => linearizable.append(&mut by_lease),
+                None => linearizable.append(&mut self.refer_to_leader(by_lease)),
             }
         }
         self.query(linearizable);
+    }
+
+    /// By lease only the leader answers, so a client takes whoever does for the leader: a follower sends it on. Returns
+    /// those whom this node serves all the same, by a round of heartbeats.
+    fn refer_to_leader(&self, by_lease: Vec<Asked<M>>) -> Vec<Asked<M>> {
+        let leader = self.node.leader();
+        if leader.is_none() || leader == Some(self.node.id()) {
+            return by_lease;
+        }
+        let (clients, own): (Vec<_>, Vec<_>) =
+            by_lease.into_iter().partition(|asked| asked.respond.is_remote());
+        for asked in clients {
+            asked.respond.answer(Err(QueryError::NotLeader { leader }));
+        }
+        own
     }
 
     fn propose(&mut self, draft: Draft, respond: Responder<M::Response, ProposeError>) {

@@ -171,6 +171,7 @@ fn a_leader_whose_successor_does_not_answer_shuts_down_after_an_election_timeout
     cluster.block_on(cluster.raft(leader).propose(Command::Inc)).expect("applied");
     // They pass for alive for a while yet.
     cluster.network.isolate(leader);
+    let last = cluster.status(leader).last;
     let raft = cluster.raft(leader).clone();
     let last = cluster.status(leader).last;
     let pending = cluster.in_background({
