@@ -181,16 +181,12 @@ impl Node {
         if start.last == EntryId::ZERO {
             node.configurations.take_first();
         }
-        if let Some(mut meta) = snapshot {
+        if let Some(meta) = snapshot {
             if holds_snapshot {
                 node.applying.restore = Some(meta);
             } else {
                 // A received snapshot was durable, and the reset of the log was not yet (§7).
-                node.configurations.complete(&mut meta);
-                node.log.reset(meta.last);
-                node.configurations =
-                    Configurations::new(own, meta.configuration.clone(), Vec::new());
-                node.disk.replaced(meta);
+                node.replace_log(meta);
             }
         }
         // An entry or a snapshot of a term says that the term has begun, also when a crash came before the
