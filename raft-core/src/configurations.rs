@@ -38,8 +38,8 @@ impl Configurations {
         member.is(id, incarnation) && (member.incarnation.is_some() || self.is_known())
     }
 
-    /// Whether the start of the log names this very incarnation.
-    fn is_known(&self) -> bool {
+    /// Whether the start of the log names this very incarnation: what it does not name means this one, then.
+    pub(crate) fn is_known(&self) -> bool {
         let (id, incarnation) = self.own;
         self.start.member(id).is_some_and(|member| member.incarnation == Some(incarnation))
     }

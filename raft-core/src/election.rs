@@ -5,9 +5,10 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::configuration::Speaker;
 use crate::node::{Follower, RoleState};
 use crate::quorum::Tally;
-use crate::{Configuration, Effects, EntryId, Incarnation, Member, Message, Node, NodeId, Term};
+use crate::{Configuration, Effects, EntryId, Member, Message, Node, NodeId, Term};
 
 /// The answers that a candidate or pre-candidate has so far.
 #[derive(Clone, Debug)]
@@ -27,8 +28,7 @@ pub(crate) struct Votes {
 #[derive(Copy, Clone, Debug)]
 #[cfg_attr(feature = "model", derive(Hash))]
 struct Answer {
-    from: NodeId,
-    incarnation: Incarnation,
+    from: Speaker,
     granted: bool,
 }
 
@@ -40,33 +40,33 @@ impl Votes {
     }
 
     /// A grant counts whenever it comes: a refusal that it overtakes was about the time before.
-    fn record(&mut self, from: NodeId, incarnation: Incarnation, granted: bool) {
-        match self.answers.iter_mut().find(|answer| answer.from == from) {
-            Some(answer) if granted => *answer = Answer { from, incarnation, granted },
+    fn record(&mut self, from: Speaker, granted: bool) {
+        match self.answers.iter_mut().find(|answer| answer.from.id == from.id) {
+            Some(answer) if granted => *answer = Answer { from, granted },
             Some(_) => {}
-            None => self.answers.push(Answer { from, incarnation, granted }),
+            None => self.answers.push(Answer { from, granted }),
         }
     }
 
     fn by(&self, id: NodeId) -> Option<bool> {
-        self.answers.iter().find(|answer| answer.from == id).map(|answer| answer.granted)
+        self.answers.iter().find(|answer| answer.from.id == id).map(|answer| answer.granted)
     }
 
     /// What counts for this voter.
     fn of(&self, voter: &Member) -> Option<bool> {
-        let answer = self.answers.iter().find(|a| voter.is(a.from, a.incarnation));
+        let answer = self.answers.iter().find(|answer| voter.is_spoken_for_by(answer.from));
         answer.map(|answer| answer.granted)
     }
 
     /// In which order the answers came makes no difference.
     #[cfg(feature = "model")]
     pub(crate) fn canonicalize(&mut self) {
-        self.answers.sort_by_key(|answer| answer.from);
+        self.answers.sort_by_key(|answer| answer.from.id);
     }
 
     /// Asks a node again that has refused.
     fn ask_again(&mut self, id: NodeId) {
-        self.answers.retain(|answer| answer.from != id || answer.granted);
+        self.answers.retain(|answer| answer.from.id != id || answer.granted);
         self.ask = true;
     }
 }
@@ -102,6 +102,11 @@ impl Node {
     pub(crate) fn has_vote_in(&self, configuration: &Configuration) -> bool {
         let mut voters = configuration.voters().iter().chain(configuration.outgoing());
         voters.any(|voter| self.configurations.is_own(voter))
+    }
+
+    fn as_speaker(&self) -> Speaker {
+        let (id, incarnation) = (self.options.id, self.incarnation);
+        Speaker { id, incarnation, is_meant: self.configurations.is_known() }
     }
 
     pub(crate) fn is_sole_voter(&self) -> bool {
@@ -163,7 +168,7 @@ impl Node {
     /// Asks whether an election could be won. Neither term nor vote change (diss. §9.6).
     fn pre_campaign(&mut self) {
         let mut votes = Votes::new(self.now(), self.options.heartbeat_interval);
-        votes.record(self.options.id, self.incarnation, true);
+        votes.record(self.as_speaker(), true);
         self.role = RoleState::PreCandidate(votes);
         self.reset_election_timer();
         self.count_pre_votes();
@@ -180,11 +185,11 @@ impl Node {
 
     /// The disk has caught up: if it holds the candidate's own vote, that counts now.
     pub(crate) fn own_vote_may_count(&mut self) {
-        let (term, id) = (self.term, self.options.id);
+        let (term, own) = (self.term, self.as_speaker());
         if let RoleState::Candidate(votes) = &mut self.role
-            && self.disk.holds_vote(term, id)
+            && self.disk.holds_vote(term, own.id)
         {
-            votes.record(id, self.incarnation, true);
+            votes.record(own, true);
             self.count_votes();
         }
     }
@@ -271,26 +276,25 @@ impl Node {
     /// Counts an answer, also one from an earlier term: it is about a term that neither is in yet.
     pub(crate) fn receive_pre_vote_response(
         &mut self,
-        from: NodeId,
-        incarnation: Incarnation,
+        from: Speaker,
         campaign: Term,
         granted: bool,
     ) {
-        let counts = self.vote_counts(from, incarnation);
+        let counts = self.vote_counts(from);
         if let RoleState::PreCandidate(votes) = &mut self.role
             && campaign == self.term.next()
             && counts
         {
-            votes.record(from, incarnation, granted);
+            votes.record(from, granted);
             self.count_pre_votes();
         }
     }
 
-    /// Whether this incarnation of `from` has a vote. One that the configuration does not name may answer for what it
-    /// has forgotten.
-    fn vote_counts(&mut self, from: NodeId, incarnation: Incarnation) -> bool {
-        let counts = self.configuration().is_voter_as(from, incarnation);
-        let is_forgotten = !counts && self.configuration().is_voter(from);
+    /// Whether this incarnation of a node has a vote. One that the configuration does not mean may answer for what it has
+    /// forgotten.
+    fn vote_counts(&mut self, from: Speaker) -> bool {
+        let counts = self.configuration().is_spoken_for_by(from);
+        let is_forgotten = !counts && self.configuration().is_voter(from.id);
         self.counters.forgotten_incarnations += u64::from(is_forgotten);
         counts
     }
@@ -324,14 +328,16 @@ impl Node {
         }
     }
 
-    /// Whether this node knows of members, and not of a former incarnation of its own: else it is on its way to becoming a
-    /// learner, or its disk was wiped. Then it has forgotten what it voted and acknowledged, and there may be candidates
-    /// that know of no incarnations yet.
+    /// Whether this node knows of members, and not of other incarnations of its own alone: else it is on its way to
+    /// becoming a learner, or its disk was wiped. Then it has forgotten what it voted and acknowledged. A voter whose later
+    /// incarnation is a learner has not: it may be needed, should that one never become a voter.
     fn has_joined(&self) -> bool {
         let configuration = self.configuration();
-        let own = configuration.member(self.options.id);
         !configuration.voters().is_empty()
-            && own.is_none_or(|member| self.configurations.is_own(member))
+            && (!configuration.contains(self.options.id)
+                || configuration
+                    .every_incarnation()
+                    .any(|member| self.configurations.is_own(member)))
     }
 
     /// A granted vote leaves only once it is durable.
@@ -346,17 +352,12 @@ impl Node {
         }
     }
 
-    pub(crate) fn receive_vote_response(
-        &mut self,
-        from: NodeId,
-        incarnation: Incarnation,
-        granted: bool,
-    ) {
-        let counts = self.vote_counts(from, incarnation);
+    pub(crate) fn receive_vote_response(&mut self, from: Speaker, granted: bool) {
+        let counts = self.vote_counts(from);
         if let RoleState::Candidate(votes) = &mut self.role
             && counts
         {
-            votes.record(from, incarnation, granted);
+            votes.record(from, granted);
             self.count_votes();
         }
     }

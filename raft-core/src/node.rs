@@ -424,7 +424,8 @@ impl Node {
     /// An envelope from this node, in its current term.
     pub(crate) fn envelope(&self, to: NodeId, message: Message) -> Envelope {
         let (from, incarnation) = (self.options.id, self.incarnation);
-        Envelope { from, incarnation, to, term: self.term, message }
+        let is_meant = self.configurations.is_known();
+        Envelope { from, incarnation, is_meant, to, term: self.term, message }
     }
 
     pub(crate) fn hard_state(&self) -> HardState {

@@ -131,6 +131,7 @@ pub fn packets_for_several_nodes_arrive_at_each(network: &dyn Network) {
         let packet = Packet::Raft(Envelope {
             from,
             incarnation: Incarnation(from.0),
+            is_meant: from == TWO,
             to,
             term: Term(from.0 * 10 + to.0),
             message: Message::VoteResponse { granted: false },
@@ -390,7 +391,14 @@ fn raft(message: Message) -> Packet {
 }
 
 fn raft_between(from: NodeId, to: NodeId, message: Message) -> Packet {
-    Packet::Raft(Envelope { from, incarnation: Incarnation(5), to, term: Term(7), message })
+    Packet::Raft(Envelope {
+        from,
+        incarnation: Incarnation(5),
+        is_meant: true,
+        to,
+        term: Term(7),
+        message,
+    })
 }
 
 fn chunk(bytes: usize) -> Packet {
