@@ -144,7 +144,9 @@ impl Node {
                 return;
             }
             match self.campaigns() {
-                true if self.options.pre_vote => self.pre_campaign(),
+                // A learner always asks first: its term must not climb while it is cut off, and whoever has voted in a
+                // term for a former incarnation of this node is past that term, and refuses (diss. §9.6).
+                true if self.options.pre_vote || !self.is_electable() => self.pre_campaign(),
                 true => self.campaign(false),
                 false => self.reset_election_timer(),
             }

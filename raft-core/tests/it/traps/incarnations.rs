@@ -222,6 +222,57 @@ fn a_voter_whose_replacement_failed_comes_back_as_whoever_speaks_for_it() {
     assert_eq!((leader.in_force().as_str(), of_2(&leader)), ("1 2 3", Some(Incarnation(9))));
 }
 
+/// The former incarnation's leader of term 5 had the vote of node 3, and its disk is lost. A vote names a node: the new
+/// incarnation would get it again.
+#[test]
+fn a_learner_does_not_lead_in_a_term_in_which_its_former_incarnation_has_led() {
+    let replica = |node: u64, term, vote, has_staged| {
+        let mut disk = Disk::with_log(configuration("1 2 3"), &[4; 9], term, 9);
+        if has_staged {
+            disk.entries.push(configuration_entry(4, 10, staged()));
+        }
+        disk.hard_state.vote = vote;
+        disk.incarnation = Incarnation(u64::from(node == 2));
+        // Whatever the settings of the others.
+        Replica::start(Options { pre_vote: node != 2, ..Options::new(NodeId(node)) }, disk)
+    };
+    let mut cluster = Cluster::new([
+        replica(1, 4, Some(NodeId(1)), true),
+        replica(2, 4, None, true),
+        replica(3, 5, Some(NodeId(2)), false),
+    ]);
+    for _ in 0..200 {
+        if cluster.role(2) == Role::Follower {
+            cluster.at(2).time_out();
+        }
+    }
+    assert_ne!(cluster.role(2), Role::Follower);
+    for _ in 0..20 {
+        cluster.settle();
+        let has_led = (1..=3).any(|id| cluster.terms(id).contains(&5));
+        assert!(!has_led, "two leaders of one term");
+        cluster.run(200);
+    }
+    assert!(!cluster.leaders().is_empty());
+}
+
+#[test]
+fn the_term_of_a_learner_that_is_cut_off_does_not_climb_though_it_holds_the_longest_log() {
+    let mut disk = Disk::with_log(configuration("1 2 3"), &[4; 9], 4, 9);
+    disk.entries.push(configuration_entry(4, 10, staged()));
+    disk.incarnation = Incarnation(1);
+    let options = Options { pre_vote: false, ..Options::new(NodeId(2)) };
+    let mut learner = Replica::start(options, disk);
+    let mut asked = false;
+    for _ in 0..200 {
+        learner.tick(1_000);
+        learner.persist_all();
+        asked |= learner.node.role() == Role::PreCandidate;
+        assert_eq!(learner.node.term(), Term(4));
+    }
+    assert!(asked, "it may be needed");
+}
+
 /// The new incarnation died while it caught up, and then the leader. What is left is a majority of good disks.
 #[test]
 fn a_voter_that_was_given_up_too_early_helps_to_elect_and_to_commit() {
