@@ -369,13 +369,20 @@ impl Node {
         match self.role {
             RoleState::Leader(_) => true,
             RoleState::Follower | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
-                self.now() < self.leader_heard_until
+                self.now() < self.leader_heard_until || self.may_have_promised()
             }
         }
     }
 
-    /// A node that starts may have promised a leader of its former life not to vote for another one: it keeps that
-    /// promise for the longest time that a lease can last (diss. §6.4.1).
+    /// Whether this node has just started, and in a former life may have promised a leader not to vote for another one: it
+    /// does not know yet from when on that promise is kept.
+    fn may_have_promised(&self) -> bool {
+        let never_ran = self.term == Term(0);
+        self.clock.is_none() && self.options.lease.is_some() && !never_ran
+    }
+
+    /// What was promised to the leader of a former life is kept for the longest time that a lease can last
+    /// (diss. §6.4.1), from the first tick on.
     pub(crate) fn honour_former_leases(&mut self) {
         let never_ran = self.term == Term(0);
         if self.options.lease.is_some() && !never_ran && !self.has_no_other_leader() {

@@ -2,7 +2,7 @@
 
 use raft_core::{
     ChangeError, ChangeFailed, ChangeOutcome, Configuration, Entry, Envelope, HardState,
-    Incarnation, Input, Member, Message, NodeId, Options, Payload, Role,
+    Incarnation, Input, Lease, Member, Message, Node, NodeId, Options, Payload, Restored, Role,
     Term,
 };
 
@@ -335,4 +335,39 @@ fn a_voter_that_is_heard_while_another_one_joins_is_named_and_the_rounds_go_on()
     leader.receive(4, accepted(staged + 1));
     assert_eq!(leader.in_force(), "1 2 3 4 <1 <2 <3");
     assert_eq!(leader.node.configuration().voters()[1], incarnated(2, 5));
+}
+
+/// A driver ticks first, and nothing depends on it: from the start a node keeps what it may have promised.
+#[test]
+fn a_node_that_starts_with_leases_grants_no_vote_before_its_first_tick() {
+    let lease = Some(Lease { clock_drift_ppm: 0 });
+    let options = Options { lease, ..Options::new(NodeId(1)) };
+    let start = |term| {
+        let hard_state = HardState { term: Term(term), ..HardState::default() };
+        let restored = Restored::first_start(voters(3));
+        Node::new(options.clone(), Restored { hard_state, ..restored }).unwrap()
+    };
+    let ask = |node: &mut Node, message| {
+        let mut effects = raft_core::Effects::default();
+        let envelope = envelope(NodeId(2), NodeId(1), Term(6), message);
+        node.step(Input::Receive(envelope));
+        node.drain(&mut effects);
+        let mut answers = effects.messages.clone();
+        if let Some(write) = effects.write.take() {
+            node.step(Input::Persisted(write.id));
+            node.drain(&mut effects);
+            answers.append(&mut effects.messages);
+        }
+        answers.into_iter().map(|answer| answer.message).collect::<Vec<_>>()
+    };
+    let vote = Message::RequestVote { last: id(0, 0), transfer: false };
+    let mut restarted = start(5);
+    assert_eq!(ask(&mut restarted, vote.clone()), []);
+    assert_eq!(restarted.term(), Term(5));
+    let campaign = Term(7);
+    let denied = Message::PreVoteResponse { campaign, granted: false };
+    let asked = Message::PreVote { campaign, last: id(0, 0) };
+    assert_eq!(ask(&mut restarted, asked), [denied]);
+    // Who never ran has promised nothing.
+    assert_eq!(ask(&mut start(0), vote), [GRANTED]);
 }
