@@ -14,7 +14,8 @@ use crate::NodeId;
 pub struct Incarnation(pub u64);
 
 impl Incarnation {
-    /// No data directory has this one: what it would say counts for nothing.
+    /// No data directory has this one: what it would say counts for nothing. It stands for a voter that is being replaced,
+    /// or was to be; a change that leaves its incarnation open takes in whoever speaks for it then.
     pub const NOBODY: Incarnation = Incarnation(u64::MAX);
 }
 
@@ -30,9 +31,10 @@ impl fmt::Display for Incarnation {
 pub struct Member {
     /// The node.
     pub id: NodeId,
-    /// The only incarnation whose votes and acknowledgements count. `None`: not known yet, so whichever speaks; a
-    /// leader that hears of one names it in the next configuration. Whose first configuration that is takes it for its
-    /// own name; whom it reaches by a log or a snapshot does not.
+    /// The only incarnation whose votes and acknowledgements count. `None`: not known yet; a leader that hears of one
+    /// names it in the next configuration. Of a voter that is the one which says that it
+    /// is meant ([`crate::Envelope::is_meant`]): whose first configuration this is takes it for its own name; whom it
+    /// reaches by a log or a snapshot does not.
     pub incarnation: Option<Incarnation>,
     /// Where it listens, in whatever form the transport understands; may be empty.
     pub address: String,
@@ -63,6 +65,21 @@ impl Member {
     pub fn is(&self, id: NodeId, incarnation: Incarnation) -> bool {
         self.id == id && self.incarnation.is_none_or(|own| own == incarnation)
     }
+
+    /// Whether what `speaker` says counts for this voter.
+    pub(crate) fn is_spoken_for_by(&self, speaker: Speaker) -> bool {
+        self.id == speaker.id
+            && self.incarnation.map_or(speaker.is_meant, |own| own == speaker.incarnation)
+    }
+}
+
+/// Who says something: see [`crate::Envelope`].
+#[derive(Copy, Clone, Debug)]
+#[cfg_attr(feature = "model", derive(Hash))]
+pub(crate) struct Speaker {
+    pub(crate) id: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) is_meant: bool,
 }
 
 /// The members of a cluster (§6).
@@ -169,6 +186,16 @@ impl Configuration {
         self.all_voters().any(|voter| voter.is(id, incarnation))
     }
 
+    /// Whether a vote or an acknowledgement of `speaker` counts for one of the voters.
+    pub(crate) fn is_spoken_for_by(&self, speaker: Speaker) -> bool {
+        self.all_voters().any(|voter| voter.is_spoken_for_by(speaker))
+    }
+
+    /// Whether `id` has a vote under an incarnation that is not named.
+    pub(crate) fn has_unnamed_voter(&self, id: NodeId) -> bool {
+        self.all_voters().any(|voter| voter.id == id && voter.incarnation.is_none())
+    }
+
     /// Whether `id` is a voter or a learner.
     #[must_use]
     pub fn contains(&self, id: NodeId) -> bool {
@@ -178,13 +205,13 @@ impl Configuration {
     /// The member `id`, under its newest incarnation.
     #[must_use]
     pub fn member(&self, id: NodeId) -> Option<&Member> {
-        self.newest_first().find(|member| member.id == id)
+        self.every_incarnation().find(|member| member.id == id)
     }
 
     /// Every member once, under its newest incarnation, sorted by id.
     #[must_use]
     pub fn members(&self) -> Vec<&Member> {
-        let mut members: Vec<&Member> = self.newest_first().collect();
+        let mut members: Vec<&Member> = self.every_incarnation().collect();
         // The sort is stable, so the newest of each stays the first.
         members.sort_by_key(|member| member.id);
         members.dedup_by_key(|member| member.id);
@@ -250,7 +277,8 @@ impl Configuration {
     /// those who do count for nothing on the way there.
     pub(crate) fn stays_a_quorum_in(&self, target: &Configuration) -> bool {
         let stays = |voter: &&Member| {
-            target.member(voter.id).is_none_or(|m| m.incarnation == voter.incarnation)
+            voter.incarnation != Some(Incarnation::NOBODY)
+                && target.member(voter.id).is_none_or(|m| m.incarnation == voter.incarnation)
         };
         self.voters().iter().filter(stays).count() > self.voters().len() / 2
     }
@@ -261,13 +289,24 @@ impl Configuration {
         Configuration::of_members(voters.iter().cloned(), [], learners.iter().cloned())
     }
 
-    /// The same members, with the incarnations and addresses of this one where `target` leaves them open.
+    /// The same members without the learners that are voters as well, under whatever incarnation. `None`: there are none.
+    pub(crate) fn without_learning_voters(&self) -> Option<Configuration> {
+        let votes = |learner: &&Member| self.is_voter(learner.id);
+        self.learners().iter().find(votes)?;
+        let learners = self.learners().iter().filter(|learner| !votes(learner)).cloned();
+        let (voters, outgoing) = (self.voters().iter().cloned(), self.outgoing().iter().cloned());
+        Some(Configuration::of_members(voters, outgoing, learners))
+    }
+
+    /// The same members, with the incarnations and addresses of this one where `target` leaves them open. Where nobody
+    /// counts here, it stays open who does.
     pub(crate) fn complete(&self, target: &Configuration) -> Configuration {
         let complete = |member: &Member| {
             let mut member = member.clone();
             if let Some(known) = self.member(member.id) {
                 if member.incarnation.is_none() {
-                    member.incarnation = known.incarnation;
+                    let known = known.incarnation;
+                    member.incarnation = known.filter(|known| *known != Incarnation::NOBODY);
                 }
                 if member.address.is_empty() {
                     member.address.clone_from(&known.address);
@@ -316,15 +355,16 @@ impl Configuration {
     /// About how many bytes it takes, wherever it is stored.
     pub(crate) fn len_bytes(&self) -> usize {
         const MEMBER_BYTES: usize = 32;
-        self.newest_first().map(|member| MEMBER_BYTES + member.address.len()).sum()
+        self.every_incarnation().map(|member| MEMBER_BYTES + member.address.len()).sum()
     }
 
     fn all_voters(&self) -> impl Iterator<Item = &Member> {
         self.sets.voters.iter().chain(&self.sets.outgoing)
     }
 
-    /// A learner may be the new incarnation of a voter, and a voter that of an outgoing one.
-    fn newest_first(&self) -> impl Iterator<Item = &Member> {
+    /// All members, some of them under two incarnations. A learner may be the new one of a voter, and a voter that of an
+    /// outgoing one: the newest comes first.
+    pub(crate) fn every_incarnation(&self) -> impl Iterator<Item = &Member> {
         self.sets.learners.iter().chain(self.all_voters())
     }
 }

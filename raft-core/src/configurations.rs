@@ -38,8 +38,8 @@ impl Configurations {
         member.is(id, incarnation) && (member.incarnation.is_some() || self.is_known())
     }
 
-    /// Whether the start of the log names this very incarnation.
-    fn is_known(&self) -> bool {
+    /// Whether the start of the log names this very incarnation: what it does not name means this one, then.
+    pub(crate) fn is_known(&self) -> bool {
         let (id, incarnation) = self.own;
         self.start.member(id).is_some_and(|member| member.incarnation == Some(incarnation))
     }
@@ -64,9 +64,16 @@ impl Configurations {
         after.checked_sub(1).map_or(&self.start, |last| &self.entries[last].1)
     }
 
+    /// The log is replaced by a received snapshot, which is completed ([`Configurations::complete`]).
+    pub(crate) fn replace(&mut self, snapshot: &mut SnapshotMeta) {
+        self.complete(snapshot);
+        self.start = snapshot.configuration.clone();
+        self.entries.clear();
+    }
+
     /// A snapshot that comes from a node which knew of no configuration then is from before the first change: what was in
     /// force at the start of the log is so at its end. And who is known is known to itself, whoever has not heard of it.
-    pub(crate) fn complete(&self, snapshot: &mut SnapshotMeta) {
+    fn complete(&self, snapshot: &mut SnapshotMeta) {
         if snapshot.configuration.voters().is_empty() {
             snapshot.configuration = self.start.clone();
         } else if self.is_known() {

@@ -5,9 +5,10 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::configuration::Speaker;
 use crate::node::{Follower, RoleState};
 use crate::quorum::Tally;
-use crate::{Configuration, Effects, EntryId, Incarnation, Member, Message, Node, NodeId, Term};
+use crate::{Configuration, Effects, EntryId, Member, Message, Node, NodeId, Term};
 
 /// The answers that a candidate or pre-candidate has so far.
 #[derive(Clone, Debug)]
@@ -27,8 +28,7 @@ pub(crate) struct Votes {
 #[derive(Copy, Clone, Debug)]
 #[cfg_attr(feature = "model", derive(Hash))]
 struct Answer {
-    from: NodeId,
-    incarnation: Incarnation,
+    from: Speaker,
     granted: bool,
 }
 
@@ -40,33 +40,33 @@ impl Votes {
     }
 
     /// A grant counts whenever it comes: a refusal that it overtakes was about the time before.
-    fn record(&mut self, from: NodeId, incarnation: Incarnation, granted: bool) {
-        match self.answers.iter_mut().find(|answer| answer.from == from) {
-            Some(answer) if granted => *answer = Answer { from, incarnation, granted },
+    fn record(&mut self, from: Speaker, granted: bool) {
+        match self.answers.iter_mut().find(|answer| answer.from.id == from.id) {
+            Some(answer) if granted => *answer = Answer { from, granted },
             Some(_) => {}
-            None => self.answers.push(Answer { from, incarnation, granted }),
+            None => self.answers.push(Answer { from, granted }),
         }
     }
 
     fn by(&self, id: NodeId) -> Option<bool> {
-        self.answers.iter().find(|answer| answer.from == id).map(|answer| answer.granted)
+        self.answers.iter().find(|answer| answer.from.id == id).map(|answer| answer.granted)
     }
 
     /// What counts for this voter.
     fn of(&self, voter: &Member) -> Option<bool> {
-        let answer = self.answers.iter().find(|a| voter.is(a.from, a.incarnation));
+        let answer = self.answers.iter().find(|answer| voter.is_spoken_for_by(answer.from));
         answer.map(|answer| answer.granted)
     }
 
     /// In which order the answers came makes no difference.
     #[cfg(feature = "model")]
     pub(crate) fn canonicalize(&mut self) {
-        self.answers.sort_by_key(|answer| answer.from);
+        self.answers.sort_by_key(|answer| answer.from.id);
     }
 
     /// Asks a node again that has refused.
     fn ask_again(&mut self, id: NodeId) {
-        self.answers.retain(|answer| answer.from != id || answer.granted);
+        self.answers.retain(|answer| answer.from.id != id || answer.granted);
         self.ask = true;
     }
 }
@@ -104,6 +104,11 @@ impl Node {
         voters.any(|voter| self.configurations.is_own(voter))
     }
 
+    fn as_speaker(&self) -> Speaker {
+        let (id, incarnation) = (self.options.id, self.incarnation);
+        Speaker { id, incarnation, is_meant: self.configurations.is_known() }
+    }
+
     pub(crate) fn is_sole_voter(&self) -> bool {
         let configuration = self.configuration();
         let [voter] = configuration.voters() else { return false };
@@ -139,7 +144,9 @@ impl Node {
                 return;
             }
             match self.campaigns() {
-                true if self.options.pre_vote => self.pre_campaign(),
+                // A learner always asks first: its term must not climb while it is cut off, and whoever has voted in a
+                // term for a former incarnation of this node is past that term, and refuses (diss. §9.6).
+                true if self.options.pre_vote || !self.is_electable() => self.pre_campaign(),
                 true => self.campaign(false),
                 false => self.reset_election_timer(),
             }
@@ -163,7 +170,7 @@ impl Node {
     /// Asks whether an election could be won. Neither term nor vote change (diss. §9.6).
     fn pre_campaign(&mut self) {
         let mut votes = Votes::new(self.now(), self.options.heartbeat_interval);
-        votes.record(self.options.id, self.incarnation, true);
+        votes.record(self.as_speaker(), true);
         self.role = RoleState::PreCandidate(votes);
         self.reset_election_timer();
         self.count_pre_votes();
@@ -180,11 +187,11 @@ impl Node {
 
     /// The disk has caught up: if it holds the candidate's own vote, that counts now.
     pub(crate) fn own_vote_may_count(&mut self) {
-        let (term, id) = (self.term, self.options.id);
+        let (term, own) = (self.term, self.as_speaker());
         if let RoleState::Candidate(votes) = &mut self.role
-            && self.disk.holds_vote(term, id)
+            && self.disk.holds_vote(term, own.id)
         {
-            votes.record(id, self.incarnation, true);
+            votes.record(own, true);
             self.count_votes();
         }
     }
@@ -271,26 +278,25 @@ impl Node {
     /// Counts an answer, also one from an earlier term: it is about a term that neither is in yet.
     pub(crate) fn receive_pre_vote_response(
         &mut self,
-        from: NodeId,
-        incarnation: Incarnation,
+        from: Speaker,
         campaign: Term,
         granted: bool,
     ) {
-        let counts = self.vote_counts(from, incarnation);
+        let counts = self.vote_counts(from);
         if let RoleState::PreCandidate(votes) = &mut self.role
             && campaign == self.term.next()
             && counts
         {
-            votes.record(from, incarnation, granted);
+            votes.record(from, granted);
             self.count_pre_votes();
         }
     }
 
-    /// Whether this incarnation of `from` has a vote. One that the configuration does not name may answer for what it
-    /// has forgotten.
-    fn vote_counts(&mut self, from: NodeId, incarnation: Incarnation) -> bool {
-        let counts = self.configuration().is_voter_as(from, incarnation);
-        let is_forgotten = !counts && self.configuration().is_voter(from);
+    /// Whether this incarnation of a node has a vote. One that the configuration does not mean may answer for what it has
+    /// forgotten.
+    fn vote_counts(&mut self, from: Speaker) -> bool {
+        let counts = self.configuration().is_spoken_for_by(from);
+        let is_forgotten = !counts && self.configuration().is_voter(from.id);
         self.counters.forgotten_incarnations += u64::from(is_forgotten);
         counts
     }
@@ -324,14 +330,16 @@ impl Node {
         }
     }
 
-    /// Whether this node knows of members, and not of a former incarnation of its own: else it is on its way to becoming a
-    /// learner, or its disk was wiped. Then it has forgotten what it voted and acknowledged, and there may be candidates
-    /// that know of no incarnations yet.
+    /// Whether this node knows of members, and not of other incarnations of its own alone: else it is on its way to
+    /// becoming a learner, or its disk was wiped. Then it has forgotten what it voted and acknowledged. A voter whose later
+    /// incarnation is a learner has not: it may be needed, should that one never become a voter.
     fn has_joined(&self) -> bool {
         let configuration = self.configuration();
-        let own = configuration.member(self.options.id);
         !configuration.voters().is_empty()
-            && own.is_none_or(|member| self.configurations.is_own(member))
+            && (!configuration.contains(self.options.id)
+                || configuration
+                    .every_incarnation()
+                    .any(|member| self.configurations.is_own(member)))
     }
 
     /// A granted vote leaves only once it is durable.
@@ -346,17 +354,12 @@ impl Node {
         }
     }
 
-    pub(crate) fn receive_vote_response(
-        &mut self,
-        from: NodeId,
-        incarnation: Incarnation,
-        granted: bool,
-    ) {
-        let counts = self.vote_counts(from, incarnation);
+    pub(crate) fn receive_vote_response(&mut self, from: Speaker, granted: bool) {
+        let counts = self.vote_counts(from);
         if let RoleState::Candidate(votes) = &mut self.role
             && counts
         {
-            votes.record(from, incarnation, granted);
+            votes.record(from, granted);
             self.count_votes();
         }
     }
@@ -366,13 +369,20 @@ impl Node {
         match self.role {
             RoleState::Leader(_) => true,
             RoleState::Follower | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
-                self.now() < self.leader_heard_until
+                self.now() < self.leader_heard_until || self.may_have_promised()
             }
         }
     }
 
-    /// A node that starts may have promised a leader of its former life not to vote for another one: it keeps that
-    /// promise for the longest time that a lease can last (diss. §6.4.1).
+    /// Whether this node has just started, and in a former life may have promised a leader not to vote for another one: it
+    /// does not know yet from when on that promise is kept.
+    fn may_have_promised(&self) -> bool {
+        let never_ran = self.term == Term(0);
+        self.clock.is_none() && self.options.lease.is_some() && !never_ran
+    }
+
+    /// What was promised to the leader of a former life is kept for the longest time that a lease can last
+    /// (diss. §6.4.1), from the first tick on.
     pub(crate) fn honour_former_leases(&mut self) {
         let never_ran = self.term == Term(0);
         if self.options.lease.is_some() && !never_ran && !self.has_no_other_leader() {

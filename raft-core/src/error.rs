@@ -123,13 +123,13 @@ pub enum ChangeError {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeFailed {
-    /// A voter that was to join did not catch up. It stays a learner of `configuration`, which is in force; the change
-    /// may be asked for again.
-    #[error("node {id} did not catch up; it is a learner now, and may be made a voter later")]
+    /// A voter that was to join did not catch up, or was not heard at all. It stays a learner of `configuration`, which is in force, unless its
+    /// former incarnation is still a voter there; the change may be asked for again.
+    #[error("node {id} did not catch up; it may be made a voter later")]
     NotCaughtUp {
         /// Who did not.
         id: NodeId,
-        /// The configuration in force.
+        /// The configuration in force, committed or not.
         configuration: Configuration,
     },
     /// This node lost the lead: the next leader may complete the change, or not. `configuration` is what this node knew

@@ -4,6 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::configuration::Speaker;
 use crate::log::Log;
 use crate::membership::Change;
 use crate::node::RoleState;
@@ -48,15 +49,15 @@ impl Leader {
     /// The peer that has answered, if what this incarnation of it says counts.
     fn who_answers(
         &mut self,
-        from: NodeId,
-        incarnation: Incarnation,
+        from: Speaker,
+        may_be_meant: bool,
         counters: &mut Counters,
     ) -> Option<&mut Progress> {
-        let Some(peer) = self.progress_mut(from) else {
+        let Some(peer) = self.progress_mut(from.id) else {
             counters.misaddressed += 1;
             return None;
         };
-        if !peer.hears(incarnation) {
+        if !peer.hears(from.incarnation, may_be_meant) {
             counters.forgotten_incarnations += 1;
             return None;
         }
@@ -183,25 +184,20 @@ impl Node {
         nothing: T,
         of: impl Fn(&Progress) -> T,
     ) -> Option<T> {
-        let (id, incarnation) = (self.options.id, self.incarnation);
         self.configuration().quorum_value(|voter: &Member| {
-            if voter.is(id, incarnation) {
+            if self.configurations.is_own(voter) {
                 return own;
             }
             leader.progress(voter.id).filter(|p| p.speaks_for(voter)).map_or(nothing, &of)
         })
     }
 
-    pub(crate) fn receive_append_response(
-        &mut self,
-        from: NodeId,
-        incarnation: Incarnation,
-        outcome: AppendOutcome,
-    ) {
+    pub(crate) fn receive_append_response(&mut self, from: Speaker, outcome: AppendOutcome) {
+        let may_be_meant = self.may_be_meant(from);
         let (now, last, start) = (self.now(), self.log.last().index, self.log.start());
         let RoleState::Leader(leader) = &mut self.role else { return };
         let round = leader.round;
-        let Some(peer) = leader.who_answers(from, incarnation, &mut self.counters) else { return };
+        let Some(peer) = leader.who_answers(from, may_be_meant, &mut self.counters) else { return };
         match outcome {
             AppendOutcome::Accepted { matched } if matched > last => {
                 self.counters.acknowledged_unsent += 1;
@@ -235,16 +231,16 @@ impl Node {
 
     pub(crate) fn receive_heartbeat_response(
         &mut self,
-        from: NodeId,
-        incarnation: Incarnation,
+        from: Speaker,
         round: u64,
         received: LogIndex,
     ) {
+        let may_be_meant = self.may_be_meant(from);
         let now = self.now();
         let last = self.log.last().index;
         let RoleState::Leader(leader) = &mut self.role else { return };
         let current = leader.round;
-        let Some(peer) = leader.who_answers(from, incarnation, &mut self.counters) else { return };
+        let Some(peer) = leader.who_answers(from, may_be_meant, &mut self.counters) else { return };
         if received > last || round > current {
             self.counters.acknowledged_unsent += 1;
             return;
@@ -273,6 +269,7 @@ impl Node {
         }
         self.confirm_rounds(effects);
         let (now, may_read) = (self.now(), self.own_term_is_committed());
+        let is_meant = self.configurations.is_known();
         let RoleState::Leader(leader) = &mut self.role else { return };
         let for_reads = may_read && leader.reads.want_a_round();
         let heartbeat = core::mem::take(&mut leader.heartbeat_now) || for_reads;
@@ -289,6 +286,7 @@ impl Node {
         let mut sender = Sender {
             id: self.options.id,
             incarnation: self.incarnation,
+            is_meant,
             term: self.term,
             commit: self.commit,
             round,
@@ -367,6 +365,7 @@ fn next_after_rejection(log: &Log, hint: EntryId) -> LogIndex {
 struct Sender<'a> {
     id: NodeId,
     incarnation: Incarnation,
+    is_meant: bool,
     term: Term,
     commit: LogIndex,
     round: u64,
@@ -378,8 +377,8 @@ struct Sender<'a> {
 
 impl Sender<'_> {
     fn send(&mut self, to: NodeId, message: Message) {
-        let (from, incarnation, term) = (self.id, self.incarnation, self.term);
-        self.effects.messages.push(Envelope { from, incarnation, to, term, message });
+        let Sender { id: from, incarnation, is_meant, term, .. } = *self;
+        self.effects.messages.push(Envelope { from, incarnation, is_meant, to, term, message });
     }
 
     fn heartbeat(&mut self, peer: &mut Progress, round: Option<u64>) {

@@ -7,6 +7,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::configuration::Speaker;
 use crate::leader::Leader;
 use crate::node::RoleState;
 use crate::progress::Progress;
@@ -34,6 +35,9 @@ pub(crate) struct Change {
 enum Phase {
     /// Until an entry of the leader's own term is committed, and the configuration in force (§6, diss. §4.1).
     Waiting,
+    /// Until it is clear, by the given time at most, which voters are replaced of those that have no name yet and that the
+    /// target names.
+    Hearing(Duration),
     /// These learners catch up, until the given time at most.
     CatchingUp(Vec<CatchUp>, Duration),
     /// The new configuration, or the joint one before it, is in the log.
@@ -53,21 +57,33 @@ struct CatchUp {
 }
 
 impl Change {
+    fn is_catching_up(&self) -> bool {
+        match &self.phase {
+            Phase::CatchingUp(..) => true,
+            Phase::Waiting | Phase::Hearing(_) | Phase::Appended => false,
+        }
+    }
+
     /// It has just begun, and all the time is left.
     #[cfg(feature = "model")]
     pub(crate) fn canonicalize(&mut self, now: Duration) {
-        if let Phase::CatchingUp(rounds, deadline) = &mut self.phase {
-            *deadline = Duration::MAX;
-            for round in rounds {
-                round.began_at = now;
+        match &mut self.phase {
+            Phase::Hearing(deadline) => *deadline = Duration::MAX,
+            Phase::CatchingUp(rounds, deadline) => {
+                *deadline = Duration::MAX;
+                for round in rounds {
+                    round.began_at = now;
+                }
             }
+            Phase::Waiting | Phase::Appended => {}
         }
     }
 }
 
 impl Node {
     /// Changes the members from those in force to `target`, which is not joint: any voters and learners. Where `target`
-    /// does not name the incarnation or the address of a member in force, that stays as it is.
+    /// does not name the incarnation or the address of a member in force, that stays as it is. Where it names an
+    /// incarnation of a voter, and that in force is not known yet, the node itself says whether it is the same.
     ///
     /// `Ok` means begun: what comes of it is handed out once, in [`crate::Effects::change`]. Voters that join first catch
     /// up as learners, within [`crate::Options::catch_up_max`]. A leader that is not among the voters of `target` steps
@@ -88,7 +104,7 @@ impl Node {
             return Err(ChangeError::InProgress { configuration });
         }
         check_target(target)?;
-        let known = self.named_configuration(Some(target));
+        let known = self.named_configuration().unwrap_or_else(|| self.configuration().clone());
         let target = known.complete(target);
         // What was taken over from the configuration in force must be right as well.
         check_target(&target)?;
@@ -97,7 +113,8 @@ impl Node {
             return Err(ChangeError::Invalid("this node is of another incarnation, and it leads"));
         }
         if !known.stays_a_quorum_in(&target) {
-            let problem = "most voters would be new incarnations, and nobody could decide that";
+            let problem = "most voters would be new incarnations, or have not been heard yet: nobody \
+                           could decide that";
             return Err(ChangeError::Invalid(problem));
         }
         if let Some(leader) = self.leader_state() {
@@ -109,6 +126,10 @@ impl Node {
 
     /// Takes the next step of a change, whoever has begun it, once the last one is committed.
     pub(crate) fn advance_membership(&mut self) {
+        if let Some(next) = self.without_stranded_learners() {
+            self.append_configuration(next);
+            return;
+        }
         if !self.own_term_is_committed() || !self.configuration_is_committed() {
             return;
         }
@@ -117,11 +138,13 @@ impl Node {
             self.append_configuration(next);
             return;
         }
+        let named = self.named_configuration();
         let RoleState::Leader(leader) = &mut self.role else { return };
-        if leader.change.is_none() {
-            if !self.configuration().names_all_incarnations() {
-                self.name_incarnations();
+        if let Some(named) = named {
+            if let Some(change) = &mut leader.change {
+                change.target = named.complete(&change.target);
             }
+            self.append_configuration(named);
             return;
         }
         let Some(mut change) = leader.change.take() else { return };
@@ -132,10 +155,34 @@ impl Node {
                 self.change_done = Some(outcome);
                 return;
             }
+            Step::GiveUp(id) => {
+                if let Some(next) = self.without_stranded_learners() {
+                    self.append_configuration(next);
+                }
+                let configuration = self.configuration().clone();
+                self.change_done = Some(Err(ChangeFailed::NotCaughtUp { id, configuration }));
+                return;
+            }
         }
         if let Some(leader) = self.leader_state() {
             leader.change = Some(change);
         }
+    }
+
+    /// The configuration in force without the learners that are voters as well, under another incarnation: they were on
+    /// their way back, and this leader is not about to take them further. As long as they are members, what the voter says
+    /// is not heard ([`Configuration::member`]). The voters stay the same, so this waits for nothing: perhaps nothing can
+    /// be committed without that voter.
+    fn without_stranded_learners(&self) -> Option<Configuration> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        let configuration = self.configuration();
+        if configuration.learners().is_empty() || configuration.is_joint() {
+            return None;
+        }
+        if leader.change.as_ref().is_some_and(Change::is_catching_up) {
+            return None;
+        }
+        configuration.without_learning_voters()
     }
 
     /// What follows upon a committed configuration that is not joint.
@@ -145,51 +192,39 @@ impl Node {
         match &mut change.phase {
             Phase::Appended => Step::End(Ok(configuration.clone())),
             Phase::Waiting => {
-                let named = self.named_configuration(Some(&change.target));
-                if named != *configuration {
-                    // Else a member that the target names would pass for a new incarnation of one without a name.
-                    return Step::Append(named);
+                change.phase = Phase::Hearing(now.saturating_add(self.options.catch_up_max));
+                self.next_phase(change)
+            }
+            Phase::Hearing(deadline) => {
+                let deadline = *deadline;
+                if let Some(id) = self.not_heard(&change.target) {
+                    return if now < deadline { Step::Stay } else { Step::GiveUp(id) };
                 }
-                change.target = configuration.complete(&change.target);
                 let joining = joining(configuration, &change.target);
                 if joining.is_empty() {
                     return self.enter(change);
                 }
                 let staged = with_learners(configuration, &joining);
-                let is_staged = staged == *configuration;
-                let deadline = now.saturating_add(self.options.catch_up_max);
-                let last = self.log.last().index;
-                // Who does not know that it is a member grants no vote.
-                let until = if is_staged { last } else { last.next() };
+                let until = self.log.last().index;
                 let rounds = joining.iter().map(|member| {
                     let id = member.id;
                     CatchUp { id, round: 1, until, began_at: now, is_done: false }
                 });
-                let rounds = rounds.collect();
-                change.phase = Phase::CatchingUp(rounds, deadline);
-                if is_staged { Step::Stay } else { Step::Append(staged) }
+                change.phase = Phase::CatchingUp(rounds.collect(), deadline);
+                if staged == *configuration { Step::Stay } else { Step::Append(staged) }
             }
             Phase::CatchingUp(rounds, deadline) => {
-                let named = self.named_configuration(None);
-                if named != *configuration {
-                    // A new voter has a name, and knows it: else it might pass for one whose disk was wiped.
-                    let until = self.log.last().index.next();
-                    for round in rounds {
-                        (round.until, round.is_done) = (until, false);
+                let is_late = now >= *deadline;
+                let mut waits = false;
+                for round in rounds {
+                    let goes_on = round.is_done || self.catches_up(round);
+                    let is_ready = round.is_done && self.holds_configuration(round.id);
+                    if !goes_on || (is_late && !is_ready) {
+                        return Step::GiveUp(round.id);
                     }
-                    change.target = named.complete(&change.target);
-                    return Step::Append(named);
+                    waits |= !is_ready;
                 }
-                for round in rounds.iter_mut().filter(|round| !round.is_done) {
-                    if !self.catches_up(round) || now >= *deadline {
-                        let (id, configuration) = (round.id, configuration.clone());
-                        return Step::End(Err(ChangeFailed::NotCaughtUp { id, configuration }));
-                    }
-                }
-                if !rounds.iter().all(|round| round.is_done) {
-                    return Step::Stay;
-                }
-                self.enter(change)
+                if waits { Step::Stay } else { self.enter(change) }
             }
         }
     }
@@ -226,25 +261,47 @@ impl Node {
         round.round <= ROUNDS_MAX
     }
 
-    /// Names the incarnations of members that none was named for, as they are heard: from then on no other counts.
-    fn name_incarnations(&mut self) {
-        let configuration = self.configuration();
-        let mut members = configuration.voters().iter().chain(configuration.learners());
-        if members.any(|m| m.incarnation.is_none() && self.heard_incarnation(m.id).is_some()) {
-            let named = self.named_configuration(None);
-            self.append_configuration(named);
-        }
+    /// A voter without a name of which `target` names an incarnation, and it has not been heard whether that is the one that
+    /// is meant. To take it for that would let a wiped disk vote, and to take it for another one would make a disk that is
+    /// intact count for nothing.
+    fn not_heard(&self, target: &Configuration) -> Option<NodeId> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        let is_clear = |voter: &Member| {
+            let named = target.member(voter.id).and_then(|member| member.incarnation);
+            let unmeant = leader.progress(voter.id).and_then(|peer| peer.unmeant);
+            voter.incarnation.is_some() || named.is_none() || named == unmeant
+        };
+        self.configuration().voters().iter().find(|voter| !is_clear(voter)).map(|voter| voter.id)
     }
 
-    /// The configuration in force, with the incarnations that this leader has heard, or `target` names, where it names
-    /// none. That needs no joint configuration: every quorum of it is a quorum of the one in force.
-    fn named_configuration(&self, target: Option<&Configuration>) -> Configuration {
+    /// Whether a voter that joins holds the entry that makes it a member and names it, durably. Else it would grant no vote,
+    /// or pass for one whose disk was wiped.
+    fn holds_configuration(&self, id: NodeId) -> bool {
+        let RoleState::Leader(leader) = &self.role else { return false };
+        // Where that entry is compacted, it is not after the start of the log.
+        let index = self.configurations.latest_index().max(self.log.start().index);
+        leader.progress(id).is_some_and(|peer| peer.matched >= index)
+    }
+
+    /// The configuration in force with the incarnations that this leader has heard, where it names none: from then on no
+    /// other counts. `None`: there is nothing to name. That needs no joint configuration: every quorum of it is a quorum of
+    /// the one in force.
+    fn named_configuration(&self) -> Option<Configuration> {
         let configuration = self.configuration();
         if configuration.names_all_incarnations() {
-            return configuration.clone();
+            return None;
         }
-        let named = |id| target.and_then(|t| t.member(id)).and_then(|member| member.incarnation);
-        configuration.with_incarnations(|id| self.heard_incarnation(id).or_else(|| named(id)))
+        let mut members = configuration.voters().iter().chain(configuration.learners());
+        let is_news = members.any(|member| {
+            member.incarnation.is_none() && self.heard_incarnation(member.id).is_some()
+        });
+        is_news.then(|| configuration.with_incarnations(|id| self.heard_incarnation(id)))
+    }
+
+    /// Whether `speaker` may be the one that a configuration means that names no incarnation of it. Of a voter only it
+    /// knows that itself; whoever answers for a learner is as good as any other.
+    pub(crate) fn may_be_meant(&self, speaker: Speaker) -> bool {
+        speaker.is_meant || !self.configuration().has_unnamed_voter(speaker.id)
     }
 
     /// The incarnation of `id` that this leader takes for the one that counts.
@@ -278,6 +335,8 @@ impl Node {
 enum Step {
     Stay,
     Append(Configuration),
+    /// This node has not caught up.
+    GiveUp(NodeId),
     End(crate::ChangeOutcome),
 }
 
@@ -316,14 +375,16 @@ impl Leader {
 
 fn check_target(target: &Configuration) -> Result<(), ChangeError> {
     let members = target.members();
+    let nobody = |m: &&Member| m.incarnation == Some(Incarnation::NOBODY);
     let learns_and_votes = |m: &Member| target.voters().iter().any(|voter| voter.id == m.id);
     let problem = if target.is_joint() {
         "a joint configuration is entered and left by itself: name the one that is to come of it"
     } else if target.voters().is_empty() {
         "there would be no voters"
     } else if target.learners().iter().any(learns_and_votes) {
-        "a node cannot be a voter and a learner; one whose return under a new incarnation was not \
-         completed has to be added again, or removed, first"
+        "a node cannot be a voter and a learner"
+    } else if target.voters().iter().filter(nobody).count() * 2 >= target.voters().len() {
+        "of too many voters no incarnation would count"
     } else if members.len() > Configuration::MEMBERS_MAX {
         "there would be more than 128 members"
     } else if members.iter().any(|member| member.address.len() > Member::ADDRESS_BYTES_MAX) {
@@ -345,12 +406,16 @@ fn joining<'t>(configuration: &Configuration, target: &'t Configuration) -> Vec<
     target.voters().iter().filter(|member| !votes(member)).collect()
 }
 
-/// The same voters, and all of `joining` as learners.
+/// The same voters, and all of `joining` as learners. A voter among them whose incarnation is not known counts for nothing
+/// from now on: else a learner might pass for the voter that it replaces.
 fn with_learners(configuration: &Configuration, joining: &[&Member]) -> Configuration {
-    let others = configuration
-        .learners()
-        .iter()
-        .filter(|learner| joining.iter().all(|member| member.id != learner.id));
-    let learners = joining.iter().copied().chain(others).cloned().collect::<Vec<_>>();
-    Configuration::of_members(configuration.voters().iter().cloned(), [], learners)
+    let joins = |other: &Member| joining.iter().any(|member| member.id == other.id);
+    let voters = configuration.voters().iter().map(|voter| {
+        let is_replaced = voter.incarnation.is_none() && joins(voter);
+        let incarnation = if is_replaced { Some(Incarnation::NOBODY) } else { voter.incarnation };
+        Member { incarnation, ..voter.clone() }
+    });
+    let others = configuration.learners().iter().filter(|learner| !joins(learner));
+    let learners = joining.iter().copied().chain(others).cloned();
+    Configuration::of_members(voters, [], learners)
 }

@@ -11,6 +11,10 @@ pub struct Envelope {
     /// Under which incarnation: votes and acknowledgements of any but the one that the configuration names count for
     /// nothing.
     pub incarnation: Incarnation,
+    /// Whether a configuration that does not name the sender's incarnation means this one: its log began with a
+    /// configuration that was given to it, or names it ([`crate::Member::incarnation`]). A disk that was wiped does not know
+    /// that its node ever was a member, so it never says so.
+    pub is_meant: bool,
     /// Whom it is for.
     pub to: NodeId,
     /// The sender's current term when it left (§5.1).

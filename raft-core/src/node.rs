@@ -172,17 +172,13 @@ impl Node {
     }
 
     /// The disk held this snapshot: it comes first, or replaces the log.
-    fn begin_with_snapshot(&mut self, mut meta: SnapshotMeta) {
+    fn begin_with_snapshot(&mut self, meta: SnapshotMeta) {
         if self.log.terms().contains(meta.last) {
             self.applying.restore = Some(meta);
             return;
         }
         // A received snapshot was durable, and the reset of the log was not yet (§7).
-        self.configurations.complete(&mut meta);
-        self.log.reset(meta.last);
-        let own = (self.options.id, self.incarnation);
-        self.configurations = Configurations::new(own, meta.configuration.clone(), Vec::new());
-        self.disk.replaced(meta);
+        self.replace_log(meta);
     }
 
     /// This node's id.
@@ -409,7 +405,8 @@ impl Node {
     /// An envelope from this node, in its current term.
     pub(crate) fn envelope(&self, to: NodeId, message: Message) -> Envelope {
         let (from, incarnation) = (self.options.id, self.incarnation);
-        Envelope { from, incarnation, to, term: self.term, message }
+        let is_meant = self.configurations.is_known();
+        Envelope { from, incarnation, is_meant, to, term: self.term, message }
     }
 
     pub(crate) fn hard_state(&self) -> HardState {

@@ -10,8 +10,11 @@ use crate::{Entries, FetchId, Incarnation, Limits, LogIndex, Member, NodeId};
 #[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Progress {
     pub(crate) id: NodeId,
-    /// The incarnation that counts: that of the configuration, or, where it names none, the first one heard.
+    /// The incarnation that counts: that of the configuration, or, where it names none, the first one heard that may be
+    /// meant.
     pub(crate) incarnation: Option<Incarnation>,
+    /// Where none is known, one that has answered and that the configuration does not mean: what it says counts for nothing.
+    pub(crate) unmeant: Option<Incarnation>,
     /// It is no member any more: until then it is sent what it has not heard yet.
     pub(crate) leaving_until: Option<Duration>,
     /// Everything up to here is durable at the peer, and the same as here.
@@ -83,6 +86,7 @@ impl Progress {
         Progress {
             id: member.id,
             incarnation: member.incarnation,
+            unmeant: None,
             leaving_until: None,
             matched: LogIndex::ZERO,
             next,
@@ -98,9 +102,19 @@ impl Progress {
         }
     }
 
-    /// Whether what this incarnation says counts; the first one does where none is known.
-    pub(crate) fn hears(&mut self, incarnation: Incarnation) -> bool {
-        *self.incarnation.get_or_insert(incarnation) == incarnation
+    /// Whether what this incarnation says counts; where none is known, the first one does that may be meant.
+    pub(crate) fn hears(&mut self, incarnation: Incarnation, may_be_meant: bool) -> bool {
+        match self.incarnation {
+            Some(known) => known == incarnation,
+            None if may_be_meant => {
+                self.incarnation = Some(incarnation);
+                true
+            }
+            None => {
+                self.unmeant = Some(incarnation);
+                false
+            }
+        }
     }
 
     /// Whether the peer is this voter, under the same incarnation.
@@ -115,6 +129,8 @@ impl Progress {
             // Nothing that counts was heard of it.
             (None, _) => true,
             (Some(known), Some(named)) => known == named,
+            // Nobody counted, and now whoever speaks does.
+            (Some(Incarnation::NOBODY), None) => false,
             // Who comes back may have lost its disk in between.
             (Some(_), None) => self.leaving_until.is_none(),
         }

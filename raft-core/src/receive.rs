@@ -1,11 +1,13 @@
 //! What arrives from peers: the term first (§5.1), then the message.
 
+use crate::configuration::Speaker;
 use crate::{AppendOutcome, EntryId, Envelope, LogIndex, Message, Node, NodeId, Role, Term};
 
 impl Node {
     /// Takes in one message. Whatever it says, it never panics: what makes no sense is refused and counted.
     pub(crate) fn receive(&mut self, envelope: Envelope) {
-        let Envelope { from, incarnation, to, term, message } = envelope;
+        let Envelope { from, incarnation, is_meant, to, term, message } = envelope;
+        let speaker = Speaker { id: from, incarnation, is_meant };
         if to != self.options.id || from == self.options.id {
             self.counters.misaddressed += 1;
             return;
@@ -36,7 +38,7 @@ impl Node {
             self.enter_term(term);
         }
         if let Message::PreVoteResponse { campaign, granted } = message {
-            self.receive_pre_vote_response(from, incarnation, campaign, granted);
+            self.receive_pre_vote_response(speaker, campaign, granted);
             return;
         }
         if term < self.term {
@@ -47,18 +49,14 @@ impl Node {
             // They were taken above: they are about a term that nobody is in yet.
             Message::PreVote { .. } | Message::PreVoteResponse { .. } => {}
             Message::RequestVote { last, transfer: _ } => self.receive_request_vote(from, last),
-            Message::VoteResponse { granted } => {
-                self.receive_vote_response(from, incarnation, granted);
-            }
+            Message::VoteResponse { granted } => self.receive_vote_response(speaker, granted),
             Message::AppendEntries { previous, entries, commit } => {
                 self.receive_append_entries(from, previous, entries, commit);
             }
-            Message::AppendResponse(outcome) => {
-                self.receive_append_response(from, incarnation, outcome);
-            }
+            Message::AppendResponse(outcome) => self.receive_append_response(speaker, outcome),
             Message::Heartbeat { commit, round } => self.receive_heartbeat(from, commit, round),
             Message::HeartbeatResponse { round, received } => {
-                self.receive_heartbeat_response(from, incarnation, round, received);
+                self.receive_heartbeat_response(speaker, round, received);
             }
             Message::TimeoutNow => self.receive_timeout_now(from),
             Message::ReadIndex { context } => self.receive_read_index(from, context),

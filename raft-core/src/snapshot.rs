@@ -1,9 +1,6 @@
 //! Snapshots and compaction (§7). The images are the driver's to write, move and read.
 
-use alloc::vec::Vec;
-
 use crate::applying::Applying;
-use crate::configurations::Configurations;
 use crate::{LogIndex, Node, NodeId, SnapshotMeta, SnapshotOutcome, Term};
 
 impl Node {
@@ -32,7 +29,7 @@ impl Node {
 
     /// A snapshot of a leader is durable here. If the log goes on from it, the log stays (§7, last paragraph);
     /// else it is replaced, which counts once that is durable, too.
-    pub(crate) fn snapshot_received(&mut self, mut meta: SnapshotMeta) {
+    pub(crate) fn snapshot_received(&mut self, meta: SnapshotMeta) {
         let index = meta.last.index;
         if index <= self.commit {
             return;
@@ -51,14 +48,10 @@ impl Node {
             self.enter_term(meta.last.term);
         }
         if !contained {
-            self.configurations.complete(&mut meta);
-            self.log.reset(meta.last);
-            let own = (self.options.id, self.incarnation);
-            self.configurations = Configurations::new(own, meta.configuration.clone(), Vec::new());
             self.snapshot = meta.last;
             self.commit = index;
             self.applying = Applying::new(index);
-            self.disk.replaced(meta);
+            self.replace_log(meta);
             // What was known of a longer log is known no more.
             let follower = &mut self.follower;
             follower.verified = index;
@@ -67,6 +60,14 @@ impl Node {
         }
         self.commit_to(index);
         self.follower.verified = self.follower.verified.max(index);
+    }
+
+    /// The log starts anew after a received snapshot that it does not go on from: at the next write, with the configurations
+    /// that it takes with it.
+    pub(crate) fn replace_log(&mut self, mut meta: SnapshotMeta) {
+        self.configurations.replace(&mut meta);
+        self.log.reset(meta.last);
+        self.disk.replaced(meta);
     }
 
     /// The log that starts after a received snapshot is durable: the state machine may follow.

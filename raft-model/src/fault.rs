@@ -58,6 +58,7 @@ fn count_old_terms(node: &Node) -> Vec<Envelope> {
     let lie = |to, matched| Envelope {
         from: node.id(),
         incarnation: Incarnation(0),
+        is_meant: true,
         to,
         term: node.term(),
         message: Message::Heartbeat { commit: counted.min(matched), round: None },

@@ -192,7 +192,7 @@ impl Cluster {
 fn refusal(state: &State, to: NodeId, from: NodeId) -> Option<Envelope> {
     let term = state.server(from)?.node.term();
     let message = Message::VoteResponse { granted: false };
-    Some(Envelope { from, incarnation: Incarnation(0), to, term, message })
+    Some(Envelope { from, incarnation: Incarnation(0), is_meant: true, to, term, message })
 }
 
 impl Action {

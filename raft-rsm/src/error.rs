@@ -138,10 +138,9 @@ pub enum MembershipError {
         problem: String,
     },
     /// *Not yet*: a voter that was to join did not catch up in time ([`raft_core::Options::catch_up_max`]). It stays a
-    /// learner of the configuration that is in force now; ask again later.
-    #[error(
-        "node {id} did not catch up in time; it is a learner now, and may be made a voter later"
-    )]
+    /// learner of the configuration that is in force now, unless its former incarnation is still a voter there; ask again
+    /// later.
+    #[error("node {id} did not catch up in time; it may be made a voter later")]
     NotCaughtUp {
         /// Who did not.
         id: NodeId,

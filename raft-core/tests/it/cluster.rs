@@ -97,6 +97,8 @@ happened! {
     reads_refused,
     lease_reads,
     wiped,
+    /// Disks that passed for lost.
+    came_back,
     /// New incarnations of nodes that became voters.
     readmitted,
 }

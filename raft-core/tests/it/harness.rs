@@ -59,9 +59,10 @@ pub(crate) fn snapshot(last: EntryId, configuration: &Configuration) -> Snapshot
     SnapshotMeta::new(last, configuration.clone())
 }
 
-/// A message of a sender that is of incarnation 0, as all are that no test says otherwise of.
+/// A message of a sender that is of incarnation 0, as all are that no test says otherwise of, and meant where none is
+/// named.
 pub(crate) fn envelope(from: NodeId, to: NodeId, term: Term, message: Message) -> Envelope {
-    Envelope { from, incarnation: Incarnation(0), to, term, message }
+    Envelope { from, incarnation: Incarnation(0), is_meant: true, to, term, message }
 }
 
 /// The configurations among `entries`, each with its index.

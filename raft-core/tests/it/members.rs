@@ -33,6 +33,11 @@ pub(crate) fn incarnated(id: u64, incarnation: u64) -> Member {
     Member::of_incarnation(NodeId(id), Incarnation(incarnation), "")
 }
 
+/// Members of a first configuration, whose incarnations are not known yet.
+pub(crate) fn unnamed(ids: &[u64]) -> Configuration {
+    Configuration::of_members(ids.iter().map(|id| Member::new(NodeId(*id), "")), [], [])
+}
+
 impl Replica {
     /// Replica 1, leading term 1 in this configuration; its first entry, at index 1, is committed.
     pub(crate) fn leader_in(text: &str) -> Replica {
@@ -79,10 +84,18 @@ impl Replica {
 
     /// A message of another incarnation than 0, in the replica's term.
     pub(crate) fn receive_as(&mut self, from: u64, incarnation: u64, message: Message) {
-        let (to, term) = (self.node.id(), self.node.term());
+        self.receive_from(from, incarnation, true, message);
+    }
+
+    /// A message of a disk that knows of no configuration which was given to it, in the replica's term.
+    pub(crate) fn receive_from_new(&mut self, from: u64, incarnation: u64, message: Message) {
+        self.receive_from(from, incarnation, false, message);
+    }
+
+    fn receive_from(&mut self, from: u64, incarnation: u64, is_meant: bool, message: Message) {
+        let (from, to, term) = (NodeId(from), self.node.id(), self.node.term());
         let incarnation = Incarnation(incarnation);
-        let envelope = Envelope { from: NodeId(from), incarnation, to, term, message };
-        self.step(Input::Receive(envelope));
+        self.step(Input::Receive(Envelope { from, incarnation, is_meant, to, term, message }));
     }
 
     pub(crate) fn commit(&self) -> u64 {

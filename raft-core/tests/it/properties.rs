@@ -75,6 +75,10 @@ enum Event {
     Wipe {
         node: u8,
     },
+    /// A disk that passed for lost is there again.
+    BringBack {
+        at: u8,
+    },
     TransferLeadership {
         node: u8,
         to: Option<u8>,
@@ -91,7 +95,7 @@ enum Event {
 impl Arbitrary for Event {
     fn arbitrary(g: &mut Gen) -> Event {
         let byte = u8::arbitrary;
-        match u16::arbitrary(g) % 114 {
+        match u16::arbitrary(g) % 115 {
             0..7 => Event::Tick { ms: byte(g) % 64 },
             7 => Event::Tick { ms: byte(g) },
             8 => Event::Calm { ms: byte(g) },
@@ -114,7 +118,8 @@ impl Arbitrary for Event {
             }
             103 => Event::Readmit { as_learner: bool::arbitrary(g) },
             104 => Event::Wipe { node: byte(g) },
-            105..108 => Event::TransferLeadership { node: byte(g), to: Option::arbitrary(g) },
+            105 => Event::BringBack { at: byte(g) },
+            106..109 => Event::TransferLeadership { node: byte(g), to: Option::arbitrary(g) },
             _ => Event::Read { node: byte(g) },
         }
     }
@@ -251,6 +256,7 @@ fn tell(story: &Story, configuration: &Configuration, spares: u64) -> Happened {
                 }
             }
             Event::Wipe { node: n } => cluster.wipe(node(n)),
+            Event::BringBack { at } => cluster.bring_back((*at).into()),
             Event::TransferLeadership { node: n, to } => {
                 cluster.transfer_leadership(asked(&cluster, n), to.as_ref().map(node));
             }
@@ -472,7 +478,8 @@ impl Arbitrary for Absurd {
         let from = NodeId(u64::arbitrary(g) % 4);
         let to = NodeId(if u8::arbitrary(g) % 8 == 0 { 2 } else { 1 });
         let incarnation = Incarnation(u64::arbitrary(g) % 2);
-        Absurd(Envelope { from, incarnation, to, term: Term(number(g)), message })
+        let (term, is_meant) = (Term(number(g)), bool::arbitrary(g));
+        Absurd(Envelope { from, incarnation, is_meant, to, term, message })
     }
 }
 

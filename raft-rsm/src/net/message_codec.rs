@@ -151,9 +151,10 @@ pub(crate) fn decode_packet(body: Bytes) -> Result<Packet, DecodePacketError> {
         }
         _ => {
             let incarnation = Incarnation(fields.u64()?);
+            let is_meant = fields.bool()?;
             let term = fields.term()?;
             let message = fields.message(kind)?;
-            Packet::Raft(Envelope { from, incarnation, to, term, message })
+            Packet::Raft(Envelope { from, incarnation, is_meant, to, term, message })
         }
     };
     match fields.0.len() {
@@ -177,10 +178,11 @@ pub(crate) fn packet_bytes(packet: &Packet) -> usize {
 }
 
 fn encode_envelope(envelope: &Envelope, out: &mut BytesMut) {
-    let Envelope { from, incarnation, to, term, message } = envelope;
+    let Envelope { from, incarnation, is_meant, to, term, message } = envelope;
     let mut start = |kind| {
         encode_addresses(kind, *from, *to, out);
         out.put_u64_le(incarnation.0);
+        out.put_u8(u8::from(*is_meant));
         out.put_u64_le(term.0);
     };
     match message {

@@ -514,12 +514,26 @@ fn limits() -> TcpLimits {
 
 fn packet(from: NodeId, term: u64) -> Packet {
     let message = Message::VoteResponse { granted: true };
-    Packet::Raft(Envelope { from, incarnation: Incarnation(1), to: ONE, term: Term(term), message })
+    Packet::Raft(Envelope {
+        from,
+        incarnation: Incarnation(1),
+        is_meant: true,
+        to: ONE,
+        term: Term(term),
+        message,
+    })
 }
 
 fn packet_to(to: NodeId, term: u64) -> Packet {
     let message = Message::VoteResponse { granted: true };
-    Packet::Raft(Envelope { from: ONE, incarnation: Incarnation(1), to, term: Term(term), message })
+    Packet::Raft(Envelope {
+        from: ONE,
+        incarnation: Incarnation(1),
+        is_meant: true,
+        to,
+        term: Term(term),
+        message,
+    })
 }
 
 fn refusal(answer: &HelloAnswer) -> Refusal {

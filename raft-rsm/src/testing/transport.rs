@@ -132,6 +132,7 @@ pub fn packets_for_several_nodes_arrive_at_each(network: &dyn Network) {
         let packet = Packet::Raft(Envelope {
             from,
             incarnation: Incarnation(from.0),
+            is_meant: from == TWO,
             to,
             term: Term(from.0 * 10 + to.0),
             message: Message::VoteResponse { granted: false },
@@ -230,7 +231,7 @@ pub fn a_peer_is_the_incarnation_that_is_named(network: &dyn Network) {
     let others: Vec<_> = peers.iter().cloned().map(replaced).collect();
     let vote = |from, to, term| {
         let (incarnation, message) = (Incarnation(5), Message::VoteResponse { granted: true });
-        Packet::Raft(Envelope { from, incarnation, to, term, message })
+        Packet::Raft(Envelope { from, incarnation, is_meant: true, to, term, message })
     };
     let ways = [(ONE, TWO), (TWO, ONE)];
     for _ in 0..3 {
@@ -435,7 +436,14 @@ fn raft(message: Message) -> Packet {
 }
 
 fn raft_between(from: NodeId, to: NodeId, message: Message) -> Packet {
-    Packet::Raft(Envelope { from, incarnation: Incarnation(5), to, term: Term(7), message })
+    Packet::Raft(Envelope {
+        from,
+        incarnation: Incarnation(5),
+        is_meant: true,
+        to,
+        term: Term(7),
+        message,
+    })
 }
 
 fn chunk(bytes: usize) -> Packet {

@@ -96,6 +96,7 @@ fn arrivals(seed: u64, packets: u64, prepare: impl FnOnce(&MemoryNetwork)) -> Ve
         transports[0].send(Packet::Raft(Envelope {
             from: ONE,
             incarnation: Incarnation(0),
+            is_meant: true,
             to: TWO,
             term: Term(term),
             message,

@@ -127,6 +127,7 @@ pub(super) fn sent_bytes(from: u64, to: u64, term: u64, message: Message, bytes:
     let envelope = Envelope {
         from: node(from),
         incarnation: Incarnation(0),
+        is_meant: true,
         to: node(to),
         term: Term(term),
         message,

@@ -224,7 +224,14 @@ fn answer_of(node: NodeId, body: &[u8]) -> Bytes {
 }
 
 fn raft(from: NodeId, to: NodeId, message: Message) -> Packet {
-    Packet::Raft(Envelope { from, incarnation: Incarnation(0), to, term: Term(7), message })
+    Packet::Raft(Envelope {
+        from,
+        incarnation: Incarnation(0),
+        is_meant: true,
+        to,
+        term: Term(7),
+        message,
+    })
 }
 
 fn request(from: NodeId, to: NodeId, number: u64) -> Packet {

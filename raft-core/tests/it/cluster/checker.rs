@@ -9,18 +9,19 @@ use raft_core::{
 };
 
 use crate::cluster::disk::{Disk, State};
+use crate::cluster::members::incarnation;
 use crate::cluster::{Happened, Server};
 
 /// What all servers together have done: the state of the checks.
 #[derive(Default)]
 pub(super) struct Checker {
-    leaders: BTreeMap<Term, NodeId>,
+    leaders: BTreeMap<Term, (NodeId, Incarnation)>,
     leader_last: BTreeMap<Term, LogIndex>,
     /// Every entry that any server has applied, the state after it, and a term in which it was committed.
     pub(super) applied: BTreeMap<LogIndex, (Entry, State, Term)>,
     /// The greatest index that any leader knew to be committed.
     committed: LogIndex,
-    /// What the disks that were wiped held: their acknowledgements were true.
+    /// What the disks hold that are lost, or pass for it: their acknowledgements were true.
     pub(super) wiped: BTreeMap<(NodeId, Incarnation), Disk>,
     /// What was committed when each read was asked for, by who asked in which life.
     reads: BTreeMap<(NodeId, u64, ReadId), LogIndex>,
@@ -40,8 +41,9 @@ impl Checker {
         }
         let (term, last, commit) = (node.term(), node.last(), node.commit());
         happened.elections += u64::from(!self.leaders.contains_key(&term));
-        let leader = *self.leaders.entry(term).or_insert(id);
-        assert_eq!(leader, id, "Election Safety: one leader a term ({term})");
+        let own = (id, node.incarnation());
+        let leader = *self.leaders.entry(term).or_insert(own);
+        assert_eq!(leader, own, "Election Safety: one leader a term ({term})");
         let before = self.leader_last.entry(term).or_insert(last.index);
         assert!(last.index >= *before, "Leader Append-Only: a leader's log never gets shorter");
         *before = last.index;
@@ -61,7 +63,7 @@ impl Checker {
     ) {
         let holds = |voter: &&Member| {
             let disk = &servers[&voter.id].disk;
-            let named = voter.incarnation.unwrap_or(disk.incarnation);
+            let named = incarnation(voter);
             let disk = match named == disk.incarnation {
                 true => Some(disk),
                 false => self.wiped.get(&(voter.id, named)),
@@ -231,12 +233,4 @@ pub(super) fn check_promise(envelope: &Envelope, disk: &Disk, term: Term) {
         | Message::ReadIndex { .. }
         | Message::ReadIndexResponse { .. } => assert!(envelope.term <= term),
     }
-}
-
-/// Whether all that `configuration` says of `id` names its incarnation.
-pub(super) fn is_named(configuration: &Configuration, id: NodeId) -> bool {
-    let all = configuration.voters().iter().chain(configuration.outgoing());
-    all.chain(configuration.learners())
-        .filter(|member| member.id == id)
-        .all(|member| member.incarnation.is_some())
 }

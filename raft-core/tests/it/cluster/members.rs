@@ -5,16 +5,16 @@ use raft_core::{
     NodeId,
 };
 
-use crate::cluster::checker::is_named;
 use crate::cluster::disk::Disk;
 use crate::cluster::{Cluster, Happened, Server};
 use crate::harness::configurations;
 
 impl Cluster {
-    /// The member `id` as an operator names it: whoever lost its disk needs its incarnation, others may do without.
+    /// The member `id` as an operator names it: whoever ever lost its disk needs its incarnation, others may do without.
     pub(crate) fn member(&self, id: NodeId, named: bool) -> Member {
         let incarnation = self.servers[&id].disk.incarnation;
-        match named || incarnation != Incarnation(0) {
+        let has_others = self.checker.wiped.keys().any(|(of, _)| *of == id);
+        match named || has_others {
             true => Member::of_incarnation(id, incarnation, ""),
             false => Member::new(id, ""),
         }
@@ -74,33 +74,57 @@ impl Cluster {
         if !self.can_do_without(id) {
             return;
         }
-        self.crash(id);
-        let server = self.servers.get_mut(&id).unwrap();
-        let incarnation = server.disk.incarnation;
-        let anew = Disk::new(Incarnation(incarnation.0 + 1), Configuration::default());
-        let wiped = core::mem::replace(&mut server.disk, anew);
-        server.configuration = Configuration::default();
-        self.checker.wiped.insert((id, incarnation), wiped);
+        let latest = self.checker.wiped.keys().filter(|(of, _)| *of == id).map(|(_, i)| i.0).max();
+        let latest = latest.max(Some(self.servers[&id].disk.incarnation.0));
+        let incarnation = Incarnation(latest.unwrap_or(0) + 1);
+        self.replace_disk(id, Disk::new(incarnation, Configuration::default()));
         self.happened.wiped += 1;
     }
 
-    /// Whether all configurations that may count some day have their quorums without `id`.
-    fn can_do_without(&self, id: NodeId) -> bool {
-        if self.servers.values().any(|server| server.change.is_some()) {
-            return false;
+    /// A disk that passed for lost is there again, in place of the one that its node has now.
+    pub(crate) fn bring_back(&mut self, at: usize) {
+        let count = self.checker.wiped.len();
+        let Some((id, incarnation)) = self.checker.wiped.keys().nth(at % count.max(1)).copied()
+        else {
+            return;
+        };
+        if self.can_do_without(id)
+            && let Some(disk) = self.checker.wiped.remove(&(id, incarnation))
+        {
+            self.replace_disk(id, disk);
+            self.happened.came_back += 1;
         }
-        self.configurations().iter().all(|configuration| {
-            let stays = |voter: &&Member| {
-                voter.id != id && voter.is(voter.id, self.servers[&voter.id].disk.incarnation)
-            };
-            let has_quorum = |voters: &[Member]| {
-                voters.is_empty() || voters.iter().filter(stays).count() > voters.len() / 2
-            };
-            has_quorum(configuration.voters())
-                && has_quorum(configuration.outgoing())
-                // As long as its incarnation is not named, every one counts.
-                && is_named(configuration, id)
-        })
+    }
+
+    fn replace_disk(&mut self, id: NodeId, disk: Disk) {
+        self.crash(id);
+        let server = self.servers.get_mut(&id).unwrap();
+        server.configuration = disk.start.configuration.clone();
+        let gone = core::mem::replace(&mut server.disk, disk);
+        self.checker.wiped.insert((id, gone.incarnation), gone);
+    }
+
+    /// Whether all configurations that may count some day have their quorums without `id`, and those that changes which are
+    /// under way lead to. On the way there, who is replaced counts for nothing.
+    fn can_do_without(&self, id: NodeId) -> bool {
+        let is_there = |voter: &Member| {
+            voter.id != id && incarnation(voter) == self.servers[&voter.id].disk.incarnation
+        };
+        let targets: Vec<_> = self.servers.values().filter_map(|s| s.change.as_ref()).collect();
+        let found = self.configurations();
+        let is_sure = |configuration: &Configuration| {
+            has_quorum(configuration.voters(), is_there)
+                && has_quorum(configuration.outgoing(), is_there)
+        };
+        let can_be_left = |configuration: &Configuration, target: &Configuration| {
+            has_quorum(configuration.voters(), |voter| {
+                let same =
+                    |m: &Member| m.incarnation.is_none() || m.incarnation == voter.incarnation;
+                is_there(voter) && target.member(voter.id).is_none_or(same)
+            })
+        };
+        found.iter().chain(targets.iter().copied()).all(is_sure)
+            && targets.iter().all(|target| found.iter().all(|from| can_be_left(from, target)))
     }
 
     /// The last configuration that was applied anywhere, and all later ones, wherever they are.
@@ -163,12 +187,24 @@ pub(super) fn check_outcome(server: &mut Server, outcome: &ChangeOutcome, happen
         Err(ChangeFailed::NotCaughtUp { id, configuration }) => {
             happened.not_caught_up += 1;
             assert_eq!(node.configuration(), configuration, "it names the configuration in force");
-            assert!(configuration.learners().iter().any(|member| member.id == *id));
-            assert!(node.configuration_is_committed());
+            // Who was on its way back is a voter still, under its former incarnation.
+            let is_back = configuration.voters().iter().any(|voter| voter.id == *id);
+            let is_learner = configuration.learners().iter().any(|member| member.id == *id);
+            assert!(is_back != is_learner);
         }
         Err(ChangeFailed::LostLead { .. }) => happened.lost_lead += 1,
         Err(other) => panic!("{other}"),
     }
+}
+
+/// The incarnation that counts. Those of a first configuration have the first one.
+pub(super) fn incarnation(member: &Member) -> Incarnation {
+    member.incarnation.unwrap_or(Incarnation(0))
+}
+
+fn has_quorum(voters: &[Member], is_there: impl Fn(&Member) -> bool) -> bool {
+    let there = voters.iter().filter(|voter| is_there(voter)).count();
+    voters.is_empty() || there > voters.len() / 2
 }
 
 fn ids(members: &[Member]) -> Vec<NodeId> {

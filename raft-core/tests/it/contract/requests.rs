@@ -147,6 +147,7 @@ fn absurd(term: u64) -> Vec<Envelope> {
         [1, 2, 3, 99].map(|from| Envelope {
             from: NodeId(from),
             incarnation: Incarnation(0),
+            is_meant: true,
             to: NodeId(1),
             term: Term(term),
             message: message.clone(),

@@ -2,6 +2,7 @@
 //! names where it happened. "paper" is the extended Raft paper, "diss." Ongaro's dissertation.
 
 mod elections;
+mod incarnations;
 mod membership;
 mod reads;
 mod replication;

@@ -199,6 +199,7 @@ fn the_next_index_stays_above_the_match_index() {
         let envelope = raft_core::Envelope {
             from: NodeId(2),
             incarnation: Incarnation(0),
+            is_meant: true,
             to: NodeId(1),
             term: leader.node.term(),
             message,

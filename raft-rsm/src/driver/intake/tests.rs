@@ -52,7 +52,8 @@ fn pending(queries: (usize, usize), others: usize) -> Pending {
 
 fn packet() -> Packet {
     let (from, to, incarnation) = (NodeId(2), NodeId(1), Incarnation(0));
-    Packet::Raft(Envelope { from, incarnation, to, term: Term(1), message: Message::TimeoutNow })
+    let (term, message) = (Term(1), Message::TimeoutNow);
+    Packet::Raft(Envelope { from, incarnation, is_meant: true, to, term, message })
 }
 
 #[test]

@@ -46,6 +46,7 @@ impl Arbitrary for AnyPacket {
             _ => Packet::Raft(Envelope {
                 from,
                 incarnation: Incarnation(u64::arbitrary(g)),
+                is_meant: bool::arbitrary(g),
                 to,
                 term: Term(u64::arbitrary(g)),
                 message: message(g),
@@ -168,6 +169,7 @@ fn a_count_that_the_packet_cannot_hold_is_an_error() {
     let envelope = Envelope {
         from: NodeId(1),
         incarnation: Incarnation(1),
+        is_meant: true,
         to: NodeId(2),
         term: Term(1),
         message,
@@ -189,6 +191,7 @@ fn the_payloads_of_entries_are_not_copied() {
     let envelope = Envelope {
         from: NodeId(1),
         incarnation: Incarnation(1),
+        is_meant: true,
         to: NodeId(2),
         term: Term(1),
         message,
