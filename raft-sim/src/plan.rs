@@ -33,6 +33,8 @@ pub struct Bounds {
     pub clients: Option<usize>,
     /// Operations of all clients together, before the faults end.
     pub operations: Option<usize>,
+    /// How long a client pauses between two operations, on average; unless it is said, so that they last as long as the faults.
+    pub pause: Option<Duration>,
     /// How long the faults go on, in virtual time; the run is some seconds longer.
     pub duration: Duration,
     /// Which faults.
@@ -51,6 +53,7 @@ impl Default for Bounds {
             nodes: None,
             clients: None,
             operations: None,
+            pause: None,
             duration: 50 * SECOND,
             faults: Faults::all(),
             keep: None,
@@ -97,6 +100,8 @@ pub struct Plan {
     pub clients: usize,
     /// Operations of all clients together, before the faults end.
     pub operations: usize,
+    /// How long a client pauses between two of them, on average.
+    pub pause: Duration,
     /// How long the faults go on.
     pub duration: Duration,
     /// The network when nothing else is said.
@@ -153,7 +158,9 @@ impl Plan {
             faults.retain(|planned| keep.contains(&planned.number));
         }
         let duration = bounds.duration;
-        Ok(Plan { seed, setups, clients, operations, duration, baseline, faults })
+        let share = u32::try_from(operations.div_ceil(clients)).unwrap_or(u32::MAX);
+        let pause = bounds.pause.unwrap_or(duration / share);
+        Ok(Plan { seed, setups, clients, operations, pause, duration, baseline, faults })
     }
 }
 
@@ -466,7 +473,7 @@ fn draw_conditions(random: &mut Random) -> Conditions {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { seed, setups, clients, operations, duration, baseline, faults } = self;
+        let Plan { seed, setups, clients, operations, pause: _, duration, baseline, faults } = self;
         writeln!(
             f,
             "seed {seed}: {} nodes and {} spare ones, {clients} clients, {operations} operations, \

@@ -47,9 +47,11 @@ pub fn shrink<W: Workload>(
 ) -> Result<Shrunk, PlanError> {
     let plan = Plan::draw(seed, bounds)?;
     let mut exact = bounds.clone();
-    exact.nodes = Some(plan.setups.len());
+    exact.nodes = Some(plan.members());
     exact.clients = Some(plan.clients);
     exact.operations = Some(plan.operations);
+    // Those that are left are to be called when they were.
+    exact.pause = Some(plan.pause);
     exact.keep = Some(plan.faults.iter().map(|planned| planned.number).collect());
     let checker = violated.violation.checker.clone();
     let mut search = Search { subject, seed, checker, best: (exact, violated), tries: 0, progress };

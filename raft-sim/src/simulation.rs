@@ -477,7 +477,8 @@ async fn story<M: StateMachine, W: Workload<Machine = M>>(
         let client = cluster.client(number, ClientOptions::default());
         let session = Session::new(number, client, cluster.clone(), random, Arc::clone(&shared));
         let share = plan.operations.div_ceil(plan.clients);
-        clients.push(work(session, cluster.clone(), Arc::clone(&workload), share, plan.duration));
+        let pace = Pace { pause: plan.pause, until: plan.duration };
+        clients.push(work(session, cluster.clone(), Arc::clone(&workload), share, pace));
     }
     let clients = join_all(clients.into_iter().map(|client| spawn(&cluster, client)));
     let sleep = cluster.sleep(plan.duration);
@@ -498,19 +499,25 @@ async fn story<M: StateMachine, W: Workload<Machine = M>>(
     catch_up(&cluster).await;
 }
 
+/// How long a client pauses between two operations, on average, and until when it goes on.
+#[derive(Copy, Clone)]
+struct Pace {
+    pause: Duration,
+    until: Duration,
+}
+
 /// One client, until its operations are done or the time is up.
 async fn work<M: StateMachine, W: Workload<Machine = M>>(
     mut session: Session<W>,
     cluster: Cluster<M>,
     workload: Arc<W>,
     operations: usize,
-    duration: Duration,
+    pace: Pace,
 ) -> Session<W> {
-    let each = duration / u32::try_from(operations.max(1)).unwrap_or(u32::MAX);
     for _ in 0..operations {
-        let pause = session.random().duration(&(Duration::ZERO..each * 2));
+        let pause = session.random().duration(&(Duration::ZERO..pace.pause * 2));
         cluster.sleep(pause).await;
-        if cluster.now() >= duration {
+        if cluster.now() >= pace.until {
             break;
         }
         workload.operation(&mut session).await;

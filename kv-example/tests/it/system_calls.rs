@@ -184,8 +184,8 @@ impl Observer {
         const REQUEST_VOTE: u8 = 18;
         const VOTE_RESPONSE: u8 = 19;
         const APPEND_ACCEPTED: u8 = 21;
-        const TERM: usize = 25;
-        const FIELDS: usize = 33;
+        const TERM: usize = 26;
+        const FIELDS: usize = 34;
         let (kind, from, to) = (body[0], u64_at(body, 1), u64_at(body, 9));
         let durable = self.node(from).durable.clone();
         match kind {

@@ -51,6 +51,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N")]
     operations: Option<usize>,
 
+    /// How long a client pauses between two operations, on average, in seconds; as long as they have to last unless it is
+    /// said (as --shrink says)
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pause: Option<f64>,
+
     /// How long things go wrong, in seconds of virtual time; the run is some seconds longer
     #[arg(long, value_name = "SECONDS", default_value_t = 50.0, allow_negative_numbers = true)]
     seconds: f64,
@@ -116,11 +121,16 @@ impl Arguments {
             .ok()
             .filter(|duration| !duration.is_zero())
             .ok_or_else(|| format!("--seconds {}: it must be more than 0", self.seconds))?;
+        let pause = |seconds| {
+            Duration::try_from_secs_f64(seconds)
+                .map_err(|_| format!("--pause {seconds}: it must be 0 or more"))
+        };
         let faults = Faults::parse(&self.faults).map_err(|error| error.to_string())?;
         Ok(Bounds {
             nodes: self.nodes,
             clients: self.clients,
             operations: self.operations,
+            pause: self.pause.map(pause).transpose()?,
             duration,
             faults,
             keep: self.keep.as_deref().map(parse_numbers).transpose()?,
@@ -181,6 +191,7 @@ mod tests {
             nodes: Some(3),
             clients: Some(1),
             operations: Some(7),
+            pause: Some(Duration::from_nanos(123_456_789)),
             duration: Duration::from_millis(3217),
             faults: Faults::parse("kills,clock-drift").unwrap(),
             keep: Some(vec![2, 5]),

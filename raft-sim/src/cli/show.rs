@@ -202,6 +202,7 @@ pub fn replay(command: &str, seed: u64, bounds: &Bounds) -> String {
     add("nodes", bounds.nodes.map(|nodes| nodes.to_string()));
     add("clients", bounds.clients.map(|clients| clients.to_string()));
     add("operations", bounds.operations.map(|operations| operations.to_string()));
+    add("pause", bounds.pause.map(|pause| pause.as_secs_f64().to_string()));
     let seconds = bounds.duration.as_secs_f64();
     add("seconds", (bounds.duration != default.duration).then(|| seconds.to_string()));
     add("faults", (bounds.faults != default.faults).then(|| bounds.faults.names().join(",")));
