@@ -430,7 +430,7 @@ impl<M: StateMachine> Client<M> {
     /// Asks `node`, which has just answered, for the members if that is due: whom the client was told of may be gone when
     /// it needs somebody else. Beside the operation, which does not wait for it.
     fn learn_beside(&self, node: NodeId) {
-        if lock(&self.memory).should_learn(self.runtime.now()) {
+        if self.connector.wants_to_learn() && lock(&self.memory).should_learn(self.runtime.now()) {
             let learning = self.learning(node, self.options.call_timeout);
             self.runtime.spawn("client-learn", Box::pin(learning.run()));
         }

@@ -273,6 +273,12 @@ pub trait Connector: Send + Sync + 'static {
     /// A connector that finds nodes by their id has no use for it; that is the default.
     fn learn(&self, _nodes: &[(NodeId, String)]) {}
 
+    /// Whether to tell it where nodes listen also while all of its calls go well. One that finds nodes by their id says no,
+    /// and spares them the questions.
+    fn wants_to_learn(&self) -> bool {
+        true
+    }
+
     /// Asks who listens at an address, `HOST:PORT`, and waits for the answer, for at most `deadline` from now. It
     /// may be a node of any cluster.
     ///

@@ -115,6 +115,11 @@ impl Connector for ClientConnector {
     }
 
     /// Nodes are found by their id.
+    fn wants_to_learn(&self) -> bool {
+        false
+    }
+
+    /// Nodes are found by their id.
     fn learn(&self, learned: &[(NodeId, String)]) {
         if let Some(nodes) = &mut *self.nodes.lock().unwrap_or_else(PoisonError::into_inner) {
             nodes.extend(learned.iter().map(|(id, _)| *id));

@@ -90,6 +90,10 @@ impl Connector for MemoryConnector {
     fn nodes(&self) -> Vec<NodeId> {
         self.network.shared.lock().known.iter().copied().collect()
     }
+
+    fn wants_to_learn(&self) -> bool {
+        false
+    }
 }
 
 impl fmt::Debug for MemoryConnector {
