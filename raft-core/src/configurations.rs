@@ -15,6 +15,9 @@ pub(crate) struct Configurations {
     start: Configuration,
     /// Ascending.
     entries: Vec<(LogIndex, Configuration)>,
+    /// What is asked for each message and drain, and changes with them only.
+    known: bool,
+    settled: bool,
 }
 
 impl Configurations {
@@ -23,13 +26,27 @@ impl Configurations {
         start: Configuration,
         entries: Vec<(LogIndex, Configuration)>,
     ) -> Configurations {
-        Configurations { own, start, entries }
+        let mut configurations =
+            Configurations { own, start, entries, known: false, settled: false };
+        configurations.changed();
+        configurations
+    }
+
+    fn changed(&mut self) {
+        let (id, incarnation) = self.own;
+        let named = self.start.member(id).and_then(|member| member.incarnation);
+        self.known = named == Some(incarnation);
+        let latest = self.latest();
+        self.settled = !latest.is_joint()
+            && latest.names_all_incarnations()
+            && latest.without_learning_voters().is_none();
     }
 
     /// The first configuration was given to this node when it was set up, so where it names no incarnation of the node
     /// this one is meant. One that comes by a log or a snapshot may mean a former one, whose disk is lost.
     pub(crate) fn take_first(&mut self) {
         self.start = self.with_own(&self.start);
+        self.changed();
     }
 
     /// Whether this node is meant by a member of one of these configurations.
@@ -40,8 +57,13 @@ impl Configurations {
 
     /// Whether the start of the log names this very incarnation: what it does not name means this one, then.
     pub(crate) fn is_known(&self) -> bool {
-        let (id, incarnation) = self.own;
-        self.start.member(id).is_some_and(|member| member.incarnation == Some(incarnation))
+        self.known
+    }
+
+    /// Whether the latest one needs no other to follow it: it is not joint, names all incarnations, and no voter is on its
+    /// way back as another.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled
     }
 
     fn with_own(&self, configuration: &Configuration) -> Configuration {
@@ -69,6 +91,7 @@ impl Configurations {
         self.complete(snapshot);
         self.start = snapshot.configuration.clone();
         self.entries.clear();
+        self.changed();
     }
 
     /// A snapshot that comes from a node which knew of no configuration then is from before the first change: what was in
@@ -90,12 +113,16 @@ impl Configurations {
     pub(crate) fn push(&mut self, index: LogIndex, configuration: Configuration) {
         debug_assert!(index > self.latest_index(), "the log grows at its end");
         self.entries.push((index, configuration));
+        self.changed();
     }
 
     /// The entry at `first` and all after it have left the log: what was in force before them is so again.
     pub(crate) fn truncate(&mut self, first: LogIndex) {
         let kept = self.entries.partition_point(|(at, _)| *at < first);
-        self.entries.truncate(kept);
+        if kept < self.entries.len() {
+            self.entries.truncate(kept);
+            self.changed();
+        }
     }
 
     /// The log starts after `index`.
@@ -107,6 +134,7 @@ impl Configurations {
                 true => self.with_own(&configuration),
                 false => configuration,
             };
+            self.changed();
         }
     }
 }

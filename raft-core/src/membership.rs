@@ -126,6 +126,10 @@ impl Node {
 
     /// Takes the next step of a change, whoever has begun it, once the last one is committed.
     pub(crate) fn advance_membership(&mut self) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        if leader.change.is_none() && self.configurations.is_settled() {
+            return;
+        }
         if let Some(next) = self.without_stranded_learners() {
             self.append_configuration(next);
             return;
