@@ -7,6 +7,7 @@ use raft_core::{Incarnation, Term};
 
 use super::*;
 use crate::SnapshotView;
+use crate::payload::Known;
 
 /// Answers each command and query with nothing.
 struct Nothing;
@@ -40,7 +41,8 @@ fn intake(change: impl FnOnce(&mut Options)) -> Intake<Nothing> {
 fn ask(intake: &Intake<Nothing>, len_bytes: usize) -> bool {
     let (sender, answer) = oneshot::channel();
     let (respond, consistency) = (Responder::Local(sender), Consistency::Stale);
-    intake.request(Request::Query { query: (), consistency, len_bytes, respond });
+    let wait = Duration::ZERO;
+    intake.request(Request::Query { query: (), consistency, wait, len_bytes, respond });
     match answer.now_or_never() {
         None => true,
         Some(answer) => {
@@ -53,8 +55,9 @@ fn ask(intake: &Intake<Nothing>, len_bytes: usize) -> bool {
 /// Whether it was taken.
 fn propose(intake: &Intake<Nothing>, len_bytes: usize) -> bool {
     let (sender, answer) = oneshot::channel();
-    let draft = Draft::encoded_command(&vec![0; len_bytes]);
-    intake.request(Request::Propose { draft, respond: Responder::Local(sender) });
+    let draft = Draft::encoded_command(Known::Not, &vec![0; len_bytes]);
+    intake
+        .request(Request::Propose { draft, respond: Proposer::Command(Responder::Local(sender)) });
     match answer.now_or_never() {
         None => true,
         Some(answer) => {
