@@ -371,7 +371,7 @@ fn node_options(args: NodeArgs) -> Result<node::Options, Failure> {
         key_bytes_max,
         value_bytes_max,
     } = args;
-    let limits = Limits { key_bytes_max, value_bytes_max };
+    let limits = Limits { key_bytes_max, value_bytes_max, ..Limits::default() };
     limits.check_possible().map_err(Failure::environment)?;
     let begin = match (init, join || rejoin) {
         (true, _) => Begin::Anew,

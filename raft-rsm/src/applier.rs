@@ -6,6 +6,7 @@ mod checksum;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, BufReader, BufWriter, Write};
+use std::mem;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -134,7 +135,7 @@ impl WorkQueue {
                 inner.waker = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            Poll::Ready(Some(std::mem::take(&mut inner.work)))
+            Poll::Ready(Some(mem::take(&mut inner.work)))
         })
         .await
     }
@@ -152,6 +153,8 @@ pub(crate) struct Applier<M: StateMachine> {
     sessions: Sessions,
     /// The configuration in force there.
     configuration: Configuration,
+    /// All queries that wait have waited for what was applied up to here, in vain.
+    waited_for: LogIndex,
     /// The last entry that the core has handed out. A restore may find a newer snapshot than the one that it
     /// was asked for, and then the state is ahead of it for a while.
     handed_out: LogIndex,
@@ -182,6 +185,7 @@ impl<M: StateMachine> Applier<M> {
             checksum: RunningChecksum::new(divergence_check_entries),
             sessions: Sessions::default(),
             configuration: Configuration::default(),
+            waited_for: LogIndex::ZERO,
             handed_out: LogIndex::ZERO,
             snapshot: LogIndex::ZERO,
             shared,
@@ -263,7 +267,7 @@ impl<M: StateMachine> Applier<M> {
         let queries = &self.shared.queries;
         let mut next = lock(queries).begin(group);
         while let Some(Begun { query, may_wait }) = next {
-            if may_wait && !self.machine.is_ready(&query) {
+            if may_wait && !self.machine.is_ready(&query, LogIndex::ZERO) {
                 let mut queries = lock(queries);
                 queries.wait(query);
                 next = queries.begin(group);
@@ -283,14 +287,15 @@ impl<M: StateMachine> Applier<M> {
     }
 
     /// The state has changed: there may be something to say to those who wait for that.
-    fn answer_waiting(&self) {
+    fn answer_waiting(&mut self) {
+        let since = mem::replace(&mut self.waited_for, self.applied.index);
         let queries = &self.shared.queries;
         let waiting = lock(queries).take_waiting();
         if waiting.is_empty() {
             return;
         }
         // The driver need not wait while the machine is asked.
-        let is_ready = |asked: &Asked<M>| self.machine.is_ready(&asked.query);
+        let is_ready = |asked: &Asked<M>| self.machine.is_ready(&asked.query, since);
         let (ready, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_ready);
         let group = {
             let mut queries = lock(queries);

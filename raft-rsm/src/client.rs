@@ -333,6 +333,19 @@ impl<M: StateMachine> Client<M> {
         }
     }
 
+    /// Answers from what this one node has applied, however old. Asked once, within [`ClientOptions::call_timeout`].
+    ///
+    /// # Errors
+    /// The node does not answer, or not so that it can be read.
+    pub fn query_at<'c>(
+        &'c self,
+        node: NodeId,
+        query: &M::Query,
+    ) -> impl Future<Output = Result<M::Answer, ClientError>> + Send + use<'c, M> {
+        let request = encode(Kind::Query(Consistency::Stale), query);
+        async move { self.ask_once(node, request?, self.options.call_timeout).await }
+    }
+
     /// How one node sees itself and its cluster. Asked once, within [`ClientOptions::call_timeout`].
     ///
     /// # Errors

@@ -52,9 +52,10 @@ pub trait StateMachine: Send + 'static {
     fn query(&self, query: Self::Query) -> Self::Answer;
 
     /// Whether there is something to say to `query` yet: one that is asked by [`crate::Raft::query_when_ready`] waits for
-    /// that. Asked again after each batch of commands for each query that waits, so make it cheap.
-    fn is_ready(&self, query: &Self::Query) -> bool {
-        let _ = query;
+    /// that. Asked again after each batch of commands for each query that waits, so make it cheap: what was applied up to
+    /// `since` did not make it ready, so only what came later needs to be looked at (at first, that is zero).
+    fn is_ready(&self, query: &Self::Query, since: LogIndex) -> bool {
+        let (_, _) = (query, since);
         true
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use raft_rsm::raft_core::EntryId;
+use raft_rsm::raft_core::{EntryId, LogIndex};
 use raft_rsm::{Admission, Context, SnapshotView, StateMachine};
 
 use super::Observer;
@@ -57,8 +57,8 @@ impl<M: StateMachine> StateMachine for ObservedMachine<M> {
         self.machine().due()
     }
 
-    fn is_ready(&self, query: &M::Query) -> bool {
-        self.machine().is_ready(query)
+    fn is_ready(&self, query: &M::Query, since: LogIndex) -> bool {
+        self.machine().is_ready(query, since)
     }
 
     fn admission(&self) -> Admission<M::Command> {
