@@ -19,6 +19,7 @@ use raft_rsm::{Begin, Cluster, check_address};
 
 use crate::failure::{Failure, one_line};
 use crate::limits::Limits;
+use crate::node::is_every_address;
 use crate::{demo, node};
 
 const ABOUT: &str = "A replicated, versioned key/value store: nodes, a client, and a demonstration";
@@ -158,7 +159,7 @@ struct NodeArgs {
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     listen: Option<String>,
     /// Tell the others to reach this node here [default: where it listens]
-    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = reachable)]
     advertise: Option<String>,
     /// The directory with this node's log and snapshots
     #[arg(long, value_name = "DIR")]
@@ -177,7 +178,7 @@ struct NodeArgs {
         value_parser = clap::value_parser!(u64).range(1..))]
     snapshot_log_bytes: u64,
     /// Let the leader answer `--consistency lease` by itself, and rely on clocks that gain or lose no more than N millionths:
-    /// the same for all nodes [default: no leases]
+    /// the same for all nodes, and nobody may ask by lease while some run without [default: no leases]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..500_000))]
     lease_drift_ppm: Option<u32>,
     /// Refuse keys of more bytes
@@ -293,7 +294,9 @@ struct ExportArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Each node speaks for itself: one that was cut off may still take itself, or a dead one, for the leader, in an older \
-term. The exit code is 2 if no node can be reached.")]
+term. `last` is the last entry of its log: of two logs the one with the higher term there is the newer one, whatever the \
+indexes. `log` is how many bytes it takes on disk, `refused` how much the node had to refuse since it was started: \
+--json says what. Members are shown also where --cluster does not name them. The exit code is 2 if no node can be reached.")]
 struct StatusArgs {
     /// The nodes and where they listen: ID=HOST:PORT,ID=HOST:PORT,...
     #[arg(long, value_name = "CLUSTER")]
@@ -403,6 +406,17 @@ fn address(text: &str) -> Result<String, String> {
     check_address(text)
         .map(|()| text.to_owned())
         .map_err(|problem| format!("{problem}; expected HOST:PORT"))
+}
+
+/// An address that others are to be told.
+fn reachable(text: &str) -> Result<String, String> {
+    let address = address(text)?;
+    match is_every_address(&address) {
+        true => Err("that is every address of whichever machine, so nobody finds the node there; \
+                     expected HOST:PORT of its own"
+            .to_owned()),
+        false => Ok(address),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -1,18 +1,17 @@
 //! One node of the store: a disk, a port, and the replica between them.
 
 use std::io::{self, IsTerminal};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft_rsm::raft_core::{Configuration, Lease, NodeId};
+use raft_rsm::raft_core::{Lease, NodeId};
 use raft_rsm::runtime::TokioRuntime;
 use raft_rsm::storage::fs::StdFileSystem;
 use raft_rsm::storage::{FileStorage, FileStorageOptions, StorageError};
 use raft_rsm::transport::{BindError, TcpLimits, TcpOptions, TokioConnector, TokioTransport};
-use raft_rsm::{
-    Begin, Cluster, ClusterId, Raft, Runtime, StateMachine, StopReason, cluster_to_join,
-};
+use raft_rsm::{Begin, Cluster, Raft, Runtime, ServeError, StateMachine, StopReason};
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
@@ -32,9 +31,6 @@ const COMMAND_OVERHEAD_BYTES: usize = 64;
 /// How long a node that starts waits for its former life to let go. The kernel needs some milliseconds to end a killed
 /// process, more where it has much memory.
 const LETTING_GO: Duration = Duration::from_secs(1);
-
-/// The others of a cluster that is to be joined have so long to say which one it is.
-const ASKED_FOR: Duration = Duration::from_secs(5);
 
 const MIB: u64 = 1024 * 1024;
 
@@ -79,6 +75,20 @@ impl Options {
         }
     }
 
+    /// Where the others reach it.
+    fn reached(&self) -> Result<&str, Failure> {
+        let reached = match self.advertise.as_deref() {
+            Some(address) => address,
+            None => self.address()?,
+        };
+        match is_every_address(reached) {
+            true => Err(Failure::environment(format!(
+                "nobody can reach a node at {reached}, which is every address of whichever machine; --advertise says where the others reach it"
+            ))),
+            false => Ok(reached),
+        }
+    }
+
     /// Where it listens.
     fn address(&self) -> Result<&str, Failure> {
         let Options { id, cluster, listen, .. } = self;
@@ -91,6 +101,14 @@ impl Options {
             "node {id} is not in the cluster {cluster}, which has the nodes {members}; --listen says where a node listens that is not in it"
         )))
     }
+}
+
+/// Whether an address stands for every one of whichever machine, as `0.0.0.0:7101` does: one can listen there, and nobody
+/// can be found there.
+pub(crate) fn is_every_address(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "0" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_unspecified())
 }
 
 /// Runs a node until it is told to stop by SIGTERM or SIGINT, or stops by itself.
@@ -106,7 +124,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let address = options.address()?;
     crate::output::say(&format!("ready: node {} listens on {address}", options.id));
     if options.begin == Begin::Join {
-        crate::output::say(&waits_to_be_added(&options, address, &raft));
+        crate::output::say(&waits_to_be_added(&options, &raft)?);
     }
     let reason = tokio::select! {
         biased;
@@ -132,11 +150,15 @@ pub async fn run(options: Options) -> Result<(), Failure> {
 /// this returns.
 ///
 /// # Errors
-/// It is not known where the node listens, the data directory is not what the options say, the port cannot be had.
+/// It is not known where the node listens, or where one that joins is reached, the data directory is not what the options say, the port cannot be had.
 /// Nothing runs then; where the data directory was to be created, it may have been.
 pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raft<M>, Failure> {
     let Options { id, cluster, advertise, data, snapshot_log_bytes, limits, begin, .. } = options;
     let address = options.address()?;
+    if *begin == Begin::Join {
+        // What it advertises is what the operator is told to write into the configuration.
+        options.reached()?;
+    }
     if *begin == Begin::Again && is_absent_or_empty(data) {
         return Err(Failure::environment(format!(
             "{}: there is no data of a node here; --init starts a node of a new cluster for the first time, --join one that is to be added to a cluster that runs, and --rejoin one that has lost its data",
@@ -144,24 +166,13 @@ pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raf
         )));
     }
     let runtime = Arc::new(TokioRuntime::current().map_err(Failure::environment)?);
-    let joined = match begin {
-        Begin::Again => None,
-        Begin::Anew => Some(cluster.default_id()),
-        Begin::Join => {
-            check_empty(data)?;
-            let limits = TcpLimits::default();
-            let others = TokioConnector::new(cluster.clone(), None, limits, Arc::clone(&runtime));
-            let joined = cluster_to_join(others.as_ref(), cluster, *id, ASKED_FOR).await;
-            Some(joined.map_err(Failure::environment)?)
-        }
-    };
-    if joined.is_some() {
+    if *begin != Begin::Again {
         check_port(address)?;
     }
     let give_up = tokio::time::Instant::now() + LETTING_GO;
     let storage = loop {
-        match open(options, joined, Arc::clone(&runtime) as _).await {
-            Err(StorageError::InUse { .. }) if wait_until(give_up).await => {}
+        match open(options, &runtime).await {
+            Err(ServeError::Storage(StorageError::InUse { .. })) if wait_until(give_up).await => {}
             opened => break opened.map_err(Failure::environment)?,
         }
     };
@@ -191,25 +202,17 @@ pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raf
         .map_err(|error| Failure::environment(format!("{}: {error}", data.display())))
 }
 
-/// Who is to join has nothing yet: told before anybody is asked.
-fn check_empty(data: &Path) -> Result<(), Failure> {
-    if is_absent_or_empty(data) {
-        return Ok(());
-    }
-    Err(Failure::environment(format!(
-        "{}: the directory is not empty; a node that ran before starts without --join and --rejoin, and one that has lost its data starts with an empty directory",
-        data.display()
-    )))
-}
-
 /// What the operator of a node that joins has to do next.
-fn waits_to_be_added<M: StateMachine>(options: &Options, address: &str, raft: &Raft<M>) -> String {
-    let reached = options.advertise.as_deref().unwrap_or(address);
+fn waits_to_be_added<M: StateMachine>(
+    options: &Options,
+    raft: &Raft<M>,
+) -> Result<String, Failure> {
+    let reached = options.reached()?;
     let Options { id, cluster, .. } = options;
     let incarnation = raft.status().incarnation;
-    format!(
+    Ok(format!(
         "node {id} (incarnation {incarnation}) waits to be added: kv-example add --cluster {cluster} --id {id} --address {reached}"
-    )
+    ))
 }
 
 /// Whether the port can be had, before a data directory is created that the next try would find in its way.
@@ -233,26 +236,16 @@ async fn wait_until(give_up: tokio::time::Instant) -> bool {
     is_early
 }
 
-async fn open(
-    options: &Options,
-    cluster_id: Option<ClusterId>,
-    runtime: Arc<dyn Runtime>,
-) -> Result<FileStorage, StorageError> {
+async fn open(options: &Options, runtime: &Arc<TokioRuntime>) -> Result<FileStorage, ServeError> {
     let Options { id, cluster, data, begin, snapshot_log_bytes, .. } = options;
     // Members and addresses change: who starts again is of the cluster that its directory says.
-    let mut file_options = FileStorageOptions::new(data, cluster_id, *id);
+    let mut file_options = FileStorageOptions::new(data, None, *id);
     file_options.segment_bytes =
         (*snapshot_log_bytes).clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end());
-    let fs = Arc::new(StdFileSystem);
-    match begin {
-        Begin::Anew => {
-            FileStorage::create(file_options, cluster.configuration(), fs, runtime).await
-        }
-        Begin::Join => {
-            FileStorage::create(file_options, Configuration::default(), fs, runtime).await
-        }
-        Begin::Again => FileStorage::open(file_options, fs, runtime).await,
-    }
+    let limits = TcpLimits::default();
+    let others = TokioConnector::new(cluster.clone(), None, limits, Arc::clone(runtime));
+    let (fs, runtime) = (Arc::new(StdFileSystem), Arc::clone(runtime) as Arc<dyn Runtime>);
+    begin.storage(cluster, file_options, &*others, fs, runtime).await
 }
 
 fn is_absent_or_empty(dir: &Path) -> bool {

@@ -169,13 +169,6 @@ impl Configuration {
         self.all_voters().any(|voter| voter.is(id, incarnation))
     }
 
-    /// Whether this incarnation of `id` alone decides.
-    #[must_use]
-    pub fn is_sole_voter(&self, id: NodeId, incarnation: Incarnation) -> bool {
-        let [voter] = self.voters() else { return false };
-        !self.is_joint() && voter.is(id, incarnation)
-    }
-
     /// Whether `id` is a voter or a learner.
     #[must_use]
     pub fn contains(&self, id: NodeId) -> bool {

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use crate::{
     Configuration, Entry, EntryId, Envelope, FetchId, HardState, Incarnation, LogIndex, NodeId,
-    TermRuns, WriteId,
+    RestoreError, Term, TermRuns, WriteId,
 };
 
 /// One fact. Taking it in cannot fail, whatever it says.
@@ -108,4 +108,50 @@ impl Restored {
             snapshot: None,
         }
     }
+
+    /// Whether all of this can be of one disk, and of the node `id`.
+    pub(crate) fn check(&self, id: NodeId) -> Result<(), RestoreError> {
+        let Restored { incarnation, hard_state, start, terms, configurations, snapshot } = self;
+        if terms.start() != start.last {
+            return Err(RestoreError::TermsMismatch { terms: terms.start(), start: start.last });
+        }
+        let (last, commit) = (terms.last(), hard_state.commit);
+        let snapshot = snapshot.as_ref().map_or(EntryId::ZERO, |meta| meta.last);
+        if start.last.index > snapshot.index {
+            return Err(RestoreError::Gap { start: start.last, snapshot });
+        }
+        let holds_snapshot = terms.contains(snapshot);
+        if !holds_snapshot && commit >= snapshot.index {
+            // A log that knows the snapshot's entry to be committed has it.
+            return Err(RestoreError::Conflict { snapshot, last });
+        }
+        if commit > last.index && holds_snapshot {
+            return Err(RestoreError::CommitBeyondLog { last, commit });
+        }
+        check_places(configurations, terms)?;
+        let named = start.configuration.member(id);
+        if last == EntryId::ZERO
+            && hard_state.term == Term(0)
+            && named.is_some_and(|member| !member.is(id, *incarnation))
+        {
+            return Err(RestoreError::OtherIncarnation { id, incarnation: *incarnation });
+        }
+        Ok(())
+    }
+}
+
+/// Configurations come with the index of their entries, in the order of the log.
+fn check_places(
+    configurations: &[(LogIndex, Configuration)],
+    terms: &TermRuns,
+) -> Result<(), RestoreError> {
+    let mut before = terms.start().index;
+    for (index, _) in configurations {
+        if *index <= before || *index > terms.last().index {
+            let last = terms.last();
+            return Err(RestoreError::MisplacedConfiguration { index: *index, last });
+        }
+        before = *index;
+    }
+    Ok(())
 }

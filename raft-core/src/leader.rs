@@ -11,8 +11,8 @@ use crate::progress::{PeerFetch, Progress, ProgressState};
 use crate::reads::{LeaderReads, LeaseHeld};
 use crate::transfer::Transfer;
 use crate::{
-    AppendOutcome, ChangeFailed, Effects, Entries, EntryId, Envelope, Fetch, FetchId, Incarnation,
-    Limits, LogIndex, Member, Message, Node, NodeId, Payload, SendSnapshot, Term,
+    AppendOutcome, ChangeFailed, Counters, Effects, Entries, EntryId, Envelope, Fetch, FetchId,
+    Incarnation, Limits, LogIndex, Member, Message, Node, NodeId, Payload, SendSnapshot, Term,
 };
 
 /// What a leader keeps for its term (paper, Fig. 2: "volatile state on leaders").
@@ -43,6 +43,24 @@ impl Leader {
 
     pub(crate) fn progress(&self, id: NodeId) -> Option<&Progress> {
         self.peers.iter().find(|peer| peer.id == id)
+    }
+
+    /// The peer that has answered, if what this incarnation of it says counts.
+    fn who_answers(
+        &mut self,
+        from: NodeId,
+        incarnation: Incarnation,
+        counters: &mut Counters,
+    ) -> Option<&mut Progress> {
+        let Some(peer) = self.progress_mut(from) else {
+            counters.misaddressed += 1;
+            return None;
+        };
+        if !peer.hears(incarnation) {
+            counters.forgotten_incarnations += 1;
+            return None;
+        }
+        Some(peer)
     }
 
     /// When it next has something to do without an input.
@@ -183,14 +201,7 @@ impl Node {
         let (now, last, start) = (self.now(), self.log.last().index, self.log.start());
         let RoleState::Leader(leader) = &mut self.role else { return };
         let round = leader.round;
-        let Some(peer) = leader.progress_mut(from) else {
-            self.counters.misaddressed += 1;
-            return;
-        };
-        if !peer.hears(incarnation) {
-            self.counters.forgotten_incarnations += 1;
-            return;
-        }
+        let Some(peer) = leader.who_answers(from, incarnation, &mut self.counters) else { return };
         match outcome {
             AppendOutcome::Accepted { matched } if matched > last => {
                 self.counters.acknowledged_unsent += 1;
@@ -233,14 +244,7 @@ impl Node {
         let last = self.log.last().index;
         let RoleState::Leader(leader) = &mut self.role else { return };
         let current = leader.round;
-        let Some(peer) = leader.progress_mut(from) else {
-            self.counters.misaddressed += 1;
-            return;
-        };
-        if !peer.hears(incarnation) {
-            self.counters.forgotten_incarnations += 1;
-            return;
-        }
+        let Some(peer) = leader.who_answers(from, incarnation, &mut self.counters) else { return };
         if received > last || round > current {
             self.counters.acknowledged_unsent += 1;
             return;
@@ -274,7 +278,9 @@ impl Node {
         let heartbeat = core::mem::take(&mut leader.heartbeat_now) || for_reads;
         if heartbeat {
             leader.round = leader.round.wrapping_add(1);
-            leader.lease.round_left(leader.round, now);
+            if self.options.lease.is_some() {
+                leader.lease.round_left(leader.round, now);
+            }
             if may_read {
                 leader.reads.round_left(leader.round, self.commit);
             }

@@ -54,9 +54,6 @@ impl Node {
             RoleState::Leader(leader) => {
                 leader.heartbeat_due = NOW + interval;
                 let may_forget_rounds = !has_lease && leader.reads.is_empty();
-                if !has_lease {
-                    leader.lease.canonicalize();
-                }
                 if let Some(change) = &mut leader.change {
                     change.canonicalize(NOW);
                 }

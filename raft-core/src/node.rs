@@ -16,7 +16,7 @@ use crate::reads::FollowerReads;
 use crate::{
     ChangeOutcome, Configuration, Counters, Effects, Entries, EntryId, Envelope, HardState,
     Incarnation, Input, LogIndex, Message, NodeId, Options, Payload, ProposeError, Read,
-    RestoreError, Restored, Role, SnapshotMeta, Status, Term, TermRuns,
+    RestoreError, Restored, Role, SnapshotMeta, Status, Term,
 };
 
 /// One replica of one group: a value that takes in facts by [`Node::step`] and requests by methods of their own,
@@ -119,34 +119,10 @@ impl Node {
     /// The disk's content contradicts itself, or `options` do.
     pub fn new(options: Options, restored: Restored) -> Result<Node, RestoreError> {
         check_options(&options)?;
+        restored.check(options.id)?;
         let Restored { incarnation, hard_state, start, terms, configurations, snapshot } = restored;
-        if terms.start() != start.last {
-            return Err(RestoreError::TermsMismatch { terms: terms.start(), start: start.last });
-        }
         let snapshot_id = snapshot.as_ref().map_or(EntryId::ZERO, |meta| meta.last);
-        if start.last.index > snapshot_id.index {
-            return Err(RestoreError::Gap { start: start.last, snapshot: snapshot_id });
-        }
-        let holds_snapshot = terms.contains(snapshot_id);
-        if !holds_snapshot && hard_state.commit >= snapshot_id.index {
-            // A log that knows the snapshot's entry to be committed has it.
-            return Err(RestoreError::Conflict { snapshot: snapshot_id, last: terms.last() });
-        }
-        if hard_state.commit > terms.last().index && holds_snapshot {
-            return Err(RestoreError::CommitBeyondLog {
-                last: terms.last(),
-                commit: hard_state.commit,
-            });
-        }
         let last = terms.last();
-        check_places(&configurations, &terms)?;
-        let named = start.configuration.member(options.id);
-        if terms.last() == EntryId::ZERO
-            && hard_state.term == Term(0)
-            && named.is_some_and(|member| !member.is(options.id, incarnation))
-        {
-            return Err(RestoreError::OtherIncarnation { id: options.id, incarnation });
-        }
         let own = (options.id, incarnation);
         let random = Random::new(options.seed);
         let first_read = random.fork();
@@ -181,17 +157,8 @@ impl Node {
         if start.last == EntryId::ZERO {
             node.configurations.take_first();
         }
-        if let Some(mut meta) = snapshot {
-            if holds_snapshot {
-                node.applying.restore = Some(meta);
-            } else {
-                // A received snapshot was durable, and the reset of the log was not yet (§7).
-                node.configurations.complete(&mut meta);
-                node.log.reset(meta.last);
-                node.configurations =
-                    Configurations::new(own, meta.configuration.clone(), Vec::new());
-                node.disk.replaced(meta);
-            }
+        if let Some(meta) = snapshot {
+            node.begin_with_snapshot(meta);
         }
         // An entry or a snapshot of a term says that the term has begun, also when a crash came before the
         // term itself was written; no vote of it can have been given (else it would have been written).
@@ -202,6 +169,20 @@ impl Node {
         node.follower.verified = node.commit;
         node.assert_invariants();
         Ok(node)
+    }
+
+    /// The disk held this snapshot: it comes first, or replaces the log.
+    fn begin_with_snapshot(&mut self, mut meta: SnapshotMeta) {
+        if self.log.terms().contains(meta.last) {
+            self.applying.restore = Some(meta);
+            return;
+        }
+        // A received snapshot was durable, and the reset of the log was not yet (§7).
+        self.configurations.complete(&mut meta);
+        self.log.reset(meta.last);
+        let own = (self.options.id, self.incarnation);
+        self.configurations = Configurations::new(own, meta.configuration.clone(), Vec::new());
+        self.disk.replaced(meta);
     }
 
     /// This node's id.
@@ -540,22 +521,6 @@ impl Node {
             assert!(voted, "a leader's own vote is durable (§5.2)");
         }
     }
-}
-
-/// Configurations come with the index of their entries, in the order of the log.
-fn check_places(
-    configurations: &[(LogIndex, Configuration)],
-    terms: &TermRuns,
-) -> Result<(), RestoreError> {
-    let mut before = terms.start().index;
-    for (index, _) in configurations {
-        if *index <= before || *index > terms.last().index {
-            let last = terms.last();
-            return Err(RestoreError::MisplacedConfiguration { index: *index, last });
-        }
-        before = *index;
-    }
-    Ok(())
 }
 
 fn check_options(options: &Options) -> Result<(), RestoreError> {

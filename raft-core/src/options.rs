@@ -25,7 +25,8 @@ pub struct Options {
     /// disk does better.
     pub write_stall_max: Duration,
     /// Answers reads without a round of heartbeats, by a lease (diss. §6.4.1). Off by default: it is only as good as the
-    /// clocks. Needs CheckQuorum, and all nodes must have the same.
+    /// clocks. Needs CheckQuorum, and all nodes must have the same: as long as some run without, or with another election
+    /// timeout, nobody may read by lease.
     pub lease: Option<Lease>,
     /// A voter that joins has this long to catch up as a learner; after that the change of membership fails.
     pub catch_up_max: Duration,

@@ -87,7 +87,7 @@ impl LeaderReads {
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct LeaseHeld {
-    /// Rounds that are not confirmed yet, and when each left, oldest first.
+    /// Rounds that are not confirmed yet, and when each left, oldest first. None where there are no leases.
     rounds: VecDeque<(u64, Duration)>,
     until: Duration,
     /// Another node was told to campaign without waiting: there is no lease for the rest of the term.
@@ -102,12 +102,6 @@ impl LeaseHeld {
             self.rounds.pop_front();
         }
         self.rounds.push_back((round, now));
-    }
-
-    /// Where there are no leases, nobody asks for the rounds.
-    #[cfg(feature = "model")]
-    pub(crate) fn canonicalize(&mut self) {
-        self.rounds.clear();
     }
 
     /// A quorum has answered `round`, so it voted for nobody else since the round left.

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::{Either, Shared, select};
-use raft_rsm::raft_core::{Configuration, NodeId};
+use raft_rsm::raft_core::{Configuration, Member, NodeId};
 use raft_rsm::runtime::ThreadRuntime;
 use raft_rsm::storage::MemoryStorage;
 use raft_rsm::transport::{CallError, Connector, Inbox, Packet, Reply, Service, Transport};
@@ -107,7 +107,7 @@ impl Transport for OwnTransport {
     }
 
     /// Nodes are found by their id here.
-    fn set_peers(&self, _: &[(NodeId, String)]) {}
+    fn set_peers(&self, _: &[Member]) {}
 
     /// Never waits: the driver of a node must not be held up by a peer that hangs. What does not fit is lost, and the
     /// protocol sends it again.
@@ -269,8 +269,8 @@ mod tests {
             OwnTransport::new(id, Arc::clone(&self.0))
         }
 
-        fn peers(&self) -> Vec<(NodeId, String)> {
-            self.0.ids.iter().map(|id| (*id, String::new())).collect()
+        fn peers(&self) -> Vec<Member> {
+            self.0.ids.iter().map(|id| Member::new(*id, "")).collect()
         }
 
         fn connector(&self) -> Arc<dyn Connector> {

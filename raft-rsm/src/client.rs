@@ -343,7 +343,7 @@ impl<M: StateMachine> Client<M> {
         query: &M::Query,
     ) -> impl Future<Output = Result<M::Answer, ClientError>> + Send + use<'c, M> {
         let request = encode(Kind::Query(Consistency::Stale), query);
-        async move { self.ask_once(node, request?, self.options.call_timeout).await }
+        async move { ask_once(&*self.connector, node, request?, self.options.call_timeout).await }
     }
 
     /// How one node sees itself and its cluster. Asked once, within [`ClientOptions::call_timeout`].
@@ -351,33 +351,8 @@ impl<M: StateMachine> Client<M> {
     /// # Errors
     /// The node does not answer, or not so that it can be read.
     pub async fn status(&self, node: NodeId) -> Result<Status, ClientError> {
-        self.status_within(node, self.options.call_timeout).await
-    }
-
-    async fn status_within(&self, node: NodeId, timeout: Duration) -> Result<Status, ClientError> {
-        let request = protocol::encode_request::<()>(Kind::Status, None)
-            .map_err(|error| ClientError::Refused { reason: error.to_string() })?;
-        self.ask_once(node, request, timeout).await
-    }
-
-    /// Asks one node, and no other.
-    async fn ask_once<T: DeserializeOwned>(
-        &self,
-        node: NodeId,
-        request: Bytes,
-        timeout: Duration,
-    ) -> Result<T, ClientError> {
-        match self.try_once(node, request, timeout).await {
-            Try::Answered(answer) => decode(&answer),
-            Try::Elsewhere(other) => {
-                Err(ClientError::Unavailable { reason: format!("sent on to {other}") })
-            }
-            Try::Unreachable(reason)
-            | Try::Next(reason)
-            | Try::Later(reason)
-            | Try::Maybe(reason) => Err(ClientError::Unavailable { reason }),
-            Try::Fatal(error) => Err(error),
-        }
+        let request = encode_bare(Kind::Status)?;
+        ask_once(&*self.connector, node, request, self.options.call_timeout).await
     }
 
     /// Changes the members: see [`crate::Raft::change_membership`]. It waits for `patience` at most, the catching up of
@@ -418,9 +393,8 @@ impl<M: StateMachine> Client<M> {
     /// # Errors
     /// The node does not answer within `patience`, or says why there is no snapshot.
     pub async fn snapshot(&self, node: NodeId, patience: Duration) -> Result<EntryId, ClientError> {
-        let request = protocol::encode_request::<()>(Kind::Snapshot, None)
-            .map_err(|error| ClientError::Refused { reason: error.to_string() })?;
-        self.ask_once(node, request, patience).await
+        let request = encode_bare(Kind::Snapshot)?;
+        ask_once(&*self.connector, node, request, patience).await
     }
 
     /// How it reaches the nodes.
@@ -469,9 +443,10 @@ impl<M: StateMachine> Client<M> {
                 return Err(unless(maybe, ClientError::Unavailable { reason: last }));
             }
             let timeout = left.min(call_timeout);
-            let pause = match self.try_once(node, request.clone(), timeout).await {
+            let pause = match try_once(&*self.connector, node, request.clone(), timeout).await {
                 Try::Answered(answer) => {
                     lock(&self.memory).remember(asked, node);
+                    self.learn_beside(node);
                     return Ok((answer, maybe.is_some()));
                 }
                 Try::Elsewhere(hint) => {
@@ -524,29 +499,84 @@ impl<M: StateMachine> Client<M> {
     async fn learn_from(&self, node: NodeId, left: Duration) -> Vec<NodeId> {
         let ClientOptions { backoff_min, backoff_max, call_timeout, .. } = self.options;
         if lock(&self.memory).may_learn(self.runtime.now(), backoff_min) {
-            let timeout = left.min(call_timeout).min(backoff_max);
-            if let Ok(status) = self.status_within(node, timeout).await
-                && lock(&self.memory).is_news(&status)
-            {
-                let members = status.configuration.members().into_iter();
-                let members = members.map(|member| (member.id, member.address.clone()));
-                self.connector.learn(&members.collect::<Vec<_>>());
-            }
+            self.learning(node, left.min(call_timeout).min(backoff_max)).run().await;
         }
         self.connector.nodes()
     }
 
-    async fn try_once(&self, node: NodeId, request: Bytes, timeout: Duration) -> Try {
-        let answer = match self.connector.call(node, request, timeout).await {
-            Ok(answer) => answer,
-            Err(error @ CallError::NotSent { .. }) => return Try::Unreachable(error.to_string()),
-            Err(error @ CallError::MaybeSent { .. }) => return Try::Maybe(error.to_string()),
-        };
-        match protocol::decode_response(&answer) {
-            Ok(Ok(body)) => Try::Answered(answer.slice_ref(body)),
-            Ok(Err(failure)) => failed(node, failure),
-            Err(error) => Try::Fatal(ClientError::Unreadable { reason: error.to_string() }),
+    /// Asks `node`, which has just answered, for the members if that is due: whom the client was told of may be gone when
+    /// it needs somebody else. Beside the operation, which does not wait for it.
+    fn learn_beside(&self, node: NodeId) {
+        if lock(&self.memory).should_learn(self.runtime.now()) {
+            let learning = self.learning(node, self.options.call_timeout);
+            self.runtime.spawn("client-learn", Box::pin(learning.run()));
         }
+    }
+
+    fn learning(&self, node: NodeId, timeout: Duration) -> Learning {
+        let (connector, runtime) = (Arc::clone(&self.connector), Arc::clone(&self.runtime));
+        Learning { connector, runtime, memory: Arc::clone(&self.memory), node, timeout }
+    }
+}
+
+/// Asks one node who the members are and where they listen, once.
+struct Learning {
+    connector: Arc<dyn Connector>,
+    runtime: Arc<dyn Runtime>,
+    memory: Arc<Mutex<Memory>>,
+    node: NodeId,
+    timeout: Duration,
+}
+
+impl Learning {
+    async fn run(self) {
+        let Learning { connector, runtime, memory, node, timeout } = self;
+        let Ok(request) = encode_bare(Kind::Status) else { return };
+        let answer = ask_once::<Status>(&*connector, node, request, timeout).await;
+        if let Ok(status) = answer
+            && lock(&memory).is_news(&status, runtime.now())
+        {
+            let members = status.configuration.members().into_iter();
+            let members = members.map(|member| (member.id, member.address.clone()));
+            connector.learn(&members.collect::<Vec<_>>());
+        }
+    }
+}
+
+/// Asks one node, and no other.
+async fn ask_once<T: DeserializeOwned>(
+    connector: &dyn Connector,
+    node: NodeId,
+    request: Bytes,
+    timeout: Duration,
+) -> Result<T, ClientError> {
+    match try_once(connector, node, request, timeout).await {
+        Try::Answered(answer) => decode(&answer),
+        Try::Elsewhere(other) => {
+            Err(ClientError::Unavailable { reason: format!("sent on to {other}") })
+        }
+        Try::Unreachable(reason) | Try::Next(reason) | Try::Later(reason) | Try::Maybe(reason) => {
+            Err(ClientError::Unavailable { reason })
+        }
+        Try::Fatal(error) => Err(error),
+    }
+}
+
+async fn try_once(
+    connector: &dyn Connector,
+    node: NodeId,
+    request: Bytes,
+    timeout: Duration,
+) -> Try {
+    let answer = match connector.call(node, request, timeout).await {
+        Ok(answer) => answer,
+        Err(error @ CallError::NotSent { .. }) => return Try::Unreachable(error.to_string()),
+        Err(error @ CallError::MaybeSent { .. }) => return Try::Maybe(error.to_string()),
+    };
+    match protocol::decode_response(&answer) {
+        Ok(Ok(body)) => Try::Answered(answer.slice_ref(body)),
+        Ok(Err(failure)) => failed(node, failure),
+        Err(error) => Try::Fatal(ClientError::Unreadable { reason: error.to_string() }),
     }
 }
 
@@ -584,6 +614,12 @@ fn failed(node: NodeId, failure: Failure) -> Try {
 
 fn encode<T: Serialize>(kind: Kind, body: &T) -> Result<Bytes, ClientError> {
     protocol::encode_request(kind, Some(body))
+        .map_err(|error| ClientError::Refused { reason: error.to_string() })
+}
+
+/// A request that says nothing but its kind.
+fn encode_bare(kind: Kind) -> Result<Bytes, ClientError> {
+    protocol::encode_request::<()>(kind, None)
         .map_err(|error| ClientError::Refused { reason: error.to_string() })
 }
 

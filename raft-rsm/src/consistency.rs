@@ -14,7 +14,7 @@ pub enum Consistency {
     Linearizable,
     /// The same, without that round, while the leader holds a lease: as good as the bound on the drift of clocks that
     /// [`raft_core::Options::lease`] states (diss. §6.4.1). Without a lease it is answered as
-    /// [`Consistency::Linearizable`].
+    /// [`Consistency::Linearizable`]. A follower sends a client on to the leader.
     Lease,
     /// Whatever the asked node has applied, however old: no other node takes part.
     Stale,

@@ -37,7 +37,7 @@ use self::operations::Operations;
 use self::queries::Queries;
 use self::routes::Routes;
 use self::snapshot_receiving::{Chunks, Receiving};
-use self::snapshot_sending::{Answers, Pace};
+use self::snapshot_sending::{Answers, Pace, Refusals};
 use self::waiters::Waiters;
 use crate::applier::{Applier, Shared, WorkQueue};
 use crate::error::{SnapshotError, StopReason};
@@ -106,6 +106,9 @@ pub(crate) struct Driver<M: StateMachine> {
     sending: BTreeMap<NodeId, Outgoing>,
     /// Who is to be sent one when one of those has ended.
     sending_later: VecDeque<NodeId>,
+    /// For whom it is too long, and when it is offered to one of them who waits for it.
+    refusals: Refusals,
+    offer_at: Duration,
     pace: Arc<Pace>,
     chunks: Arc<Chunks>,
     refused: Refused,
@@ -201,6 +204,8 @@ impl<M: StateMachine> Driver<M> {
             snapshot_callers: [Vec::new(), Vec::new()],
             sending: BTreeMap::new(),
             sending_later: VecDeque::new(),
+            refusals: Refusals::default(),
+            offer_at: Duration::MAX,
             chunks,
             refused: Refused::default(),
             ended: false,
@@ -224,9 +229,9 @@ impl<M: StateMachine> Driver<M> {
         self.end().await;
         self.ended = true;
         // Who hears of the end may open the storage again: nothing holds it any more.
-        let (status, stopped) = (Arc::clone(&self.parts.status), Arc::clone(&self.parts.stopped));
+        let stopped = Arc::clone(&self.parts.stopped);
         drop(self);
-        publish_stop(&status, &stopped, reason);
+        publish_reason(&stopped, reason);
     }
 
     /// One round.
@@ -288,7 +293,7 @@ impl<M: StateMachine> Driver<M> {
     /// round for nothing now and then.
     fn set_timer(&mut self) {
         let mut at = self.node.next_tick().min(self.operations.next_deadline());
-        at = at.min(self.routes.next_deadline());
+        at = at.min(self.routes.next_deadline()).min(self.offer_at);
         if self.node.role() == Role::Leader
             && let Some(mark_at) = self.clock.mark_at(self.node.term())
         {
@@ -343,6 +348,7 @@ impl<M: StateMachine> Driver<M> {
             status.refused = self.refused;
             status.transferring = node.transferring();
             status.refused.chunks_damaged = self.chunks.damaged();
+            status.refused.snapshots_too_long = self.chunks.too_long();
             status.counters = *node.counters();
             if status.configuration != *node.configuration() {
                 status.configuration = node.configuration().clone();
@@ -358,8 +364,17 @@ impl<M: StateMachine> Driver<M> {
         });
     }
 
-    /// Answers everybody who waits, and lets nobody in any more.
+    /// Answers everybody who waits, and lets nobody in any more. That is when the node has ceased to lead or to follow,
+    /// however long what is under way takes to end.
     fn abandon(&mut self) {
+        self.parts.status.change(|status| {
+            status.running = false;
+            status.role = Role::Follower;
+            status.leader = None;
+            status.transferring = None;
+            true
+        });
+        self.parts.status.close();
         let left = self.parts.intake.close();
         for request in self.batch.requests.drain(..).chain(left.requests) {
             request.refuse(Refusal::Stopped);
@@ -408,19 +423,12 @@ impl<M: StateMachine> Drop for Driver<M> {
     fn drop(&mut self) {
         if !self.ended {
             self.abandon();
-            publish_stop(&self.parts.status, &self.parts.stopped, StopReason::Dropped);
+            publish_reason(&self.parts.stopped, StopReason::Dropped);
         }
     }
 }
 
-fn publish_stop(status: &Watch<Status>, stopped: &Watch<Option<StopReason>>, reason: StopReason) {
-    status.change(|status| {
-        status.running = false;
-        status.role = Role::Follower;
-        status.leader = None;
-        true
-    });
-    status.close();
+fn publish_reason(stopped: &Watch<Option<StopReason>>, reason: StopReason) {
     stopped.change(|stopped| {
         *stopped = Some(reason);
         true

@@ -59,17 +59,16 @@ impl Cluster {
         self.addresses.get(&id).map(String::as_str)
     }
 
-    /// The same as a list, as [`crate::Transport::set_peers`] takes it.
+    /// The same as a list, as [`crate::Transport::set_peers`] takes it: whatever their incarnations.
     #[must_use]
-    pub fn to_vec(&self) -> Vec<(NodeId, String)> {
-        self.addresses.iter().map(|(id, address)| (*id, address.clone())).collect()
+    pub fn to_members(&self) -> Vec<Member> {
+        self.addresses().map(|(id, address)| Member::new(id, address)).collect()
     }
 
     /// All members as voters, whatever their incarnations: the first leader names them as it hears them.
     #[must_use]
     pub fn configuration(&self) -> Configuration {
-        let members = self.addresses().map(|(id, address)| Member::new(id, address));
-        Configuration::of_members(members, [], [])
+        Configuration::of_members(self.to_members(), [], [])
     }
 
     /// An id that all who were given the same members and addresses agree upon: FNV-1a over the sorted text. It is for

@@ -69,6 +69,8 @@ mod image;
 mod join;
 mod membership;
 mod net;
+#[cfg(test)]
+mod nothing;
 mod options;
 mod payload;
 mod protocol;

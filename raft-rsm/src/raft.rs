@@ -280,7 +280,7 @@ impl<M: StateMachine> Raft<M> {
 
     /// The status now, and then at each change of role, leader or term, and when a
     /// divergence is found or over. Only the latest is kept for whoever is
-    /// slow. It ends when the replica stops.
+    /// slow. It ends when the replica lets nobody in any more; [`Raft::stopped`] tells when nothing of it runs.
     #[must_use]
     pub fn status_changes(&self) -> StatusChanges {
         StatusChanges::new(Arc::clone(&self.status))

@@ -10,9 +10,9 @@ use std::time::Duration;
 use raft_core::{Configuration, NodeId};
 
 use crate::runtime::ThreadRuntime;
-use crate::storage::fs::StdFileSystem;
+use crate::storage::fs::{FileSystem, StdFileSystem};
 use crate::storage::{FileStorage, FileStorageOptions, StorageError};
-use crate::transport::{BindError, TcpConnector, TcpLimits, TcpOptions, TcpTransport};
+use crate::transport::{BindError, Connector, TcpConnector, TcpLimits, TcpOptions, TcpTransport};
 use crate::{
     Client, ClientOptions, Cluster, JoinError, Options, Raft, Runtime, StartError, StateMachine,
     cluster_to_join,
@@ -33,6 +33,36 @@ pub enum Begin {
     /// absent, and is created, with a new incarnation. It knows nobody and waits until a leader does: until then it
     /// takes part in nothing. A change of membership that names this incarnation lets it in.
     Join,
+}
+
+impl Begin {
+    /// The disk of the node `options.node`: its directory is opened, or created for a cluster that begins with the members
+    /// that the text `cluster` names, or for one that runs. Which one that is, `options.cluster` says, or else the others
+    /// are asked through `connector`, within five seconds.
+    ///
+    /// # Errors
+    /// Where it was to begin [anew](Begin::Anew) or to [join](Begin::Join), there may be a directory that only the same call
+    /// takes, which then begins once more; nothing that was there before is touched.
+    pub async fn storage(
+        self,
+        cluster: &Cluster,
+        options: FileStorageOptions,
+        connector: &dyn Connector,
+        fs: Arc<dyn FileSystem>,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<FileStorage, ServeError> {
+        let (members, id) = match (self, options.cluster) {
+            (Begin::Again, _) => return Ok(FileStorage::open(options, fs, runtime).await?),
+            (Begin::Anew, told) => (cluster.configuration(), told.unwrap_or(cluster.default_id())),
+            (Begin::Join, Some(told)) => (Configuration::default(), told),
+            (Begin::Join, None) => {
+                let joined = cluster_to_join(connector, cluster, options.node, ASKED_FOR).await?;
+                (Configuration::default(), joined)
+            }
+        };
+        let options = FileStorageOptions { cluster: Some(id), ..options };
+        Ok(FileStorage::create(options, members, fs, runtime).await?)
+    }
 }
 
 /// Why a replica is not served. Nothing of it runs.
@@ -81,25 +111,11 @@ pub async fn serve<M: StateMachine>(
         return Err(not_a_member());
     }
     let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new());
+    let limits = TcpLimits::default();
+    let others = TcpConnector::new(cluster.clone(), None, limits, Arc::clone(&runtime));
+    let options = FileStorageOptions::new(dir, None, id);
     let fs = Arc::new(StdFileSystem);
-    let storage = match begin {
-        Begin::Anew => {
-            let options = FileStorageOptions::new(dir, cluster.default_id(), id);
-            let members = cluster.configuration();
-            FileStorage::create(options, members, fs, Arc::clone(&runtime)).await?
-        }
-        Begin::Join => {
-            let limits = TcpLimits::default();
-            let others = TcpConnector::new(cluster.clone(), None, limits, Arc::clone(&runtime));
-            let joined = cluster_to_join(others.as_ref(), cluster, id, ASKED_FOR).await?;
-            let options = FileStorageOptions::new(dir, joined, id);
-            FileStorage::create(options, Configuration::default(), fs, Arc::clone(&runtime)).await?
-        }
-        Begin::Again => {
-            let options = FileStorageOptions::new(dir, None, id);
-            FileStorage::open(options, fs, Arc::clone(&runtime)).await?
-        }
-    };
+    let storage = begin.storage(cluster, options, &*others, fs, Arc::clone(&runtime)).await?;
     let listen = TcpOptions::of_cluster(storage.identity(), cluster.clone());
     let transport = TcpTransport::bind(listen.ok_or_else(not_a_member)?, Arc::clone(&runtime))?;
     let options = Options::new(id);

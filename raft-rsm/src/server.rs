@@ -28,6 +28,16 @@ pub(crate) enum Responder<T, E> {
     Remote(Reply),
 }
 
+impl<T, E> Responder<T, E> {
+    /// Whether a client asks, who can turn to another node.
+    pub(crate) fn is_remote(&self) -> bool {
+        match self {
+            Responder::Local(_) => false,
+            Responder::Remote(_) => true,
+        }
+    }
+}
+
 impl<T: Serialize, E: Into<Failure>> Responder<T, E> {
     /// Answers. Whoever has stopped waiting is not told.
     pub(crate) fn answer(self, result: Result<T, E>) {

@@ -16,7 +16,7 @@ use crate::watch::{Watch, Watcher};
 pub struct Status {
     /// The node.
     pub id: NodeId,
-    /// Whether it runs. A node that has stopped is a follower of nobody.
+    /// Whether it runs. A node that stops, or has stopped, is a follower of nobody.
     pub running: bool,
     /// Its role in its term.
     pub role: Role,
@@ -77,6 +77,11 @@ pub struct Refused {
     /// Parts of a snapshot that were not what the leader had read, by their checksums: a machine on the way damages
     /// what it holds. They were asked for again.
     pub chunks_damaged: u64,
+    /// Snapshots from a leader that are longer than [`crate::Options::snapshot_bytes_max`], each time that one was offered.
+    /// Without it this node cannot follow.
+    pub snapshots_too_long: u64,
+    /// Snapshots that this node offered as the leader, and that were too long for their receiver.
+    pub snapshots_by_peers: u64,
     /// Proposals and queries that were answered by `Busy`.
     pub requests: u64,
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use raft_core::{Envelope, LogIndex, NodeId, SnapshotMeta};
+use raft_core::{Envelope, LogIndex, Member, NodeId, SnapshotMeta};
 use serde::{Deserialize, Serialize};
 
 pub use self::options::{BindError, TcpLimits, TcpOptions};
@@ -37,8 +37,15 @@ pub trait Transport: Send + Sync + 'static {
     /// address that is new is dialled, at once; one that is empty says nothing, and what was known of it stays. A
     /// transport that finds nodes by their id has no use for addresses, and may reach others, too.
     ///
+    /// A peer whose incarnation is named is that one alone: what another one sends is not delivered, nothing is sent to
+    /// it, and the connections that it has are closed. So a machine whose node was admitted again elsewhere does not
+    /// stand in the way of its replacement. Where none is named, any may come, and one that does not go away may not keep
+    /// the others out for ever. A node names nobody while it knows no leader: its own configuration may be the one that
+    /// is out of date, and the one that it does not name the only one that could tell it. A transport that does not
+    /// tell incarnations apart may deliver whatever comes.
+    ///
     /// Never waits, and costs nothing when nothing changes: it may be called in each round of a loop.
-    fn set_peers(&self, peers: &[(NodeId, String)]);
+    fn set_peers(&self, peers: &[Member]);
 
     /// Sends a packet on its way and returns at once. A queue that is full drops it.
     fn send(&self, packet: Packet);
@@ -154,6 +161,11 @@ pub enum SnapshotStatus {
     Done,
     /// The receiver has given this transfer up.
     Refused,
+    /// The receiver takes no image that is longer than this, in bytes: `Options::snapshot_bytes_max`.
+    TooLong {
+        /// Its limit.
+        image_bytes_max: u64,
+    },
 }
 
 /// What a replica has become, to be compared with what the receiver is at the same index. Nobody waits for it.
@@ -174,7 +186,7 @@ impl SnapshotStatus {
     pub(crate) fn held_bytes(&self) -> usize {
         match self {
             SnapshotStatus::Continue { held, .. } => size_of_val(held.as_slice()),
-            SnapshotStatus::Done | SnapshotStatus::Refused => 0,
+            SnapshotStatus::Done | SnapshotStatus::Refused | SnapshotStatus::TooLong { .. } => 0,
         }
     }
 }

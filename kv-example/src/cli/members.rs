@@ -13,8 +13,8 @@ use raft_rsm::{
 };
 use serde_json::{Value, json};
 
-use super::view::{Reachable, View, in_words};
-use super::{ClusterArgs, address, seconds};
+use super::view::{Reachable, View, in_words, log_end_cell};
+use super::{ClusterArgs, reachable, seconds};
 use crate::connect::{connect, within};
 use crate::failure::Failure;
 use crate::output::{self, print_line};
@@ -28,8 +28,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The members are those of the configuration in force, as the leader tells it. `durable` is the last entry that is on a \
-member's disk, `lag` how many it lacks that the leader has. `outgoing` is a voter of the old configuration, while a joint \
+The members are those of the configuration in force, as the leader tells it. `last` is the last entry of a member's \
+log: of two logs the one with the higher term there is the newer one, whatever the indexes. `durable` is how far a log \
+is on the member's disk, `lag` how many entries it lacks that the leader has. `outgoing` is a voter of the old configuration, while a joint \
 one is in force. A member that is reachable as `another incarnation` has lost its disk: nothing that it says \
 counts until it is added again. The exit code is 2 if no node can be reached.")]
 pub(super) struct MembersArgs {
@@ -64,7 +65,7 @@ pub(super) struct AddArgs {
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
     id: u64,
     /// Where the others reach it
-    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = reachable)]
     address: String,
     /// Give it no vote
     #[arg(long)]
@@ -128,7 +129,7 @@ pub(super) async fn members(args: MembersArgs) -> Result<(), Failure> {
     if json {
         return print_line(&view.json().to_string());
     }
-    let heading = ["node", "address", "role", "incarnation", "reachable", "durable", "lag"];
+    let heading = ["node", "address", "role", "incarnation", "reachable", "last", "durable", "lag"];
     let none = || "-".to_owned();
     let number = |number: Option<u64>| number.map_or_else(none, |number| number.to_string());
     let rows = view.rows();
@@ -145,6 +146,7 @@ pub(super) async fn members(args: MembersArgs) -> Result<(), Failure> {
             format!("{}{}", row.role, if is_leader { ", leads" } else { "" }),
             row.member.incarnation.map_or_else(none, |incarnation| incarnation.to_string()),
             reachable.to_owned(),
+            row.last.map_or_else(none, log_end_cell),
             number(row.durable),
             number(row.lag),
         ]
@@ -371,7 +373,7 @@ pub(super) async fn snapshot(args: SnapshotArgs) -> Result<(), Failure> {
 }
 
 /// A client that gives each node so long to answer.
-fn patient(cluster: &Cluster, timeout: Duration) -> Result<Client<Store>, Failure> {
+pub(super) fn patient(cluster: &Cluster, timeout: Duration) -> Result<Client<Store>, Failure> {
     let mut options = within(timeout);
     options.call_timeout = timeout;
     connect(cluster, options)

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use clap::Args;
 use raft_rsm::Cluster;
+use raft_rsm::raft_core::EntryId;
 use raft_rsm::runtime::TokioRuntime;
 use raft_rsm::storage::Recovery;
 use raft_rsm::storage::fs::StdFileSystem;
 
-use super::view::in_words;
+use super::view::{in_words, log_end_json};
 use crate::failure::Failure;
 use crate::output::print_line;
 
@@ -19,9 +20,11 @@ use crate::output::print_line;
 Only for when most voters are lost for ever, so that nobody can decide anything any more. As long as their disks are to be \
 had, start them instead, on other machines if need be.
 
-Take the survivor whose log goes furthest (`kv-example members` shows it while they run), and stop all of them. What \
-the lost ones had and it has not is lost. It becomes the only voter of a new cluster, so the others, should they come \
-back, are strangers to it. Then start it, start new nodes with empty directories and --join, and add them:
+Stop all survivors, and take the one whose last entry is of the highest term; of those with the same term, the one \
+with the highest index. A longer log whose last entry is of an older term may lack what was committed since. Without \
+--yes this command shows the last entry of a directory and asks; `kv-example status` shows it while a node runs. What \
+the lost ones had and the survivor has not is lost. It becomes the only voter of a new cluster, so the others, should \
+they come back, are strangers to it. Then start it, start new nodes with empty directories and --join, and add them:
 
   kv-example recover --data node3 --members 3=10.0.0.3:7101
   kv-example node --id 3 --cluster 3=10.0.0.3:7101 --data node3
@@ -56,17 +59,17 @@ pub(super) async fn recover(args: RecoverArgs) -> Result<(), Failure> {
             data.display()
         )));
     }
+    let (EntryId { index, term }, commit) = (recovery.last(), recovery.commit());
     eprintln!(
         "{} is the directory of node {node} of cluster {}: in force are {}.\n\
-         Its log ends with entry {}, and it knows of those up to {} that they are committed.\n\
-         From now on it is the only voter of a new cluster. What the others had after entry {} is lost, though clients \
-         may have been told that it was done; the others must not be started again.",
+         Its last entry is of term {term} and has index {index}. Choose the survivor with the highest term, and among \
+         those with the same term the highest index.\n\
+         It knows of the entries up to {commit} that they are committed. Of everything after {commit}, what others \
+         acknowledged may be lost, or replaced by what this log holds up to entry {index}.\n\
+         From now on it is the only voter of a new cluster; the others must not be started again.",
         data.display(),
         recovery.identity().cluster,
         in_words(recovery.configuration()),
-        recovery.last().index,
-        recovery.commit(),
-        recovery.last().index,
     );
     if !yes {
         confirm()?;
@@ -77,7 +80,7 @@ pub(super) async fn recover(args: RecoverArgs) -> Result<(), Failure> {
             "cluster": recovered.identity.cluster.to_string(),
             "node": node.0,
             "incarnation": recovered.identity.incarnation.to_string(),
-            "last": recovered.last.index.0,
+            "last": log_end_json(recovered.last),
             "commit": recovered.commit.0,
         });
         return print_line(&object.to_string());

@@ -1,31 +1,25 @@
 //! How each node of a cluster is doing.
 
-use futures::future;
 use raft_rsm::raft_core::{NodeId, Role};
-use raft_rsm::{ClientError, Status};
+use raft_rsm::{ClientError, Cluster, Status};
 use serde_json::{Value, json};
 
 use super::StatusArgs;
-use crate::connect::{connect, within};
+use super::members::patient;
+use super::view::{Statuses, ask_all, freshest, log_end_cell, log_end_json};
 use crate::failure::Failure;
 use crate::output::{self, print_line};
 
 struct Row<'a> {
     id: NodeId,
     address: &'a str,
-    status: Result<Status, ClientError>,
+    status: &'a Result<Status, ClientError>,
 }
 
 pub(super) async fn status(args: StatusArgs) -> Result<(), Failure> {
     let StatusArgs { cluster, timeout, json } = args;
-    let mut options = within(timeout);
-    options.call_timeout = timeout;
-    let client = connect(&cluster, options)?;
-    let rows = future::join_all(cluster.addresses().map(|(id, address)| {
-        let client = &client;
-        async move { Row { id, address, status: client.status(id).await } }
-    }))
-    .await;
+    let statuses = ask_all(&patient(&cluster, timeout)?).await;
+    let rows = rows(&cluster, &statuses);
     if json {
         print_line(&Value::from_iter(rows.iter().map(row_json)).to_string())?;
     } else {
@@ -38,8 +32,10 @@ pub(super) async fn status(args: StatusArgs) -> Result<(), Failure> {
             "leader",
             "commit",
             "applied",
+            "last",
             "log",
             "snapshot",
+            "refused",
         ];
         let cells: Vec<_> = rows.iter().map(row_cells).collect();
         print_line(output::table(heading, &cells).trim_end())?;
@@ -50,6 +46,17 @@ pub(super) async fn status(args: StatusArgs) -> Result<(), Failure> {
     let problem = rows.iter().find_map(|row| row.status.as_ref().err());
     let problem = problem.map_or_else(String::new, |problem| format!(": {}", reason(problem)));
     Err(Failure::environment(format!("no node of {cluster} can be reached{problem}")))
+}
+
+/// The nodes that the text names, and the members that it does not name.
+fn rows<'a>(cluster: &'a Cluster, statuses: &'a Statuses) -> Vec<Row<'a>> {
+    let members = freshest(statuses).map(|status| &status.configuration);
+    let address = |id| {
+        let member = || Some(&*members?.member(id)?.address);
+        cluster.address(id).or_else(member).unwrap_or("-")
+    };
+    let rows = statuses.iter().map(|(id, status)| Row { id: *id, address: address(*id), status });
+    rows.collect()
 }
 
 /// One node was asked and no other one could have answered: what is said of leaders does not matter.
@@ -72,6 +79,7 @@ fn row_json(row: &Row<'_>) -> Value {
             "leader": status.leader.map(|leader| leader.0),
             "commit": status.commit.0,
             "applied": status.applied.0,
+            "last": log_end_json(status.last),
             "log_bytes": status.log_bytes,
             "snapshot": status.snapshot.map(|last| json!({
                 "index": last.index.0,
@@ -84,7 +92,7 @@ fn row_json(row: &Row<'_>) -> Value {
                 "peer": diverged.peer.0,
                 "index": diverged.index.0,
             })),
-            "refused": refused_json(status),
+            "refused": Value::from_iter(refused(status)),
         }),
         Err(error) => json!({
             "id": id.0,
@@ -95,42 +103,34 @@ fn row_json(row: &Row<'_>) -> Value {
     }
 }
 
-/// What the node had to refuse, and its protocol: all zero in a healthy cluster.
-fn refused_json(status: &Status) -> Value {
+/// What the node had to refuse, and its protocol: they stand still in a healthy cluster.
+fn refused(status: &Status) -> [(&'static str, u64); 14] {
     let (refused, counters) = (&status.refused, &status.counters);
-    json!({
-        "packets": refused.packets,
-        "packets_senseless": refused.packets_senseless,
-        "chunks_damaged": refused.chunks_damaged,
-        "requests": refused.requests,
-        "misaddressed": counters.misaddressed,
-        "forgotten_incarnations": counters.forgotten_incarnations,
-        "malformed": counters.malformed,
-        "second_leader": counters.second_leader,
-        "conflicts_with_committed": counters.conflicts_with_committed,
-        "acknowledged_unsent": counters.acknowledged_unsent,
-        "appends_dropped": counters.appends_dropped,
-        "snapshots_refused": counters.snapshots_refused,
-    })
+    [
+        ("packets", refused.packets),
+        ("packets_senseless", refused.packets_senseless),
+        ("chunks_damaged", refused.chunks_damaged),
+        ("snapshots_too_long", refused.snapshots_too_long),
+        ("snapshots_by_peers", refused.snapshots_by_peers),
+        ("requests", refused.requests),
+        ("misaddressed", counters.misaddressed),
+        ("forgotten_incarnations", counters.forgotten_incarnations),
+        ("malformed", counters.malformed),
+        ("second_leader", counters.second_leader),
+        ("conflicts_with_committed", counters.conflicts_with_committed),
+        ("acknowledged_unsent", counters.acknowledged_unsent),
+        ("appends_dropped", counters.appends_dropped),
+        ("snapshots_refused", counters.snapshots_refused),
+    ]
 }
 
-fn row_cells(row: &Row<'_>) -> [String; 10] {
+fn row_cells(row: &Row<'_>) -> [String; 12] {
     let none = || "-".to_owned();
-    let id = row.id.to_string();
-    let address = row.address.to_owned();
-    let Ok(status) = &row.status else {
-        return [
-            id,
-            address,
-            "no".to_owned(),
-            none(),
-            none(),
-            none(),
-            none(),
-            none(),
-            none(),
-            none(),
-        ];
+    let (id, address) = (row.id.to_string(), row.address.to_owned());
+    let Ok(status) = row.status else {
+        let mut cells = std::array::from_fn(|_| none());
+        [cells[0], cells[1], cells[2]] = [id, address, "no".to_owned()];
+        return cells;
     };
     [
         id,
@@ -141,10 +141,12 @@ fn row_cells(row: &Row<'_>) -> [String; 10] {
         status.leader.map_or_else(none, |leader| leader.to_string()),
         status.commit.to_string(),
         status.applied.to_string(),
+        log_end_cell(status.last),
         output::size(status.log_bytes),
         status.snapshot.map_or_else(none, |last| {
             format!("up to {}, {}", last.index, output::size(status.snapshot_bytes))
         }),
+        refused(status).iter().map(|(_, count)| count).sum::<u64>().to_string(),
     ]
 }
 

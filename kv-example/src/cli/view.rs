@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use futures::future;
-use raft_rsm::raft_core::{Configuration, Member, NodeId, Role};
+use raft_rsm::raft_core::{Configuration, EntryId, Member, NodeId, Role};
 use raft_rsm::{Client, ClientError, Status};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::store::Store;
 
-type Statuses = BTreeMap<NodeId, Result<Status, ClientError>>;
+/// What each node that was asked says of itself.
+pub(super) type Statuses = BTreeMap<NodeId, Result<Status, ClientError>>;
 
 /// What was found out about a cluster.
 pub(super) struct View {
@@ -26,6 +27,8 @@ pub(super) struct MemberRow<'v> {
     pub(super) member: &'v Member,
     pub(super) role: &'static str,
     pub(super) reachable: Reachable,
+    /// The last entry of its log.
+    pub(super) last: Option<EntryId>,
     /// Up to where its log is durable, and how many entries it lacks that the leader has.
     pub(super) durable: Option<u64>,
     pub(super) lag: Option<u64>,
@@ -41,25 +44,9 @@ pub(super) enum Reachable {
 }
 
 impl View {
-    /// Asks all nodes that the client knows, then the members that they name, and those that these name.
+    /// Asks who can be asked.
     pub(super) async fn of(client: &Client<Store>) -> Result<View, Failure> {
-        const ROUNDS_MAX: usize = 3;
-        let (mut statuses, mut learned) = (BTreeMap::new(), Vec::new());
-        for _ in 0..ROUNDS_MAX {
-            let nodes = client.nodes();
-            let is_unknown = |id: &NodeId| !matches!(statuses.get(id), Some(Ok(_)));
-            let unknown: Vec<_> = nodes.into_iter().filter(is_unknown).collect();
-            statuses.extend(ask(client, &unknown).await);
-            let Some(freshest) = freshest(&statuses) else { break };
-            let members = freshest.configuration.members();
-            let is_known = |id| matches!(statuses.get(&id), Some(Ok(_)));
-            let addresses: Vec<_> = members.iter().map(|m| (m.id, m.address.clone())).collect();
-            if members.iter().all(|member| is_known(member.id)) || learned == addresses {
-                break;
-            }
-            client.connector().learn(&addresses);
-            learned = addresses;
-        }
+        let statuses = ask_all(client).await;
         let Some(freshest) = freshest(&statuses) else {
             let problem = statuses.into_values().find_map(Result::err);
             let problem = problem.map_or_else(String::new, |error| format!(": {error}"));
@@ -85,10 +72,11 @@ impl View {
             Some(status) if member.is(member.id, status.incarnation) => Reachable::Yes,
             Some(_) => Reachable::OtherIncarnation,
         };
-        let last = self.leader.and_then(|leader| self.status(leader)).map(|s| s.last.index.0);
-        let durable = status.map(|status| status.durable.0);
-        let lag = durable.zip(last).map(|(durable, last)| last.saturating_sub(durable));
-        MemberRow { member, role: role(&self.configuration, member.id), reachable, durable, lag }
+        let led = self.leader.and_then(|leader| self.status(leader)).map(|s| s.last.index.0);
+        let (last, durable) = (status.map(|s| s.last), status.map(|s| s.durable.0));
+        let lag = durable.zip(led).map(|(durable, led)| led.saturating_sub(durable));
+        let role = role(&self.configuration, member.id);
+        MemberRow { member, role, reachable, last, durable, lag }
     }
 
     /// As JSON: the leader, whether a joint configuration is in force, and the members.
@@ -102,6 +90,7 @@ impl View {
                 "incarnation": row.member.incarnation.map(|incarnation| incarnation.to_string()),
                 "reachable": row.reachable != Reachable::No,
                 "other_incarnation": row.reachable == Reachable::OtherIncarnation,
+                "last": row.last.map(log_end_json),
                 "durable": row.durable,
                 "lag": row.lag,
             })
@@ -112,6 +101,16 @@ impl View {
             "members": Value::from_iter(members),
         })
     }
+}
+
+/// Where a log ends, as two numbers: indexes alone say nothing of which of two logs is the newer one (§5.4.1).
+pub(super) fn log_end_json(id: EntryId) -> Value {
+    json!({ "term": id.term.0, "index": id.index.0 })
+}
+
+/// The same for a table, in the order in which logs are compared.
+pub(super) fn log_end_cell(id: EntryId) -> String {
+    format!("term {}, index {}", id.term, id.index)
 }
 
 /// A configuration in one line: `voters 1, 2, 3, learner 4`.
@@ -129,8 +128,30 @@ pub(super) fn in_words(configuration: &Configuration) -> String {
     sets.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
+/// Asks all nodes that the client knows, then the members that they name, and those that these name.
+pub(super) async fn ask_all(client: &Client<Store>) -> Statuses {
+    const ROUNDS_MAX: usize = 3;
+    let (mut statuses, mut learned) = (BTreeMap::new(), Vec::new());
+    for _ in 0..ROUNDS_MAX {
+        let nodes = client.nodes();
+        let is_unknown = |id: &NodeId| !matches!(statuses.get(id), Some(Ok(_)));
+        let unknown: Vec<_> = nodes.into_iter().filter(is_unknown).collect();
+        statuses.extend(ask(client, &unknown).await);
+        let Some(freshest) = freshest(&statuses) else { break };
+        let members = freshest.configuration.members();
+        let is_known = |id| matches!(statuses.get(&id), Some(Ok(_)));
+        let addresses: Vec<_> = members.iter().map(|m| (m.id, m.address.clone())).collect();
+        if members.iter().all(|member| is_known(member.id)) || learned == addresses {
+            break;
+        }
+        client.connector().learn(&addresses);
+        learned = addresses;
+    }
+    statuses
+}
+
 /// The leader of the newest term, or else whoever knows most.
-fn freshest(statuses: &Statuses) -> Option<&Status> {
+pub(super) fn freshest(statuses: &Statuses) -> Option<&Status> {
     let known = statuses.values().filter_map(|status| status.as_ref().ok());
     known.max_by_key(|status| (status.term, status.role == Role::Leader, status.last))
 }

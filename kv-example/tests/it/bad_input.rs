@@ -78,6 +78,27 @@ fn an_address_that_is_none_is_refused_before_anything_is_created() {
 }
 
 #[test]
+fn an_address_at_which_nobody_can_be_found_gets_into_no_configuration() {
+    let (dir, members) = (tempfile::tempdir().unwrap(), free_members(1));
+    let data = dir.path().join("data").display().to_string();
+    let node = ["node", "--id", "2", "--cluster", &members, "--data", &data];
+    for address in ["0.0.0.0:7101", "[::]:7101", "[::ffff:0.0.0.0]:7101", "0:7101"] {
+        let add = ["add", "--cluster", &members, "--id", "2", "--address", address];
+        run(&add).fails(2, &["--address", "every address"]);
+        let ran = run(&[&node[..], &["--listen", "127.0.0.1:1", "--advertise", address]].concat());
+        ran.fails(2, &["--advertise", "every address"]);
+        for begin in ["--join", "--rejoin"] {
+            let ran = run(&[&node[..], &["--listen", address, begin]].concat());
+            ran.fails(2, &[address, "--advertise"]);
+        }
+    }
+    // Where it is said, the node is at the next question: which cluster it is to join.
+    let listen = ["--listen", "0.0.0.0:0", "--advertise", "127.0.0.1:7101", "--join"];
+    run(&[&node[..], &listen].concat()).fails(2, &["none of the nodes answers"]);
+    assert!(!Path::new(&data).exists());
+}
+
+#[test]
 fn a_port_in_use_is_named_before_anything_is_created() {
     let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -115,6 +115,9 @@ fn the_status_tells_of_each_node_also_of_one_that_is_gone() {
         if id != gone {
             assert!(node["term"].as_u64().unwrap() >= 1, "{node}");
             assert!(node["log_bytes"].as_u64().unwrap() > 0, "{node}");
+            for part in ["term", "index"] {
+                assert!(node["last"][part].as_u64().unwrap() >= 1, "{node}");
+            }
             for name in ["role", "leader", "commit", "applied", "snapshot"] {
                 assert!(node.get(name).is_some(), "no {name} in {node}");
             }
@@ -122,6 +125,14 @@ fn the_status_tells_of_each_node_also_of_one_that_is_gone() {
     }
     let table = cluster.run(&["status"]).ok();
     assert_eq!(table.text().lines().count(), 4, "{table:?}");
+    assert!(table.text().lines().next().unwrap().ends_with("refused"), "{table:?}");
+    // What tells of two survivors which one has the newer log.
+    for command in ["status", "members"] {
+        let table = cluster.run(&[command]).ok();
+        assert_eq!(table.text().matches(", index ").count(), 2, "{table:?}");
+    }
+    let member = cluster.member(leader);
+    assert!(member["last"]["term"].as_u64() >= Some(1), "{member}");
     for id in 1..=3 {
         cluster.kill(id);
     }

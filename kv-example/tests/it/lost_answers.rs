@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kv_example::clerk::{Clerk, DeleteError, PutError};
 use kv_example::connect::within;
-use kv_example::store::{Version, Versioned};
+use kv_example::store::Version;
 use raft_rsm::Client;
 use raft_rsm::raft_core::NodeId;
 use raft_rsm::runtime::TokioRuntime;

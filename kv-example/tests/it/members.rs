@@ -1,5 +1,7 @@
 //! Clusters that change: machines come, go, lose their disks and move, and the lead is handed over.
 
+use std::fs;
+
 use crate::load::Load;
 use crate::process::{Cluster, NodeProcess, eventually, run};
 
@@ -61,6 +63,10 @@ fn a_node_that_joins_waits_until_it_is_added_and_then_needs_no_flag() {
     cluster.restart(4);
     cluster.add(4, &address);
     assert_eq!(cluster.voters(), [1, 2, 3, 4]);
+    // The text does not name it.
+    let status = cluster.status();
+    assert_eq!((&status[3]["id"], &status[3]["address"]), (&4.into(), &(&*address).into()));
+    assert_eq!((status.len(), &status[3]["reachable"]), (4, &true.into()));
     cluster.kill(4);
     cluster.restart(4);
     let stale = ["get", "k", "--consistency", "stale", "--cluster", &format!("4={address}")];
@@ -95,8 +101,9 @@ fn what_cannot_be_added_or_removed_is_refused_in_a_sentence() {
     cluster.run(&["remove", "--id", "7"]).fails(1, &["node 7", "no member", "voter 1"]);
     cluster.run(&["remove", "--id", "1"]).fails(1, &["no voters"]);
     cluster.run(&["transfer"]).fails(1, &["no such voter"]);
-    // A node joins an empty directory, and a cluster of which somebody answers.
-    cluster.kill(1);
+    // A node joins with an empty directory, and a cluster of which somebody answers.
+    cluster.join(2, "--join");
+    cluster.kill(2);
     let mut start = |id, flags: &[&str]| {
         cluster.moves(id);
         let mut command = cluster.command(id, false);
@@ -104,11 +111,34 @@ fn what_cannot_be_added_or_removed_is_refused_in_a_sentence() {
         let log = cluster.dir().join("refused.log");
         NodeProcess::start(&command, &log).map(drop).expect_err("it is refused")
     };
-    assert!(start(1, &["--join"]).contains("not empty"));
-    assert!(start(2, &["--rejoin"]).contains("none of the nodes answers"));
-    assert!(start(2, &["--init", "--join"]).contains("cannot be used with"));
-    assert!(start(2, &["--join", "--rejoin"]).contains("cannot be used with"));
-    assert!(!cluster.data(2).exists());
+    assert!(start(2, &["--join"]).contains("a data directory already"));
+    assert!(start(2, &["--rejoin"]).contains("a data directory already"));
+    assert!(start(3, &["--init", "--join"]).contains("cannot be used with"));
+    assert!(start(3, &["--join", "--rejoin"]).contains("cannot be used with"));
+    cluster.kill(1);
+    cluster.moves(3);
+    let log = cluster.dir().join("refused.log");
+    let rejoins = [cluster.command(3, false), vec!["--rejoin".to_owned()]].concat();
+    let refused = NodeProcess::start(&rejoins, &log).map(drop).expect_err("nobody answers");
+    assert!(refused.contains("none of the nodes answers"), "{refused}");
+    assert!(!cluster.data(3).exists());
+}
+
+#[test]
+fn a_node_that_was_killed_while_it_created_its_directory_joins_by_the_same_command() {
+    let mut cluster = Cluster::start(1, &[]);
+    cluster.leader();
+    for (id, flag) in [(2, "--join"), (3, "--rejoin")] {
+        // What is there until the log is, and the directory says whose it is.
+        let data = cluster.data(id);
+        fs::create_dir_all(data.join("log")).unwrap();
+        for file in ["lock", "identity.tmp", "log/half"] {
+            fs::write(data.join(file), "half").unwrap();
+        }
+        let address = cluster.join(id, flag);
+        cluster.add(id, &address);
+    }
+    assert_eq!(cluster.voters(), [1, 2, 3]);
 }
 
 #[test]
@@ -137,7 +167,10 @@ fn a_node_that_lost_its_disk_and_is_started_as_if_it_were_new_counts_for_nothing
     let mut cluster = Cluster::start(3, &[]);
     cluster.run(&["put", "k", "v"]).ok();
     // The leader has named the incarnations by now.
-    eventually("incarnations are named", || cluster.member(2)["incarnation"].as_str().map(drop));
+    let named = eventually("incarnations are named", || {
+        let member = cluster.member(2);
+        member["incarnation"].is_string().then(|| member["incarnation"].clone())
+    });
     cluster.lose(2);
     let mut command = cluster.command(2, true);
     command.extend(["--snapshot-log-bytes".to_owned(), "1000000".to_owned()]);
@@ -145,9 +178,10 @@ fn a_node_that_lost_its_disk_and_is_started_as_if_it_were_new_counts_for_nothing
     let _again = NodeProcess::start(&command, &log).expect("nothing on its disk says otherwise");
     assert_eq!(cluster.member(2)["other_incarnation"], true);
     assert!(cluster.run(&["members"]).ok().text().contains("as another incarnation"));
-    eventually("the leader refuses what it says", || {
-        let leader = cluster.status().into_iter().find(|status| status["role"] == "leader")?;
-        (leader["refused"]["forgotten_incarnations"].as_u64()? > 0).then_some(())
+    // Nobody even listens to it, and its log says why.
+    let refusal = format!("node 2 is incarnation {}, and ", named.as_str().expect("a text"));
+    eventually("the others refuse it", || {
+        std::fs::read_to_string(&log).ok()?.contains(&refusal).then_some(())
     });
     cluster.run(&["put", "k", "w"]).ok();
     // With one that counts and one that does not, there is no majority.

@@ -7,6 +7,13 @@ use raft_core::{LogIndex, NodeId};
 use super::route::following;
 use crate::status::Status;
 
+/// While it is in use, a client asks for the members this often: so it knows somebody, also once all whom it was told of
+/// have been replaced one after the other.
+const LEARN_EACH: Duration = Duration::from_secs(30);
+
+/// After a node that did not say who the members are, the next one is asked no sooner.
+const LEARN_AGAIN: Duration = Duration::from_secs(1);
+
 /// Who can help with an operation.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
@@ -22,6 +29,9 @@ pub(super) struct Memory {
     leader: Option<NodeId>,
     /// ... and who answered last what anyone may.
     reader: Option<NodeId>,
+    /// When the members were asked for ...
+    asked_at: Option<Duration>,
+    /// ... and when somebody said who they are.
     learned_at: Option<Duration>,
     /// How far the node had got of which the addresses were learned.
     learned_commit: LogIndex,
@@ -55,16 +65,24 @@ impl Memory {
 
     /// Whether to ask for the members now: any number of operations may meet the same hint at once.
     pub(super) fn may_learn(&mut self, now: Duration, pause: Duration) -> bool {
-        let is_due = self.learned_at.is_none_or(|at| now.saturating_sub(at) >= pause);
+        let is_due = self.asked_at.is_none_or(|at| now.saturating_sub(at) >= pause);
         if is_due {
-            self.learned_at = Some(now);
+            self.asked_at = Some(now);
         }
         is_due
     }
 
+    /// Whether to ask for the members although all goes well, now that somebody has answered: the first time, and once in
+    /// a while.
+    pub(super) fn should_learn(&mut self, now: Duration) -> bool {
+        let is_old = self.learned_at.is_none_or(|at| now.saturating_sub(at) >= LEARN_EACH);
+        is_old && self.may_learn(now, LEARN_AGAIN)
+    }
+
     /// Whether a node knows at least as much as those who were asked before: one that was removed, or that is cut off,
     /// tells of members that are none any more.
-    pub(super) fn is_news(&mut self, status: &Status) -> bool {
+    pub(super) fn is_news(&mut self, status: &Status, now: Duration) -> bool {
+        self.learned_at = Some(now);
         let is_news = status.commit >= self.learned_commit;
         if is_news {
             self.learned_commit = status.commit;
@@ -109,14 +127,31 @@ mod tests {
     }
 
     #[test]
-    fn whoever_lags_behind_has_nothing_to_tell_of_members() {
+    fn members_are_asked_for_after_the_first_success_and_once_in_a_while_as_long_as_there_is_one() {
+        let mut memory = Memory::default();
+        let status = status();
+        let mut asks = |at_secs| memory.should_learn(Duration::from_secs(at_secs));
+        assert_eq!([5, 5, 6].map(&mut asks), [true, false, true], "until somebody answers");
+        memory.is_news(&status, Duration::from_secs(6));
+        let mut asks = |at_secs| memory.should_learn(Duration::from_secs(at_secs));
+        assert_eq!([7, 35, 36, 36].map(&mut asks), [false, false, true, false]);
+        memory.is_news(&status, Duration::from_secs(40));
+        assert!(!memory.should_learn(Duration::from_secs(69)));
+    }
+
+    fn status() -> Status {
         let restored = raft_core::Restored::first_start(raft_core::Configuration::default());
         let node = raft_core::Node::new(raft_core::Options::new(NodeId(1)), restored).unwrap();
-        let mut status = crate::raft::first_status(&node, None, 0);
+        crate::raft::first_status(&node, None, 0)
+    }
+
+    #[test]
+    fn whoever_lags_behind_has_nothing_to_tell_of_members() {
+        let mut status = status();
         let mut memory = Memory::default();
         let mut is_news = |commit| {
             status.commit = LogIndex(commit);
-            memory.is_news(&status)
+            memory.is_news(&status, Duration::ZERO)
         };
         assert_eq!([0, 7, 6, 7, 8].map(&mut is_news), [true, true, false, true, true]);
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 
 use super::memory::Asked;
-use super::{AfterMaybe, Client, ClientError, decode};
+use super::{AfterMaybe, Client, ClientError, decode, encode, encode_bare};
 use crate::StateMachine;
 use crate::protocol::{self, Kind};
 use crate::sessions::{IN_FLIGHT_MAX, SessionId, SessionRequest};
@@ -145,8 +145,7 @@ impl<M: StateMachine> Session<M> {
     /// The nodes may remember it until it ends by itself.
     pub async fn close(&self) -> Result<(), ClientError> {
         let Some(id) = lock(&self.state).id.take() else { return Ok(()) };
-        let request = protocol::encode_request(Kind::CloseSession, Some(&id))
-            .map_err(|error| ClientError::Refused { reason: error.to_string() })?;
+        let request = encode(Kind::CloseSession, &id)?;
         let ends_at = self.client.runtime.now().saturating_add(self.client.options.deadline);
         self.execute(request, ends_at).await.map(|_| ())
     }
@@ -161,8 +160,7 @@ impl<M: StateMachine> Session<M> {
         if let Some(id) = lock(&self.state).id {
             return Ok(id);
         }
-        let request = protocol::encode_request::<()>(Kind::OpenSession, None)
-            .map_err(|error| ClientError::Refused { reason: error.to_string() })?;
+        let request = encode_bare(Kind::OpenSession)?;
         // One that is opened twice is remembered in vain until it ends by itself.
         let answer = self.execute(request, ends_at).await.map_err(|error| match error {
             ClientError::Maybe { reason } => ClientError::Unavailable { reason },

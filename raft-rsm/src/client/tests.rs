@@ -1,31 +1,7 @@
-use std::io;
-
+use crate::nothing::Nothing;
 use crate::runtime::ThreadRuntime;
-use crate::{Context, SnapshotView};
 
 use super::*;
-
-/// A machine that is never run.
-struct Nothing;
-
-impl StateMachine for Nothing {
-    type Command = ();
-    type Response = ();
-    type Query = ();
-    type Answer = ();
-
-    fn apply(&mut self, _: &Context, (): ()) {}
-
-    fn query(&self, (): ()) {}
-
-    fn snapshot(&self) -> Box<dyn SnapshotView> {
-        Box::new(|_: &mut dyn io::Write| Ok(()))
-    }
-
-    fn restore(&mut self, _: &mut dyn io::Read) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Loses the first answer; to everything else a node says that it is too long.
 #[derive(Default)]
@@ -155,15 +131,18 @@ fn the_next_operation_begins_where_the_lead_was_handed_over_to() {
     assert_eq!(*lock(&connector.0), [NodeId(1), NodeId(3)]);
 }
 
-/// Hands the lead over to node 3. It keeps whom it was asked for.
+/// Hands the lead over to node 3. It keeps who was asked to do something.
 #[derive(Default)]
 struct HandsOver(Mutex<Vec<NodeId>>);
 
 #[async_trait::async_trait]
 impl Connector for HandsOver {
     async fn call(&self, to: NodeId, request: Bytes, _: Duration) -> Result<Bytes, CallError> {
-        lock(&self.0).push(to);
         let (kind, _) = protocol::decode_request(&request).expect("a request");
+        // Who the members are, it is asked beside.
+        if kind != Kind::Status {
+            lock(&self.0).push(to);
+        }
         if kind == Kind::Transfer {
             return Ok(protocol::encode_response(Ok(&NodeId(3))));
         }
@@ -201,4 +180,137 @@ fn what_one_operation_learns_helps_the_others_that_are_under_way() {
     let options = ClientOptions { deadline: Duration::from_secs(5), ..ClientOptions::default() };
     let client = Client::<Nothing>::new(Arc::new(LearnsBeside::default()), runtime, options);
     crate::block_on(client.propose(&())).unwrap();
+}
+
+/// Its time passes when somebody waits, and what is spawned ends before anything else happens.
+#[derive(Default)]
+struct Clock(Arc<Mutex<Duration>>);
+
+impl Runtime for Clock {
+    fn spawn(&self, _: &str, task: futures::future::BoxFuture<'static, ()>) {
+        futures::FutureExt::now_or_never(task).expect("nobody lets it wait");
+    }
+
+    fn spawn_blocking(&self, name: &str, _: Box<dyn FnOnce() + Send>) {
+        unreachable!("a client spawns {name}");
+    }
+
+    fn sleep(&self, duration: Duration) -> futures::future::BoxFuture<'static, ()> {
+        let now = Arc::clone(&self.0);
+        Box::pin(futures::future::lazy(move |_| *lock(&now) += duration))
+    }
+
+    fn now(&self) -> Duration {
+        *lock(&self.0)
+    }
+
+    fn random(&self) -> u64 {
+        0
+    }
+}
+
+/// A cluster of which the client is told node 1, and whose members come and go. Who is a member leads.
+struct ComesAndGoes {
+    members: Mutex<Vec<NodeId>>,
+    known: Mutex<Vec<NodeId>>,
+    asked_for_members: Mutex<usize>,
+    /// A node is silent when it is asked for the members.
+    is_silent: bool,
+}
+
+impl ComesAndGoes {
+    fn new(is_silent: bool) -> Arc<ComesAndGoes> {
+        let (members, known) = (Mutex::new(NODES.to_vec()), Mutex::new(vec![NodeId(1)]));
+        Arc::new(ComesAndGoes { members, known, asked_for_members: Mutex::default(), is_silent })
+    }
+
+    fn are(&self, members: &[u64]) {
+        *lock(&self.members) = members.iter().copied().map(NodeId).collect();
+    }
+
+    fn asked_for_members(&self) -> usize {
+        *lock(&self.asked_for_members)
+    }
+
+    fn client(self: &Arc<Self>) -> (Client<Nothing>, Arc<Clock>) {
+        let clock = Arc::new(Clock::default());
+        let connector = Arc::clone(self) as _;
+        (Client::new(connector, Arc::clone(&clock) as _, ClientOptions::default()), clock)
+    }
+}
+
+#[async_trait::async_trait]
+impl Connector for ComesAndGoes {
+    async fn call(&self, to: NodeId, request: Bytes, _: Duration) -> Result<Bytes, CallError> {
+        let members = lock(&self.members).clone();
+        if !members.contains(&to) || !lock(&self.known).contains(&to) {
+            return Err(CallError::NotSent { to, reason: "it is dead".to_owned() });
+        }
+        let (kind, _) = protocol::decode_request(&request).expect("a request");
+        if kind != Kind::Status {
+            return Ok(protocol::encode_response(Ok(&())));
+        }
+        *lock(&self.asked_for_members) += 1;
+        if self.is_silent {
+            return Err(CallError::MaybeSent { to, reason: "no answer".to_owned() });
+        }
+        let members = members.into_iter().map(|id| raft_core::Member::new(id, "host:1"));
+        let configuration = Configuration::of_members(members, [], []);
+        Ok(protocol::encode_response(Ok(&Status { configuration, ..status() })))
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        lock(&self.known).clone()
+    }
+
+    fn learn(&self, nodes: &[(NodeId, String)]) {
+        let mut known = lock(&self.known);
+        known.extend(nodes.iter().map(|(id, _)| *id));
+        known.sort_unstable();
+        known.dedup();
+    }
+}
+
+#[test]
+fn a_client_finds_the_others_when_the_only_node_that_it_was_told_of_is_gone() {
+    let cluster = ComesAndGoes::new(false);
+    let (client, _clock) = cluster.client();
+    crate::block_on(client.propose(&())).unwrap();
+    cluster.are(&[2, 3]);
+    crate::block_on(client.propose(&())).unwrap();
+    assert_eq!(cluster.asked_for_members(), 1);
+}
+
+#[test]
+fn a_client_in_use_follows_a_cluster_of_which_every_node_is_replaced() {
+    let cluster = ComesAndGoes::new(false);
+    let (client, clock) = cluster.client();
+    for first in 1..=20 {
+        cluster.are(&[first, first + 1, first + 2]);
+        crate::block_on(client.propose(&())).unwrap();
+        crate::block_on(clock.sleep(Duration::from_secs(31)));
+        crate::block_on(client.propose(&())).unwrap();
+    }
+}
+
+#[test]
+fn a_client_asks_for_the_members_once_in_a_while_however_much_it_is_used() {
+    let cluster = ComesAndGoes::new(false);
+    let (client, clock) = cluster.client();
+    for _ in 0..600 {
+        crate::block_on(client.propose(&())).unwrap();
+        crate::block_on(clock.sleep(Duration::from_millis(100)));
+    }
+    assert_eq!(cluster.asked_for_members(), 2);
+}
+
+#[test]
+fn a_node_that_does_not_say_who_the_members_are_is_not_asked_with_each_operation() {
+    let cluster = ComesAndGoes::new(true);
+    let (client, clock) = cluster.client();
+    for _ in 0..50 {
+        crate::block_on(client.propose(&())).unwrap();
+        crate::block_on(clock.sleep(Duration::from_millis(100)));
+    }
+    assert_eq!(cluster.asked_for_members(), 5);
 }

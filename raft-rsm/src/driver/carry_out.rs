@@ -1,6 +1,7 @@
 //! Effects on their way out of the core. All of them start at once; a restore comes before applies.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use raft_core::{
     Applies, Effects, Fetch, Fetched, Input, NodeId, Read, ReadRefused, Role, SendSnapshot,
@@ -9,7 +10,7 @@ use raft_core::{
 
 use super::intake::Completion;
 use super::queries::Asked;
-use super::snapshot_sending::{Answers, Sending};
+use super::snapshot_sending::{Answers, Offer, Sending, Sent};
 use super::{Driver, Outgoing, Writing};
 use crate::StateMachine;
 use crate::applier::Work;
@@ -52,10 +53,12 @@ impl<M: StateMachine> Driver<M> {
                 false
             });
             self.sending_later.clear();
+            self.refusals.clear();
         }
         for snapshot in snapshots.drain(..) {
             self.send_snapshot(snapshot);
         }
+        self.send_waiting_snapshots();
     }
 
     /// The future is polled by the loop itself, so that its end wakes no other task.
@@ -146,20 +149,48 @@ impl<M: StateMachine> Driver<M> {
         }
         // Each peer once, so the queue is no longer than the cluster.
         self.sending_later.push_back(to);
-        self.send_waiting_snapshots();
     }
 
+    /// Begins with those whose turn it is, as many at once as is allowed. Who has refused this one waits longer.
     pub(super) fn send_waiting_snapshots(&mut self) {
-        while self.sending.len() < self.options.snapshots_sending_max
-            && let Some(to) = self.sending_later.pop_front()
-        {
-            if self.node.configuration().contains(to) {
-                self.begin_to_send_snapshot(to);
-            } else {
+        self.offer_at = Duration::MAX;
+        let offer = Offer {
+            last: Self::meta_ends(self.snapshot.as_ref()),
+            image_bytes: Some(self.snapshot_bytes).filter(|bytes| *bytes > 0),
+        };
+        for _ in 0..self.sending_later.len() {
+            if self.sending.len() >= self.options.snapshots_sending_max {
+                break;
+            }
+            let Some(to) = self.sending_later.pop_front() else { break };
+            if !self.node.configuration().contains(to) {
                 // It has left, and may come back: the core waits for a word.
                 let outcome = SnapshotOutcome::Failed;
+                self.refusals.forget(to);
                 self.node.step(Input::SnapshotSent { to, outcome });
+            } else if let Some(until) = self.refusals.holds_back(to, offer, self.now) {
+                self.offer_at = self.offer_at.min(until);
+                self.sending_later.push_back(to);
+            } else {
+                self.begin_to_send_snapshot(to);
             }
+        }
+    }
+
+    /// A snapshot that is too long for its receiver would be asked for again with the next heartbeat.
+    pub(super) fn note_refusal(&mut self, to: NodeId, sent: Sent) {
+        match sent {
+            Sent::TooLong { last, image_bytes, image_bytes_max } => {
+                let pause = self.refusals.refused(to, last, image_bytes_max, self.now);
+                self.refused.snapshots_by_peers += 1;
+                let node = self.node.id();
+                tracing::warn!(
+                    %node, %to, %last, image_bytes, image_bytes_max, ?pause,
+                    "a snapshot is too long for a peer, which cannot follow without it"
+                );
+            }
+            Sent::Delivered(_) => self.refusals.forget(to),
+            Sent::Failed => {}
         }
     }
 

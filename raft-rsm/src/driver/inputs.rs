@@ -74,11 +74,12 @@ impl<M: StateMachine> Driver<M> {
                 self.snapshot_stored(meta, image_bytes);
             }
             Completion::SnapshotSent { to, transfer, result } => {
-                let outcome = result?;
+                let sent = result?;
                 let current = self.sending.get(&to).is_some_and(|s| s.transfer == transfer);
                 if current {
                     self.sending.remove(&to);
-                    self.node.step(Input::SnapshotSent { to, outcome });
+                    self.note_refusal(to, sent);
+                    self.node.step(Input::SnapshotSent { to, outcome: sent.outcome() });
                     self.send_waiting_snapshots();
                 }
             }
@@ -106,7 +107,7 @@ impl<M: StateMachine> Driver<M> {
                 continue;
             }
             match packet {
-                Packet::Raft(envelope) => self.node.step(Input::Receive(envelope)),
+                Packet::Raft(envelope) => self.receive(envelope),
                 Packet::SnapshotChunk(chunk) => self.take_chunk(chunk),
                 Packet::SnapshotResponse(response) => self.take_snapshot_response(response),
                 Packet::Checksum(checksum) => self.take_checksum(checksum)?,
@@ -114,6 +115,8 @@ impl<M: StateMachine> Driver<M> {
         }
         self.batch.packets = packets;
         for peer in self.batch.disconnected.drain(..) {
+            // It may have been restarted with another limit.
+            self.refusals.forget(peer);
             self.node.step(Input::Disconnected(peer));
         }
         Ok(())
@@ -224,7 +227,7 @@ impl<M: StateMachine> Driver<M> {
         if !by_lease.is_empty() {
             match self.node.read_by_lease() {
                 Some(index) => lock(&self.queries).wait_for_index(index, by_lease),
-                None => linearizable.append(&mut by_lease),
+                None => linearizable.append(&mut self.refer_to_leader(by_lease)),
             }
         }
         self.query(linearizable);
@@ -254,6 +257,21 @@ impl<M: StateMachine> Driver<M> {
             // Refused, it is tried again a little later.
             let _ = self.node.propose(Draft::time_mark().stamp(time));
         }
+    }
+
+    /// By lease only the leader answers, so a client takes whoever does for the leader: a follower sends it on. Returns
+    /// those whom this node serves all the same, by a round of heartbeats.
+    fn refer_to_leader(&self, by_lease: Vec<Asked<M>>) -> Vec<Asked<M>> {
+        let leader = self.node.leader();
+        if leader.is_none() || leader == Some(self.node.id()) {
+            return by_lease;
+        }
+        let (clients, own): (Vec<_>, Vec<_>) =
+            by_lease.into_iter().partition(|asked| asked.respond.is_remote());
+        for asked in clients {
+            asked.respond.answer(Err(QueryError::NotLeader { leader }));
+        }
+        own
     }
 
     fn propose(&mut self, draft: Draft, respond: Proposer<M>) {

@@ -5,11 +5,10 @@ use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use raft_core::{
-    EntryId, Envelope, FetchId, Fetched, Message, NodeId, SnapshotMeta, SnapshotOutcome,
-};
+use raft_core::{EntryId, Envelope, FetchId, Fetched, Message, NodeId, SnapshotMeta};
 
 use super::operations::{ChangeCaller, TransferCaller};
+use super::snapshot_sending::Sent;
 use super::waiters::Proposer;
 use crate::StateMachine;
 use crate::applier::Mark;
@@ -70,7 +69,7 @@ pub(crate) enum Completion {
     /// A snapshot from a leader is durable.
     SnapshotReceived { meta: SnapshotMeta, image_bytes: u64 },
     /// A transfer to a peer has ended.
-    SnapshotSent { to: NodeId, transfer: u64, result: Result<SnapshotOutcome, StopReason> },
+    SnapshotSent { to: NodeId, transfer: u64, result: Result<Sent, StopReason> },
     /// Storage was asked for old entries.
     Fetched { id: FetchId, result: Result<Fetched, StorageError> },
     /// The node cannot go on, or shall not.

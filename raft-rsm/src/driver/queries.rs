@@ -1,7 +1,7 @@
 //! Those who wait for the answer to a query: first for an index that makes it linearizable (diss. §6.4), then until the
 //! state contains it, then for the machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use raft_core::{LogIndex, ReadId};
@@ -53,7 +53,7 @@ struct Answering<M: StateMachine> {
 
 /// All queries that wait at this node. The driver and the applier share them.
 pub(crate) struct Queries<M: StateMachine> {
-    groups: BTreeMap<Place, Vec<Asked<M>>>,
+    groups: BTreeMap<Place, VecDeque<Asked<M>>>,
     /// Who waits for the one that the machine answers now: however long that takes, the deadline holds.
     answering: Option<Answering<M>>,
     load: Load,
@@ -106,7 +106,7 @@ impl<M: StateMachine> Queries<M> {
         while let Some((place, _)) = self.groups.range(Place::Index(LogIndex::ZERO)..).next() {
             let place = *place;
             match place {
-                Place::Index(wanted) if wanted <= index => ready.append(&mut self.take(place)),
+                Place::Index(wanted) if wanted <= index => ready.extend(self.take(place)),
                 Place::Read(_) | Place::Index(_) | Place::Machine(_) | Place::Nothing => break,
             }
         }
@@ -115,15 +115,11 @@ impl<M: StateMachine> Queries<M> {
 
     /// They are for the machine as it is then: together with `group`, or as a group of their own. Returns the number of
     /// the group.
-    pub(crate) fn hand_to_machine(&mut self, mut asked: Vec<Asked<M>>, group: Option<u64>) -> u64 {
+    pub(crate) fn hand_to_machine(&mut self, asked: Vec<Asked<M>>, group: Option<u64>) -> u64 {
         let group = group.unwrap_or_else(|| {
             self.next_group += 1;
             self.next_group
         });
-        // They are taken from the end.
-        asked.reverse();
-        let mut before = self.take(Place::Machine(group));
-        asked.append(&mut before);
         self.put(Place::Machine(group), asked);
         group
     }
@@ -131,7 +127,8 @@ impl<M: StateMachine> Queries<M> {
     /// The next query of this group, for the machine to answer: [`Queries::finish`] tells whom.
     pub(crate) fn begin(&mut self, group: u64) -> Option<Begun<M::Query>> {
         let asked = self.groups.get_mut(&Place::Machine(group))?;
-        let Some(Asked { query, respond, len_bytes, deadline, wait_until }) = asked.pop() else {
+        let Some(Asked { query, respond, len_bytes, deadline, wait_until }) = asked.pop_front()
+        else {
             self.groups.remove(&Place::Machine(group));
             return None;
         };
@@ -151,7 +148,7 @@ impl<M: StateMachine> Queries<M> {
 
     /// Takes out those that wait for the machine to have something to say.
     pub(crate) fn take_waiting(&mut self) -> Vec<Asked<M>> {
-        self.take(Place::Nothing)
+        self.take(Place::Nothing).into()
     }
 
     /// There is nothing to say to these yet.
@@ -221,7 +218,8 @@ impl<M: StateMachine> Queries<M> {
         self.load = Load::default();
     }
 
-    fn put(&mut self, place: Place, mut asked: Vec<Asked<M>>) {
+    fn put(&mut self, place: Place, asked: impl Into<VecDeque<Asked<M>>>) {
+        let mut asked = asked.into();
         if asked.is_empty() {
             return;
         }
@@ -234,7 +232,7 @@ impl<M: StateMachine> Queries<M> {
         self.groups.entry(place).or_default().append(&mut asked);
     }
 
-    fn take(&mut self, place: Place) -> Vec<Asked<M>> {
+    fn take(&mut self, place: Place) -> VecDeque<Asked<M>> {
         let asked = self.groups.remove(&place).unwrap_or_default();
         self.load.count -= asked.len();
         self.load.bytes -= len_bytes(&asked);
@@ -242,7 +240,7 @@ impl<M: StateMachine> Queries<M> {
     }
 }
 
-fn len_bytes<M: StateMachine>(asked: &[Asked<M>]) -> usize {
+fn len_bytes<M: StateMachine>(asked: &VecDeque<Asked<M>>) -> usize {
     asked.iter().map(|asked| asked.len_bytes).sum()
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Chunks {
     inner: Mutex<Inner>,
     /// How many were dropped since their checksums were wrong.
     damaged: AtomicU64,
+    /// How many transfers were refused since their images are too long.
+    too_long: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +85,11 @@ impl Chunks {
     /// How many chunks have arrived that were not what their sender had read.
     pub(crate) fn damaged(&self) -> u64 {
         self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// How many transfers have begun whose images are longer than this node takes.
+    pub(crate) fn too_long(&self) -> u64 {
+        self.too_long.load(Ordering::Relaxed)
     }
 
     pub(crate) fn close(&self) {
@@ -145,6 +152,7 @@ struct Incoming {
 struct Over {
     finished: Option<Name>,
     given_up: Option<Name>,
+    too_long: Option<Name>,
 }
 
 /// Names a transfer.
@@ -202,7 +210,11 @@ impl<M: StateMachine> Receiving<M> {
         let mut current = match incoming {
             Some(current) if current.name == name => current,
             other => {
-                if !self.may_begin(name, &chunk, other.as_ref(), over, now) {
+                if chunk.image_bytes > self.image_bytes_max {
+                    self.refuse_too_long(name, &chunk, over);
+                    return Ok(other);
+                }
+                if !may_begin(name, &chunk, other.as_ref(), over, now) {
                     self.respond(name, SnapshotStatus::Refused);
                     return Ok(other);
                 }
@@ -235,26 +247,17 @@ impl<M: StateMachine> Receiving<M> {
         Ok(None)
     }
 
-    /// Whether a transfer may begin, in the place of the one that is under way.
-    fn may_begin(
-        &self,
-        name: Name,
-        chunk: &SnapshotChunk,
-        other: Option<&Incoming>,
-        over: &Over,
-        now: Duration,
-    ) -> bool {
-        if over.given_up == Some(name) || other.is_some_and(|other| !other.yields_to(chunk, now)) {
-            return false;
-        }
-        let fits = chunk.image_bytes <= self.image_bytes_max;
-        if !fits {
+    /// Says so to each chunk, and counts the transfer once.
+    fn refuse_too_long(&self, name: Name, chunk: &SnapshotChunk, over: &mut Over) {
+        let image_bytes_max = self.image_bytes_max;
+        self.respond(name, SnapshotStatus::TooLong { image_bytes_max });
+        if over.too_long.replace(name) != Some(name) {
+            self.chunks.too_long.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
-                from = %chunk.from, bytes = chunk.image_bytes,
+                from = %chunk.from, bytes = chunk.image_bytes, image_bytes_max,
                 "refused a snapshot that is longer than snapshot_bytes_max"
             );
         }
-        fits
     }
 
     async fn begin(
@@ -351,6 +354,17 @@ impl<M: StateMachine> Receiving<M> {
             status,
         }));
     }
+}
+
+/// Whether a transfer may begin, in the place of the one that is under way.
+fn may_begin(
+    name: Name,
+    chunk: &SnapshotChunk,
+    other: Option<&Incoming>,
+    over: &Over,
+    now: Duration,
+) -> bool {
+    over.given_up != Some(name) && other.is_none_or(|other| other.yields_to(chunk, now))
 }
 
 struct ReceiveError(String);

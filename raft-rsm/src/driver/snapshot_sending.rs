@@ -4,6 +4,7 @@
 //! chunk, since what is sent again is read again; the transport's queue holds no more than the window.
 
 mod pace;
+mod refusals;
 mod window;
 
 use std::future::poll_fn;
@@ -14,9 +15,10 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use raft_core::{NodeId, SnapshotMeta, SnapshotOutcome};
+use raft_core::{EntryId, NodeId, SnapshotMeta, SnapshotOutcome};
 
 pub(crate) use self::pace::Pace;
+pub(crate) use self::refusals::{Offer, Refusals};
 use self::window::{Lost, Window};
 use crate::error::StopReason;
 use crate::runtime::blocking;
@@ -101,16 +103,40 @@ pub(crate) struct Sending {
     pub(crate) runtime: Arc<dyn Runtime>,
 }
 
+/// How a transfer has ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// The receiver has the snapshot up to here, or needs it no longer.
+    Delivered(EntryId),
+    Failed,
+    /// The receiver takes no image of this length.
+    TooLong {
+        last: EntryId,
+        image_bytes: u64,
+        image_bytes_max: u64,
+    },
+}
+
+impl Sent {
+    /// What it is for the core.
+    pub(crate) fn outcome(self) -> SnapshotOutcome {
+        match self {
+            Sent::Delivered(last) => SnapshotOutcome::Delivered(last),
+            Sent::Failed | Sent::TooLong { .. } => SnapshotOutcome::Failed,
+        }
+    }
+}
+
 impl Sending {
     /// Sends it all.
     ///
     /// # Errors
     /// The disk failed, which stops the node.
-    pub(crate) async fn run(self) -> Result<SnapshotOutcome, StopReason> {
+    pub(crate) async fn run(self) -> Result<Sent, StopReason> {
         let storage = Arc::clone(&self.storage);
         let opened = blocking(&*self.runtime, "open snapshot", move || storage.open_snapshot());
-        let Ok(opened) = opened.await else { return Ok(SnapshotOutcome::Failed) };
-        let Some(reader) = opened? else { return Ok(SnapshotOutcome::Failed) };
+        let Ok(opened) = opened.await else { return Ok(Sent::Failed) };
+        let Some(reader) = opened? else { return Ok(Sent::Failed) };
         let meta = reader.meta().clone();
         self.send_all(reader, &meta).await.map_err(|error| StopReason::Storage {
             problem: format!("cannot read the snapshot up to {}: {error}", meta.last),
@@ -121,7 +147,7 @@ impl Sending {
         &self,
         mut reader: Box<dyn SnapshotReader>,
         meta: &SnapshotMeta,
-    ) -> io::Result<SnapshotOutcome> {
+    ) -> io::Result<Sent> {
         let image_bytes = reader.len_bytes();
         let mut window = Window::new(image_bytes, self.chunk_bytes, self.runtime.now());
         // When a chunk may leave, once that was asked for.
@@ -148,22 +174,26 @@ impl Sending {
             let timeout = self.runtime.sleep(until.saturating_sub(self.runtime.now()));
             match self.answers.next(timeout).await {
                 Event::Answer(SnapshotStatus::Done) => {
-                    return Ok(SnapshotOutcome::Delivered(meta.last));
+                    return Ok(Sent::Delivered(meta.last));
                 }
                 Event::Answer(SnapshotStatus::Refused) | Event::Cancelled => {
-                    return Ok(SnapshotOutcome::Failed);
+                    return Ok(Sent::Failed);
+                }
+                Event::Answer(SnapshotStatus::TooLong { image_bytes_max }) => {
+                    let last = meta.last;
+                    return Ok(Sent::TooLong { last, image_bytes, image_bytes_max });
                 }
                 Event::Answer(SnapshotStatus::Continue { reception, offset, held }) => {
                     let now = self.runtime.now();
                     if let Err(Lost) = window.answered(reception, offset, &held, now) {
                         // Another transfer begins anew, with what is the newest snapshot by then.
-                        return Ok(SnapshotOutcome::Failed);
+                        return Ok(Sent::Failed);
                     }
                 }
                 Event::Silence => {}
             }
             if window.is_given_up(self.runtime.now()) {
-                return Ok(SnapshotOutcome::Failed);
+                return Ok(Sent::Failed);
             }
         }
     }

@@ -175,41 +175,11 @@ impl<M: StateMachine> Waiters<M> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use futures::FutureExt;
     use futures::channel::oneshot;
 
     use super::*;
-    use crate::{Context, SnapshotView};
-
-    /// Answers each command with nothing.
-    struct Nothing;
-
-    impl StateMachine for Nothing {
-        type Command = ();
-        type Response = ();
-        type Query = ();
-        type Answer = ();
-
-        fn apply(&mut self, _: &Context, (): ()) {}
-
-        fn query(&self, (): ()) {}
-
-        fn snapshot(&self) -> Box<dyn SnapshotView> {
-            Box::new(Nothing)
-        }
-
-        fn restore(&mut self, _: &mut dyn io::Read) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl SnapshotView for Nothing {
-        fn write_to(&self, _: &mut dyn io::Write) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::nothing::Nothing;
 
     type Answer = oneshot::Receiver<Result<(), ProposeError>>;
 

@@ -56,6 +56,8 @@ counters! {
     refused_same_node,
     /// Refused: another process is connected as the same node.
     refused_duplicate_node,
+    /// Refused: the configuration names another incarnation of the dialler.
+    refused_incarnation,
     /// Refused: too many connections.
     refused_busy,
     /// Connections on which no handshake came, or something else.
@@ -100,6 +102,7 @@ impl Counters {
             Refusal::SameNode => self.refused_same_node.add(1),
             Refusal::DuplicateNode => self.refused_duplicate_node.add(1),
             Refusal::Busy => self.refused_busy.add(1),
+            Refusal::OtherIncarnation => self.refused_incarnation.add(1),
             // Only ever received, never given.
             Refusal::Other => {}
         }

@@ -13,7 +13,7 @@ use super::handshake::{
 use super::pump::{FrameReader, ReadError, Setup};
 use super::socket::{Network, Socket};
 use super::tasks::{OpenSocket, Tasks};
-use crate::{ClusterId, Identity};
+use crate::{ClusterId, Identity, Incarnation};
 
 /// A connection whose handshake was accepted.
 pub(crate) struct Dialled<S: Socket> {
@@ -37,6 +37,8 @@ pub(crate) enum DialError {
     Handshake { address: String, error: ReadError },
     #[error("{address}: {error}")]
     NoHandshake { address: String, error: NoHandshake },
+    #[error("{address} is node {} as incarnation {}, and {named} is the one that counts", identity.node, identity.incarnation)]
+    OtherIncarnation { address: String, identity: Box<Identity>, named: Incarnation },
     #[error("it is shutting down here")]
     Stopped,
 }

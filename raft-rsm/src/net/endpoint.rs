@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{Either, select};
-use raft_core::NodeId;
+use raft_core::{Member, NodeId};
 
-use super::incoming::{Accepted, accept_connections};
+use super::incoming::{Accepted, PeerPlace, accept_connections};
 use super::link::Link;
 use super::pump::Setup;
 use super::socket::{Listener, Network};
 use super::tasks::Tasks;
 use crate::transport::{Inbox, Packet, Service};
-use crate::{Cluster, Identity};
+use crate::{Cluster, Identity, Incarnation};
 
 /// How long a warning stands before one of its kind is written again.
 const WARN_AGAIN: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ pub(crate) struct Endpoint<N: Network> {
 struct Links {
     by_peer: BTreeMap<NodeId, Arc<Link>>,
     /// The list of the peers as it was said last.
-    named: Vec<(NodeId, String)>,
+    named: Vec<Member>,
     are_started: bool,
 }
 
@@ -60,7 +60,7 @@ impl<N: Network> Endpoint<N> {
         advertised: Option<String>,
         setup: Arc<Setup>,
     ) -> Arc<Endpoint<N>> {
-        let first = peers.to_vec();
+        let first = peers.to_members();
         let endpoint = Arc::new(Endpoint {
             identity,
             network,
@@ -96,27 +96,51 @@ impl<N: Network> Endpoint<N> {
         self.spawn("net-out", Arc::clone(link).run(Arc::clone(self)));
     }
 
-    /// Where the peers listen from now on. Never waits; does nothing when nothing has changed.
-    pub(crate) fn set_peers(self: &Arc<Self>, peers: &[(NodeId, String)]) {
+    /// Where the peers listen from now on, and which incarnation of each counts. Never waits; does nothing when nothing
+    /// has changed.
+    pub(crate) fn set_peers(self: &Arc<Self>, peers: &[Member]) {
         if self.read_links().named == peers || self.tasks.is_stopped() {
             return;
         }
         let mut links = self.write_links();
         links.named = peers.to_vec();
-        let others = peers.iter().filter(|(id, _)| *id != self.identity.node);
-        let others: BTreeMap<NodeId, &str> = others.map(|(id, at)| (*id, at.as_str())).collect();
+        let others = peers.iter().filter(|peer| peer.id != self.identity.node);
+        let others: BTreeMap<NodeId, &Member> = others.map(|peer| (peer.id, peer)).collect();
         links.by_peer.retain(|id, link| others.contains_key(id) || link.unname());
-        for (id, address) in others {
+        for (id, Member { address, incarnation, .. }) in others {
             if let Some(link) = links.by_peer.get(&id) {
-                link.name(address);
+                link.name(address, *incarnation);
                 continue;
             }
-            let known = Some(address).filter(|address| !address.is_empty());
+            let known = Some(address.as_str()).filter(|address| !address.is_empty());
             // One that nobody knows where to find is known when it dials this node.
             if let Some(address) = known.or(self.first_peers.address(id)) {
-                self.add_link(&mut links, id, |link| link.name(address));
+                self.add_link(&mut links, id, |link| link.name(address, *incarnation));
             }
         }
+        drop(links);
+        self.close_others();
+    }
+
+    /// Closes what was accepted from incarnations that do not count. Whoever is admitted from now on was looked up in the
+    /// new list.
+    fn close_others(&self) {
+        let accepted = self.accepted();
+        for (peer, connection) in accepted.peers() {
+            if !self.counts(peer, connection.incarnation) {
+                connection.close();
+            }
+        }
+    }
+
+    /// The incarnation of a peer that the list names.
+    pub(crate) fn named(&self, peer: NodeId) -> Option<Incarnation> {
+        self.read_links().named.iter().find(|named| named.id == peer)?.incarnation
+    }
+
+    /// Whether this incarnation of a peer is, or may be, the one that counts.
+    pub(crate) fn counts(&self, peer: NodeId, incarnation: Incarnation) -> bool {
+        self.named(peer).is_none_or(|named| named == incarnation)
     }
 
     fn add_link(self: &Arc<Self>, links: &mut Links, id: NodeId, tell: impl FnOnce(&Link)) {
@@ -128,22 +152,23 @@ impl<N: Network> Endpoint<N> {
         links.by_peer.insert(id, link);
     }
 
-    /// A peer has reached this node on the accepted connection `serial`; with an address, it asks for a way back, which
-    /// it gets even if no list has it: it may know this node before this node knows anybody.
-    pub(crate) fn heard_of(self: &Arc<Self>, peer: NodeId, serial: u64, address: Option<&str>) {
+    /// A peer has reached this node on an accepted connection; with an address, it asks for a way back, which it gets
+    /// even if no list has it: it may know this node before this node knows anybody.
+    pub(crate) fn heard_of(self: &Arc<Self>, caller: &PeerPlace, address: Option<&str>) {
         let now = self.setup.runtime.now();
+        let PeerPlace { node: peer, incarnation, serial } = *caller;
         if let Some(link) = self.read_links().by_peer.get(&peer) {
-            return link.hear(serial, address, now);
+            return link.hear(serial, incarnation, address, now);
         }
         if address.is_none() {
             return;
         }
         let mut links = self.write_links();
         if let Some(link) = links.by_peer.get(&peer) {
-            return link.hear(serial, address, now);
+            return link.hear(serial, incarnation, address, now);
         }
         if has_room(&mut links, self.setup.limits.connections_max) {
-            self.add_link(&mut links, peer, |link| link.hear(serial, address, now));
+            self.add_link(&mut links, peer, |link| link.hear(serial, incarnation, address, now));
         }
     }
 

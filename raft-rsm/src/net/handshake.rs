@@ -86,6 +86,8 @@ pub(crate) enum Refusal {
     DuplicateNode = 5,
     /// There are too many connections.
     Busy = 6,
+    /// The configuration names another incarnation of the node that dials.
+    OtherIncarnation = 7,
     /// A kind that a newer version has.
     Other = 255,
 }
@@ -234,6 +236,7 @@ impl Refusal {
             Refusal::SameNode => "same node",
             Refusal::DuplicateNode => "duplicate node",
             Refusal::Busy => "busy",
+            Refusal::OtherIncarnation => "other incarnation",
             Refusal::Other => "other",
         }
     }
@@ -246,6 +249,7 @@ impl Refusal {
             Refusal::SameNode,
             Refusal::DuplicateNode,
             Refusal::Busy,
+            Refusal::OtherIncarnation,
         ]
         .into_iter()
         .find(|known| *known as u8 == code)

@@ -32,10 +32,21 @@ pub(crate) struct Accepted {
     last_serial: u64,
 }
 
-struct PeerConnection {
-    incarnation: Incarnation,
+/// What was accepted from a peer.
+pub(crate) struct PeerConnection {
+    pub(crate) incarnation: Incarnation,
     serial: u64,
+    since: Duration,
     close: Box<dyn Fn() + Send>,
+}
+
+/// Whose an accepted connection is.
+#[derive(Copy, Clone)]
+pub(crate) struct PeerPlace {
+    pub(crate) node: NodeId,
+    pub(crate) incarnation: Incarnation,
+    /// Which of all that were accepted.
+    pub(crate) serial: u64,
 }
 
 /// The place that an accepted connection takes, until it is dropped.
@@ -48,7 +59,21 @@ pub(crate) struct Place<N: Network> {
 enum PlaceKind {
     Handshake,
     Client,
-    Peer { node: NodeId, serial: u64 },
+    Peer(PeerPlace),
+}
+
+impl Accepted {
+    /// What was accepted from peers and is still open.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = (NodeId, &PeerConnection)> {
+        self.peers.iter().map(|(node, connection)| (*node, connection))
+    }
+}
+
+impl PeerConnection {
+    /// Ends it. Its place is free once nobody reads from it any more.
+    pub(crate) fn close(&self) {
+        (self.close)();
+    }
 }
 
 /// Accepts connections until the listener is stopped.
@@ -101,15 +126,19 @@ async fn serve<N: Network>(
     setup.counters.accepted.add(1);
     reader.set_body_bytes_max(setup.limits.frame_bytes_max);
     match place.kind {
-        PlaceKind::Peer { node, serial } => {
+        PlaceKind::Peer(peer) => {
+            let PeerPlace { node, incarnation, serial } = peer;
             tracing::info!(me = %endpoint.identity.node, peer = %node, ?address, "accepted a peer");
-            endpoint.heard_of(node, serial, address.as_deref());
+            endpoint.heard_of(&peer, address.as_deref());
             let error = receive_packets(&endpoint, &socket.0, &mut reader, node).await;
             closed(&endpoint, &socket.0, &format!("peer {node}"), &error);
             // Before its place is free: whoever takes that may need the room for a link, too.
             endpoint.left(node, serial);
             drop(place);
-            endpoint.disconnected(node);
+            // Nothing of the one that counts is lost with a connection of another.
+            if endpoint.counts(node, incarnation) {
+                endpoint.disconnected(node);
+            }
         }
         PlaceKind::Client | PlaceKind::Handshake => {
             let error = serve_client(&endpoint, socket.0.clone(), &mut reader).await;
@@ -220,31 +249,63 @@ fn admit<N: Network>(
         }
         Dialler::Peer { node, incarnation, .. } => {
             let (node, incarnation) = (*node, *incarnation);
-            match accepted.peers.get(&node) {
-                Some(other) if other.incarnation != incarnation => {
-                    let reason = format!(
-                        "two nodes have the id {node}: the one with data directory {} is connected",
-                        other.incarnation
-                    );
-                    return Err(Refused { refusal: Refusal::DuplicateNode, reason });
-                }
-                None if accepted.peers.len() >= connections_max => return Err(busy()),
-                Some(_) | None => {}
+            let now = endpoint.setup.runtime.now();
+            // Looked up under the lock of what was accepted: a new list closes what is there by then.
+            let named = endpoint.named(node);
+            let held_for = endpoint.setup.limits.place_held;
+            let other = accepted.peers.get(&node).filter(|other| other.incarnation != incarnation);
+            let holder = other.filter(|other| now.saturating_sub(other.since) < held_for);
+            may_take_place(node, incarnation, named, holder.map(|holder| holder.incarnation))?;
+            if let Some(other) = other
+                && endpoint.warns("another incarnation takes the place")
+            {
+                let (me, before) = (endpoint.identity.node, other.incarnation);
+                tracing::warn!(%me, peer = %node, %before, now = %incarnation, "two nodes have one id");
+            }
+            if !accepted.peers.contains_key(&node) && accepted.peers.len() >= connections_max {
+                return Err(busy());
             }
             accepted.last_serial += 1;
-            let serial = accepted.last_serial;
+            let place = PeerPlace { node, incarnation, serial: accepted.last_serial };
             let closing = socket.clone();
             let close = Box::new(move || closing.close());
-            let connection = PeerConnection { incarnation, serial, close };
-            (PlaceKind::Peer { node, serial }, accepted.peers.insert(node, connection))
+            let connection =
+                PeerConnection { incarnation, serial: place.serial, since: now, close };
+            (PlaceKind::Peer(place), accepted.peers.insert(node, connection))
         }
     };
     drop(accepted);
-    // The same process has dialled anew, or it was restarted: its old connection is of no use.
+    // The same process has dialled anew, or it was restarted, or it is not the one that counts: its connection is of no
+    // use.
     if let Some(replaced) = replaced {
-        (replaced.close)();
+        replaced.close();
     }
     Ok(Place { endpoint: Arc::clone(endpoint), kind })
+}
+
+/// Whether an incarnation of `node` may take the place of that node. Where none is named, another one may hold it for a
+/// while and no longer: nobody knows which of them is right, so each must be heard at some time.
+fn may_take_place(
+    node: NodeId,
+    incarnation: Incarnation,
+    named: Option<Incarnation>,
+    holder: Option<Incarnation>,
+) -> Result<(), Refused> {
+    let (refusal, reason) = match (named, holder) {
+        (Some(named), _) if named == incarnation => return Ok(()),
+        (Some(named), _) => (
+            Refusal::OtherIncarnation,
+            format!("node {node} is incarnation {named}, and {incarnation} is another one"),
+        ),
+        (None, Some(holder)) => (
+            Refusal::DuplicateNode,
+            format!(
+                "two nodes have the id {node}: the one with data directory {holder} is connected"
+            ),
+        ),
+        (None, None) => return Ok(()),
+    };
+    Err(Refused { refusal, reason })
 }
 
 impl<N: Network> Drop for Place<N> {
@@ -253,7 +314,7 @@ impl<N: Network> Drop for Place<N> {
         match self.kind {
             PlaceKind::Handshake => accepted.handshakes -= 1,
             PlaceKind::Client => accepted.clients -= 1,
-            PlaceKind::Peer { node, serial } => {
+            PlaceKind::Peer(PeerPlace { node, serial, .. }) => {
                 if accepted.peers.get(&node).is_some_and(|peer| peer.serial == serial) {
                     accepted.peers.remove(&node);
                 }

@@ -19,6 +19,7 @@ use super::pump::{FrameReader, Outgoing, Setup, write_frames};
 use super::queue::{BatchQueue, PushError};
 use super::socket::{Network, Socket};
 use super::target::{Dial, Target};
+use crate::Incarnation;
 use crate::transport::{Packet, TcpLimits};
 
 /// A connection that lived for so long was good.
@@ -36,6 +37,8 @@ struct State {
     target: Target,
     /// Closes the connection that there is.
     close: Option<Box<dyn Fn() + Send>>,
+    /// Which incarnation is at its other end.
+    reached: Option<Incarnation>,
     /// There is a reason not to wait before dialling.
     dial_now: bool,
 }
@@ -61,10 +64,12 @@ impl Link {
         self.peer
     }
 
-    /// The list of the peers has this one, at this address.
-    pub(crate) fn name(&self, address: &str) {
+    /// The list of the peers has this one, at this address, as this incarnation.
+    pub(crate) fn name(&self, address: &str, incarnation: Option<Incarnation>) {
         let mut state = self.state();
-        if state.target.name(address) {
+        let is_news = state.target.name(address, incarnation);
+        let is_at_other = state.reached.is_some_and(|reached| !state.target.counts(reached));
+        if is_news || is_at_other {
             self.dial_anew(state);
         }
     }
@@ -85,9 +90,15 @@ impl Link {
     }
 
     /// The peer has just reached this node, so it can be reached, too: dials it at once.
-    pub(crate) fn hear(&self, serial: u64, address: Option<&str>, now: Duration) {
+    pub(crate) fn hear(
+        &self,
+        serial: u64,
+        from: Incarnation,
+        address: Option<&str>,
+        now: Duration,
+    ) {
         let mut state = self.state();
-        if state.target.hear(serial, address, now) {
+        if state.target.hear(serial, from, address, now) {
             self.dial_anew(state);
         } else if state.close.is_none() {
             state.dial_now = true;
@@ -125,6 +136,10 @@ impl Link {
         self.state().target.is_wanted(setup.runtime.now(), setup.limits.forget_after)
     }
 
+    fn counts(&self, incarnation: Incarnation) -> bool {
+        self.state().target.counts(incarnation)
+    }
+
     /// Ends the link. Its connection is closed by its writer.
     pub(crate) fn close(&self) {
         self.queue.close();
@@ -142,14 +157,38 @@ impl Link {
     }
 
     /// Notes how to close the connection. False: what was dialled is no longer what is to be.
-    fn connected(&self, version: u64, close: impl Fn() + Send + 'static) -> bool {
+    fn connected(
+        &self,
+        version: u64,
+        reached: Incarnation,
+        close: impl Fn() + Send + 'static,
+    ) -> bool {
         let mut state = self.state();
         state.close = Some(Box::new(close));
-        state.target.connected(version)
+        state.reached = Some(reached);
+        state.target.connected(version) && state.target.counts(reached)
     }
 
     fn unconnected(&self) {
-        self.state().close = None;
+        let mut state = self.state();
+        (state.close, state.reached) = (None, None);
+    }
+
+    /// What was dialled, if that is the incarnation that counts.
+    fn check<S: Socket>(
+        &self,
+        dialled: Dialled<S>,
+        address: &str,
+    ) -> Result<Dialled<S>, DialError> {
+        let identity = dialled.identity;
+        match self.state().target.incarnation() {
+            Some(named) if named != identity.incarnation => {
+                dialled.socket.close();
+                let (address, identity) = (address.to_owned(), Box::new(identity));
+                Err(DialError::OtherIncarnation { address, identity, named })
+            }
+            Some(_) | None => Ok(dialled),
+        }
     }
 
     /// Dials, writes, and dials again, until the link is closed.
@@ -163,7 +202,7 @@ impl Link {
             let advertised = endpoint.advertised.clone().filter(|_| asks_back);
             let hello = hello_of_peer(&endpoint.identity, self.peer, advertised);
             let dialled = dial(&endpoint.network, setup, &endpoint.tasks, address.clone(), hello);
-            match dialled.await {
+            match dialled.await.and_then(|dialled| self.check(dialled, &address)) {
                 Ok(dialled) => {
                     let peer = self.peer;
                     tracing::info!(me = %endpoint.identity.node, %peer, address, "connected");
@@ -172,12 +211,16 @@ impl Link {
                     is_first = false;
                     last_error.clear();
                     let since = setup.runtime.now();
+                    let reached = dialled.identity.incarnation;
                     self.use_connection(&endpoint, dialled, &address, version).await;
                     if setup.runtime.now().saturating_sub(since) >= GOOD {
                         backoff.reset();
                     }
                     setup.counters.dropped_unreachable.add_len(self.queue.clear());
-                    endpoint.disconnected(peer);
+                    // Nothing of the one that counts is lost with a connection to another.
+                    if self.counts(reached) {
+                        endpoint.disconnected(peer);
+                    }
                 }
                 Err(error) => self.could_not_dial(&endpoint, &error, &mut last_error),
             }
@@ -193,9 +236,9 @@ impl Link {
         address: &str,
         version: u64,
     ) {
-        let Dialled { socket, reader, open, .. } = dialled;
+        let Dialled { socket, reader, open, identity } = dialled;
         let closing = socket.clone();
-        if !self.connected(version, move || closing.close()) {
+        if !self.connected(version, identity.incarnation, move || closing.close()) {
             socket.close();
         }
         let (reading, reader_ended) = oneshot::channel();
@@ -215,7 +258,9 @@ impl Link {
     ) {
         let counters = &endpoint.setup.counters;
         let is_refused = match error {
-            DialError::Refused { .. } | DialError::Misdirected { .. } => true,
+            DialError::Refused { .. }
+            | DialError::Misdirected { .. }
+            | DialError::OtherIncarnation { .. } => true,
             DialError::Unreachable { .. }
             | DialError::Handshake { .. }
             | DialError::NoHandshake { .. }

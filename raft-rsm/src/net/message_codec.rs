@@ -63,6 +63,7 @@ mod kind {
     pub(super) const CONTINUE: u8 = 0;
     pub(super) const DONE: u8 = 1;
     pub(super) const REFUSED: u8 = 2;
+    pub(super) const TOO_LONG: u8 = 3;
 }
 
 /// Appends the binary form of `packet` to `out`, up to the payload that ends it, if there is one: that is
@@ -98,6 +99,10 @@ pub(crate) fn encode_packet<'p>(packet: &'p Packet, out: &mut BytesMut) -> Optio
                 }
                 SnapshotStatus::Done => out.put_u8(kind::DONE),
                 SnapshotStatus::Refused => out.put_u8(kind::REFUSED),
+                SnapshotStatus::TooLong { image_bytes_max } => {
+                    out.put_u8(kind::TOO_LONG);
+                    out.put_u64_le(*image_bytes_max);
+                }
             }
             None
         }
@@ -322,6 +327,7 @@ impl Fields {
             }
             kind::DONE => Ok(SnapshotStatus::Done),
             kind::REFUSED => Ok(SnapshotStatus::Refused),
+            kind::TOO_LONG => Ok(SnapshotStatus::TooLong { image_bytes_max: self.u64()? }),
             kind => Err(DecodePacketError::Kind { what: "snapshot status", kind }),
         }
     }

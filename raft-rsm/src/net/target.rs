@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Incarnation;
+
 /// What is known of where one peer listens. There are two sources, and the latest word is dialled first: the list of
 /// the peers, and the peer itself when it dials this node.
 #[derive(Debug, Default)]
@@ -10,8 +12,12 @@ pub(crate) struct Target {
     is_named: bool,
     /// Where it listens, as that list says.
     named: Option<String>,
+    /// The only incarnation that counts, as that list says.
+    incarnation: Option<Incarnation>,
     /// Where it listens, as it says itself.
     heard: Option<String>,
+    /// Which incarnation said so.
+    heard_from: Option<Incarnation>,
     /// The peer's own word is the latest.
     prefers_heard: bool,
     /// Dials that failed since the last news or connection: each second one tries the other address.
@@ -38,10 +44,16 @@ pub(crate) struct Dial {
 
 impl Target {
     /// The list has the peer, at this address; an empty one says nothing of where. An address that is repeated is
-    /// no later word. Tells whether to dial anew.
-    pub(crate) fn name(&mut self, address: &str) -> bool {
+    /// no later word. With an incarnation, no other counts, and what another said is forgotten. Tells whether to dial
+    /// anew.
+    pub(crate) fn name(&mut self, address: &str, incarnation: Option<Incarnation>) -> bool {
         self.change(|target| {
             target.is_named = true;
+            target.incarnation = incarnation;
+            if target.heard_from.is_some_and(|from| !target.counts(from)) {
+                (target.heard, target.heard_from, target.caller) = (None, None, None);
+                target.prefers_heard = false;
+            }
             if !address.is_empty() && target.named.as_deref() != Some(address) {
                 target.named = Some(address.to_owned());
                 target.prefers_heard = false;
@@ -57,6 +69,7 @@ impl Target {
         }
         Some(self.change(|target| {
             target.is_named = false;
+            target.incarnation = None;
             target.named = None;
             target.prefers_heard = true;
         }))
@@ -64,8 +77,14 @@ impl Target {
 
     /// The peer has reached this node on the accepted connection `serial`; with an address, it asks for a way back.
     /// Tells whether to dial anew.
-    pub(crate) fn hear(&mut self, serial: u64, address: Option<&str>, now: Duration) -> bool {
-        if serial < self.last_serial {
+    pub(crate) fn hear(
+        &mut self,
+        serial: u64,
+        from: Incarnation,
+        address: Option<&str>,
+        now: Duration,
+    ) -> bool {
+        if serial < self.last_serial || !self.counts(from) {
             return false;
         }
         self.last_serial = serial;
@@ -76,6 +95,7 @@ impl Target {
         let Some(address) = address else { return false };
         self.change(|target| {
             target.heard = Some(address.to_owned());
+            target.heard_from = Some(from);
             target.prefers_heard = true;
         })
     }
@@ -90,6 +110,16 @@ impl Target {
 
     pub(crate) fn is_named(&self) -> bool {
         self.is_named
+    }
+
+    /// The only incarnation that counts. `None`: any.
+    pub(crate) fn incarnation(&self) -> Option<Incarnation> {
+        self.incarnation
+    }
+
+    /// Whether this incarnation of the peer is, or may be, the one that counts.
+    pub(crate) fn counts(&self, incarnation: Incarnation) -> bool {
+        self.incarnation.is_none_or(|named| named == incarnation)
     }
 
     /// The peer has asked for a way back on a connection that is still there.
@@ -151,16 +181,17 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(100);
     const MINUTE: Duration = Duration::from_secs(60);
+    const INCARNATION: Incarnation = Incarnation(7);
 
     fn named(address: &str) -> Target {
         let mut target = Target::default();
-        target.name(address);
+        target.name(address, None);
         target
     }
 
     fn heard(address: &str) -> Target {
         let mut target = Target::default();
-        target.hear(1, Some(address), NOW);
+        target.hear(1, INCARNATION, Some(address), NOW);
         target
     }
 
@@ -171,16 +202,16 @@ mod tests {
     #[test]
     fn the_latest_word_is_dialled_and_a_repeated_one_is_no_news() {
         let mut target = named("a:1");
-        assert!(!target.name("a:1"));
-        assert!(target.hear(1, Some("b:2"), NOW));
+        assert!(!target.name("a:1", None));
+        assert!(target.hear(1, INCARNATION, Some("b:2"), NOW));
         assert_eq!(address(&target), "b:2");
-        assert!(!target.name("a:1"), "the list has said so before");
-        assert!(!target.name(""), "this says nothing of where");
+        assert!(!target.name("a:1", None), "the list has said so before");
+        assert!(!target.name("", None), "this says nothing of where");
         assert_eq!(address(&target), "b:2");
-        assert!(target.name("c:3"));
+        assert!(target.name("c:3", None));
         assert_eq!(address(&target), "c:3");
-        assert!(target.hear(2, Some("b:2"), NOW));
-        assert!(!target.hear(3, Some("b:2"), NOW));
+        assert!(target.hear(2, INCARNATION, Some("b:2"), NOW));
+        assert!(!target.hear(3, INCARNATION, Some("b:2"), NOW));
         assert_eq!(address(&target), "b:2");
     }
 
@@ -189,7 +220,7 @@ mod tests {
         let mut target = named("a:1");
         target.failed();
         assert_eq!(address(&target), "a:1");
-        target.hear(1, Some("b:2"), NOW);
+        target.hear(1, INCARNATION, Some("b:2"), NOW);
         for expected in ["b:2", "a:1", "b:2"] {
             assert_eq!(address(&target), expected);
             target.failed();
@@ -197,7 +228,7 @@ mod tests {
         let version = target.dial().unwrap().version;
         assert!(target.connected(version));
         assert_eq!(address(&target), "b:2", "the latest first again");
-        target.name("c:3");
+        target.name("c:3", None);
         assert!(!target.connected(version), "the peer has moved meanwhile");
     }
 
@@ -206,14 +237,14 @@ mod tests {
         let mut target = heard("b:2");
         assert!(target.is_wanted(NOW * 9, MINUTE));
         assert_eq!(target.unname(), Some(false), "it was not named anyway");
-        target.hear(2, Some("b:2"), NOW);
+        target.hear(2, INCARNATION, Some("b:2"), NOW);
         target.left(1, NOW * 2);
         assert!(target.is_calling(), "the first connection was replaced");
         target.left(2, NOW * 2);
         assert!(!target.is_calling());
         assert!(target.is_wanted(NOW * 2 + MINUTE / 2, MINUTE));
         assert!(!target.is_wanted(NOW * 2 + MINUTE, MINUTE));
-        target.name("a:1");
+        target.name("a:1", None);
         assert!(target.is_wanted(NOW * 9, MINUTE));
     }
 
@@ -221,13 +252,13 @@ mod tests {
     fn who_is_no_longer_named_stays_only_as_long_as_it_asks() {
         assert_eq!(named("a:1").unname(), None);
         let mut target = named("a:1");
-        target.hear(1, None, NOW);
+        target.hear(1, INCARNATION, None, NOW);
         assert_eq!(target.unname(), None, "it does not ask for a way back");
-        target.hear(2, Some("a:1"), NOW);
+        target.hear(2, INCARNATION, Some("a:1"), NOW);
         assert_eq!(target.unname(), Some(true), "this node no longer asks for a way back");
         let dial = target.dial().unwrap();
         assert_eq!((dial.address.as_str(), dial.asks_back), ("a:1", false));
-        target.hear(3, None, NOW);
+        target.hear(3, INCARNATION, None, NOW);
         assert!(!target.is_calling());
         assert!(target.is_wanted(NOW, MINUTE) && !target.is_wanted(NOW + MINUTE, MINUTE));
     }
@@ -236,7 +267,24 @@ mod tests {
     fn only_who_names_the_peer_asks_for_a_way_back() {
         let mut target = heard("b:2");
         assert!(!target.dial().unwrap().asks_back);
-        assert!(target.name("b:2"), "it says something else now");
+        assert!(target.name("b:2", None), "it says something else now");
         assert!(target.dial().unwrap().asks_back);
+    }
+
+    #[test]
+    fn what_another_incarnation_than_the_named_one_says_is_no_word_and_what_it_said_is_forgotten() {
+        let other = Incarnation(INCARNATION.0 + 1);
+        let mut target = named("a:1");
+        target.hear(1, other, Some("b:2"), NOW);
+        assert!(!target.name("a:1", Some(other)), "it is the one that was heard");
+        assert_eq!(address(&target), "b:2");
+        assert!(target.name("a:1", Some(INCARNATION)));
+        assert!(!target.hear(2, other, Some("b:2"), NOW));
+        assert_eq!(address(&target), "a:1");
+        assert!(!target.is_calling());
+        target.failed();
+        assert_eq!(address(&target), "a:1", "there is no other address");
+        assert!(target.hear(3, INCARNATION, Some("c:3"), NOW));
+        assert_eq!(address(&target), "c:3");
     }
 }

@@ -43,6 +43,7 @@ macro_rules! on_both_shells {
 }
 
 mod addresses;
+mod incarnations;
 mod stand;
 
 on_both_shells! {
@@ -506,6 +507,7 @@ fn limits() -> TcpLimits {
         silence_max: LONG * 2,
         handshake_timeout: LONG,
         shutdown_timeout: LONG * 4,
+        place_held: LONG,
         ..TcpLimits::default()
     }
 }

@@ -36,7 +36,8 @@ pub struct Recovery {
 pub struct Recovered {
     /// Whose the directory is now.
     pub identity: Identity,
-    /// The last entry that the old cluster has left here. Whatever it had committed beyond is lost.
+    /// The last entry that the old cluster has left here. What it had committed is here up to `commit` for certain; beyond,
+    /// it may be lost, or other entries may be here in its place, also before `last`.
     pub last: EntryId,
     /// Up to here the survivor knew that the old cluster had committed. What follows, up to `last`, perhaps nobody was
     /// ever told of; it counts from now on.
@@ -85,7 +86,8 @@ impl Recovery {
         self.dir.owner.identity
     }
 
-    /// The last entry that is there.
+    /// The last entry that is there. Of several survivors the one with the greatest, by the term first and then by the index,
+    /// has what a candidate must have to be elected (§5.4.1): it is the one to recover. The index alone says nothing.
     #[must_use]
     pub fn last(&self) -> EntryId {
         self.received().map_or(self.state.terms.last(), |snapshot| snapshot.last)
@@ -198,8 +200,10 @@ impl fmt::Display for Recovered {
         let Recovered { identity: Identity { cluster, node, .. }, last, commit } = self;
         write!(
             f,
-            "node {node} is the only voter of the new cluster {cluster}; whatever the old cluster had after entry {} is lost",
-            last.index
+            "node {node} is the only voter of the new cluster {cluster}; entries up to {commit} are known to have been \
+             committed in the old one, and of those after them, what others acknowledged may be lost, or replaced by what \
+             this log holds up to entry {} of term {}",
+            last.index, last.term
         )?;
         let first = commit.next();
         if first > last.index {

@@ -33,9 +33,9 @@ pub trait Network {
     /// is the node restarted: with the same address.
     fn transport(&self, id: NodeId) -> Arc<dyn Transport>;
 
-    /// Where the nodes listen of which there is a transport, as [`Transport::set_peers`] takes it. A transport that has no
-    /// use for addresses may leave them empty.
-    fn peers(&self) -> Vec<(NodeId, String)>;
+    /// The nodes of which there is a transport, as [`Transport::set_peers`] takes it. A transport that has no use for
+    /// addresses may leave them empty, and one that does not tell incarnations apart names none.
+    fn peers(&self) -> Vec<Member>;
 
     /// A client that can reach all three.
     fn connector(&self) -> Arc<dyn Connector>;
@@ -55,6 +55,7 @@ macro_rules! transport_conformance {
             a_node_that_restarts_is_reached_again
             peers_that_are_named_are_reached
             naming_the_same_peers_again_disturbs_nothing
+            a_peer_is_the_incarnation_that_is_named
             a_peer_that_goes_away_is_reported
             a_request_is_answered
             a_large_request_has_a_large_answer
@@ -179,13 +180,13 @@ pub fn peers_that_are_named_are_reached(network: &dyn Network) {
     let packets =
         [TWO, THREE].map(|to| raft_between(ONE, to, Message::VoteResponse { granted: true }));
     for _ in 0..3 {
-        let without_two: Vec<_> = peers.iter().filter(|(id, _)| *id != TWO).cloned().collect();
+        let without_two: Vec<_> = peers.iter().filter(|peer| peer.id != TWO).cloned().collect();
         one.set_peers(&without_two);
         stand.send_until_it_arrives(&packets[1]);
         one.set_peers(&peers);
         packets.iter().for_each(|packet| drop(stand.send_until_it_arrives(packet)));
         // One that says nothing of where.
-        let ids: Vec<_> = peers.iter().map(|(id, _)| (*id, String::new())).collect();
+        let ids: Vec<_> = peers.iter().map(|peer| Member::new(peer.id, "")).collect();
         one.set_peers(&ids);
         packets.iter().for_each(|packet| drop(stand.send_until_it_arrives(packet)));
     }
@@ -212,6 +213,49 @@ pub fn naming_the_same_peers_again_disturbs_nothing(network: &dyn Network) {
     }
     wait_until(|| stand.packets(TWO).len() >= PACKETS);
     assert!(stand.disconnected(ONE).is_empty() && stand.disconnected(TWO).is_empty());
+    stand.shutdown();
+}
+
+/// `set_peers`: a peer whose incarnation is named is that one alone; when it is named again, it is there again.
+pub fn a_peer_is_the_incarnation_that_is_named(network: &dyn Network) {
+    const LATE: Term = Term(1_000);
+    let stand = Stand::new(network);
+    let (one, peers) = (stand.transport(ONE), network.peers());
+    let replaced = |peer: Member| match peer.incarnation {
+        Some(Incarnation(own)) if peer.id == TWO => {
+            Member { incarnation: Some(Incarnation(own + 1)), ..peer }
+        }
+        Some(_) | None => peer,
+    };
+    let others: Vec<_> = peers.iter().cloned().map(replaced).collect();
+    let vote = |from, to, term| {
+        let (incarnation, message) = (Incarnation(5), Message::VoteResponse { granted: true });
+        Packet::Raft(Envelope { from, incarnation, to, term, message })
+    };
+    let ways = [(ONE, TWO), (TWO, ONE)];
+    for _ in 0..3 {
+        one.set_peers(&peers);
+        for (from, to) in ways {
+            stand.send_until_it_arrives(&vote(from, to, Term(7)));
+        }
+        if others == peers {
+            continue;
+        }
+        let before = stand.disconnected(TWO).len();
+        one.set_peers(&others);
+        wait_until(|| stand.disconnected(TWO).len() > before);
+        for (from, to) in ways {
+            stand.transport(from).send(vote(from, to, LATE));
+        }
+        // Others are reached meanwhile, and that takes as long.
+        for from in [ONE, TWO] {
+            stand.send_until_it_arrives(&vote(from, THREE, Term(7)));
+        }
+        for (from, to) in ways {
+            let is_there = stand.packets(to).contains(&vote(from, to, LATE));
+            assert!(!is_there, "from {from} to {to}, and node 2 is another incarnation");
+        }
+    }
     stand.shutdown();
 }
 
@@ -355,7 +399,8 @@ pub fn a_request_arrives_although_its_caller_has_gone_away(network: &dyn Network
 pub fn a_client_knows_the_nodes(network: &dyn Network) {
     let stand = Stand::new(network);
     assert_eq!(stand.connector().nodes(), [ONE, TWO, THREE]);
-    stand.connector().learn(&network.peers()[1..]);
+    let listening = network.peers().into_iter().skip(1);
+    stand.connector().learn(&listening.map(|peer| (peer.id, peer.address)).collect::<Vec<_>>());
     assert_eq!(stand.connector().nodes(), [ONE, TWO, THREE]);
     assert_eq!(stand.call(ONE, "hello"), Ok(Bytes::from("1: hello")));
     assert_eq!(stand.call(TWO, "hello"), Ok(Bytes::from("2: hello")));
@@ -449,6 +494,7 @@ fn packets() -> Vec<Packet> {
         }),
         response(SnapshotStatus::Done),
         response(SnapshotStatus::Refused),
+        response(SnapshotStatus::TooLong { image_bytes_max: 1 << 40 }),
         Packet::Checksum(Checksum {
             from: ONE,
             to: TWO,

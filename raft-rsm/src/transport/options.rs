@@ -9,7 +9,8 @@ use crate::{Cluster, Identity, check_address};
 /// How a TCP transport is set up, on either shell.
 #[derive(Clone, Debug)]
 pub struct TcpOptions {
-    /// Who this node is.
+    /// Who this node is. The incarnation is the one under which the node speaks, that of its storage: peers that know of
+    /// another one refuse it.
     pub identity: Identity,
     /// Where to listen for peers and clients, `HOST:PORT`. Port 0: one that is free.
     pub listen: String,
@@ -97,6 +98,9 @@ pub struct TcpLimits {
     /// A peer that no list has, and that is known since it dialled this node, is forgotten so long after its connection
     /// has ended. There are at most `connections_max` of them.
     pub forget_after: Duration,
+    /// Where nobody says which incarnation of a peer counts, one that is connected keeps the others out for so long:
+    /// enough for a leader to be heard, after which it is said.
+    pub place_held: Duration,
     /// How long a shutdown waits for what is under way.
     pub shutdown_timeout: Duration,
 }
@@ -122,6 +126,7 @@ impl Default for TcpLimits {
             reconnect_min: Duration::from_millis(20),
             reconnect_max: Duration::from_secs(1),
             forget_after: Duration::from_secs(60),
+            place_held: Duration::from_secs(1),
             shutdown_timeout: Duration::from_secs(10),
         }
     }

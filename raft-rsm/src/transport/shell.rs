@@ -81,7 +81,7 @@ macro_rules! transport_over_sockets {
                 self.shell.start(inbox, service);
             }
 
-            fn set_peers(&self, peers: &[(raft_core::NodeId, String)]) {
+            fn set_peers(&self, peers: &[raft_core::Member]) {
                 self.shell.endpoint.set_peers(peers);
             }
 

@@ -25,6 +25,7 @@ on_both_runtimes! {
     a_client_sees_the_status_of_each_node
     requests_that_make_no_sense_are_refused_and_the_replica_lives
     a_client_does_not_hammer_while_there_is_no_leader
+    a_client_that_asks_by_lease_is_sent_on_to_the_leader
     a_client_changes_members_hands_the_lead_over_and_has_snapshots_taken
     what_a_leader_refuses_an_operator_reaches_the_client
 }
@@ -120,15 +121,16 @@ fn a_client_without_a_leader_gives_up_at_its_deadline_and_nothing_was_done(runti
     let leader = cluster.leader();
     let disks: Vec<_> =
         cluster.others(leader).into_iter().map(|id| (id, cluster.crash(id))).collect();
-    cluster.eventually("no leader", || cluster.status(leader).leader.is_none());
+    cluster.loses_its_leader(leader);
     let (client, _) = lossy(&cluster, 0, Duration::from_millis(300));
-    let error = cluster.block_on(client.propose(&Command::Dec)).unwrap_err();
+    let error = cluster.as_time_flies(client.propose(&Command::Dec)).unwrap_err();
     assert!(matches!(error, ClientError::Unavailable { .. }), "{error}");
     assert!(!error.may_take_effect());
-    assert!(cluster.block_on(client.query(&())).is_err());
+    assert!(cluster.as_time_flies(client.query(&())).is_err());
     for (id, disk) in disks {
         cluster.restart(id, disk);
     }
+    cluster.leader();
     assert_eq!(cluster.block_on(cluster.client().query(&())), Ok(0));
 }
 
@@ -208,12 +210,31 @@ fn a_client_does_not_hammer_while_there_is_no_leader(runtime: On) {
     for id in cluster.others(leader) {
         let _disk = cluster.crash(id);
     }
-    cluster.eventually("no leader", || cluster.status(leader).leader.is_none());
+    cluster.loses_its_leader(leader);
     let (client, connector) = lossy(&cluster, 0, Duration::from_secs(1));
-    cluster.block_on(client.propose(&Command::Inc)).expect_err("there is no leader");
+    cluster.as_time_flies(client.propose(&Command::Inc)).expect_err("there is no leader");
     let calls = connector.calls.load(Ordering::SeqCst);
     // Ten rounds or so of three nodes in a second.
     assert!(calls <= 60, "{calls} calls in a second");
+}
+
+/// Whoever answers by lease is taken for the leader: a follower must not, else commands begin at it.
+fn a_client_that_asks_by_lease_is_sent_on_to_the_leader(runtime: On) {
+    let cluster = Cluster::new(3, runtime);
+    if cluster.leader() == NodeId(1) {
+        let to = Some(NodeId(2));
+        cluster.block_on(cluster.raft(NodeId(1)).transfer_leadership(to)).expect("it leads");
+        cluster.eventually("another leader", || cluster.leader() != NodeId(1));
+    }
+    // It begins at node 1.
+    let (client, connector) = lossy(&cluster, 0, Duration::from_secs(20));
+    let calls = || connector.calls.load(Ordering::SeqCst);
+    assert_eq!(cluster.block_on(client.query_with(&(), Consistency::Lease)), Ok(0));
+    assert_eq!(calls(), 2, "the follower, then the leader");
+    assert_eq!(cluster.block_on(client.propose(&Command::Inc)), Ok(1));
+    assert_eq!(calls(), 3, "the leader");
+    // Who asks a replica in its own process asks no other one.
+    assert_eq!(cluster.block_on(cluster.raft(NodeId(1)).query_with((), Consistency::Lease)), Ok(1));
 }
 
 fn a_client_changes_members_hands_the_lead_over_and_has_snapshots_taken(runtime: On) {

@@ -11,8 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::channel::oneshot;
 use futures::executor::block_on;
+use futures::future::{Either, join_all, select};
 use raft_rsm::raft_core::{
-    Configuration, Entry, Incarnation, LogIndex, NodeId, Restored, SnapshotMeta, Write,
+    Configuration, Entry, Incarnation, LogIndex, NodeId, Restored, Role, SnapshotMeta, Write,
 };
 use raft_rsm::storage::{MemoryStorage, SnapshotReader, SnapshotWriter, StorageError};
 use raft_rsm::transport::memory::{Faults, MemoryNetwork, MemoryOptions};
@@ -22,8 +23,17 @@ use raft_rsm::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::runtime_ahead::Ahead;
+
 /// Nothing here depends on this time: it ends a test that would hang.
 const HANG_GUARD: Duration = Duration::from_secs(10);
+
+/// What a wait lasts before it looks again.
+const STEP: Duration = Duration::from_millis(2);
+
+/// Where a test asks for nothing else.
+pub(crate) const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Makes two tests of each function: one a runtime.
 macro_rules! on_both_runtimes {
@@ -300,6 +310,9 @@ impl Replica {
 /// A cluster of replicas on a network in memory.
 pub(crate) struct Cluster {
     pub(crate) runtime: Arc<dyn Runtime>,
+    clock: Arc<Ahead>,
+    /// Of the node that was started last.
+    election_timeout: Duration,
     pub(crate) network: MemoryNetwork,
     pub(crate) replicas: BTreeMap<NodeId, Replica>,
     change: fn(&mut Options),
@@ -313,22 +326,33 @@ impl Cluster {
 
     /// A cluster whose options are changed.
     pub(crate) fn with(count: u64, runtime: Arc<dyn Runtime>, change: fn(&mut Options)) -> Cluster {
+        let clock = Arc::new(Ahead::new(runtime));
+        let runtime = Arc::clone(&clock) as Arc<dyn Runtime>;
         let options = MemoryOptions { seed: 7, ..MemoryOptions::default() };
         let network = MemoryNetwork::new(Arc::clone(&runtime), options);
-        let mut cluster = Cluster { runtime, network, replicas: BTreeMap::new(), change };
+        let mut cluster = Cluster {
+            runtime,
+            clock,
+            election_timeout: ELECTION_TIMEOUT,
+            network,
+            replicas: BTreeMap::new(),
+            change,
+        };
         let ids = (1..=count).map(NodeId);
         let configuration = Configuration::new(ids.clone(), []);
         for id in ids {
             cluster.start(id, MemoryStorage::new(configuration.clone()));
         }
+        cluster.leader();
         cluster
     }
 
     fn start(&mut self, id: NodeId, storage: MemoryStorage) {
         let mut options = Options::new(id);
-        options.core.election_timeout = Duration::from_millis(300);
-        options.core.heartbeat_interval = Duration::from_millis(50);
+        options.core.election_timeout = ELECTION_TIMEOUT;
+        options.core.heartbeat_interval = HEARTBEAT_INTERVAL;
         (self.change)(&mut options);
+        self.election_timeout = options.core.election_timeout;
         let (fails, forgets) = (AtomicBool::new(false), AtomicBool::new(false));
         let (writes, reads) = (Hang::default(), Hang::default());
         let storage = Arc::new(Flaky { inner: storage, fails, forgets, writes, reads });
@@ -378,12 +402,25 @@ impl Cluster {
         receiver
     }
 
+    /// Nobody proposes meanwhile.
     pub(crate) fn crash_and_restart_all(&mut self) {
-        let ids: Vec<NodeId> = self.replicas.keys().copied().collect();
-        let disks: Vec<_> = ids.iter().map(|id| (*id, self.crash(*id))).collect();
+        let disks: Vec<_> = self
+            .replicas
+            .iter()
+            .map(|(id, replica)| (*id, replica.storage.inner.reopen()))
+            .collect();
+        self.stop_all();
         for (id, disk) in disks {
             self.restart(id, disk);
         }
+        self.leader();
+    }
+
+    /// Stops all replicas at once. Time flies meanwhile: else their leader would wait for a successor.
+    fn stop_all(&mut self) {
+        let replicas = std::mem::take(&mut self.replicas);
+        replicas.values().for_each(Replica::release);
+        self.as_time_flies(join_all(replicas.values().map(|replica| replica.raft.shutdown())));
     }
 
     pub(crate) fn raft(&self, id: NodeId) -> &Raft<Counter> {
@@ -421,6 +458,10 @@ impl Cluster {
             let first = &statuses[0];
             let agreed = statuses.iter().all(|s| (s.term, s.leader) == (first.term, first.leader));
             leader = first.leader.filter(|leader| agreed && ids.contains(leader));
+            if statuses.iter().all(|status| status.role == Role::Follower) {
+                // Nothing but time makes one of them campaign.
+                self.put_ahead(self.election_timeout / 8);
+            }
             leader.is_some()
         });
         leader.expect("just seen")
@@ -449,7 +490,7 @@ impl Cluster {
             let statuses: Vec<Status> = self.replicas.values().map(|r| r.raft.status()).collect();
             let late = self.runtime.now().saturating_sub(began) > HANG_GUARD;
             assert!(!late, "no {what} in time: {statuses:#?}");
-            block_on(self.runtime.sleep(Duration::from_millis(5)));
+            self.pause(STEP);
         }
     }
 
@@ -457,10 +498,37 @@ impl Cluster {
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         let guard = self.runtime.sleep(HANG_GUARD);
         let future = std::pin::pin!(future);
-        match block_on(futures::future::select(future, guard)) {
-            futures::future::Either::Left((value, _)) => value,
-            futures::future::Either::Right(_) => panic!("no answer in time"),
+        match block_on(select(future, guard)) {
+            Either::Left((value, _)) => value,
+            Either::Right(_) => panic!("no answer in time"),
         }
+    }
+
+    /// Waits for what only the passing of time brings about; of real time there are a few milliseconds for each heartbeat.
+    pub(crate) fn as_time_flies<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        for _ in 0..HANG_GUARD.as_millis() / STEP.as_millis() {
+            self.put_ahead(HEARTBEAT_INTERVAL);
+            let step = self.runtime.sleep(STEP);
+            if let Either::Left((value, _)) = block_on(select(future.as_mut(), step)) {
+                return value;
+            }
+        }
+        panic!("no answer in time")
+    }
+
+    /// A node without a leader, or a leader without a quorum, notices that in time.
+    pub(crate) fn loses_its_leader(&self, id: NodeId) {
+        self.as_time_flies(async {
+            while self.status(id).leader.is_some() {
+                self.runtime.sleep(STEP).await;
+            }
+        });
+    }
+
+    /// Puts the clock of all replicas ahead.
+    pub(crate) fn put_ahead(&self, by: Duration) {
+        self.clock.put_ahead(by);
     }
 
     pub(crate) fn pause(&self, duration: Duration) {
@@ -470,13 +538,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for replica in self.replicas.values() {
-            replica.release();
-        }
+        self.replicas.values().for_each(Replica::release);
         if !std::thread::panicking() {
-            for replica in self.replicas.values() {
-                self.block_on(replica.raft.shutdown());
-            }
+            self.stop_all();
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
+use raft_rsm::raft_core::Role;
 use raft_rsm::{ProposeError, Raft, Runtime, SnapshotError, StopReason, Uncertain};
 
 use crate::cluster::{Cluster, Command, Counter, on_both_runtimes};
@@ -23,6 +24,7 @@ on_both_runtimes! {
     a_task_that_the_runtime_drops_stops_the_replica_and_answers_its_callers
     a_machine_that_panics_stops_the_replica_and_answers_its_callers
     a_stopped_replica_refuses_and_its_reason_stays
+    a_leader_whose_end_takes_long_shows_none_meanwhile
     a_restarted_replica_keeps_what_was_acknowledged_before_a_crash
 }
 
@@ -125,7 +127,7 @@ fn rsm_shutdown_every_pending_caller_is_answered(runtime: On) {
         .map(|_| propose_in_background(&cluster, cluster.raft(leader), Command::Inc))
         .collect();
     for replica in cluster.replicas.values() {
-        cluster.block_on(replica.raft.shutdown());
+        cluster.as_time_flies(replica.raft.shutdown());
     }
     for answer in cluster.block_on(join_all(callers)) {
         let error = answer.expect("answered").expect_err("nothing can be committed");
@@ -171,7 +173,9 @@ fn a_caller_whose_command_is_being_applied_waits_no_longer_either(runtime: On) {
 }
 
 fn a_slow_machine_delays_neither_commitment_nor_heartbeats(runtime: On) {
-    let cluster = Cluster::new(3, runtime);
+    let cluster = Cluster::with(3, runtime, |options| {
+        options.core.heartbeat_interval = Duration::from_millis(20);
+    });
     let leader = cluster.leader();
     let term = cluster.status(leader).term;
     for replica in cluster.replicas.values() {
@@ -288,6 +292,30 @@ fn a_stopped_replica_refuses_and_its_reason_stays(runtime: On) {
     assert!(!error.may_take_effect());
     assert!(cluster.block_on(raft.query(())).is_err());
     assert!(cluster.block_on(raft.snapshot()).is_err());
+}
+
+/// openraft #1467: a status that shows a dead leader. What is on its way to the disk may take long to end.
+fn a_leader_whose_end_takes_long_shows_none_meanwhile(runtime: On) {
+    let cluster = Cluster::with(1, runtime, |options| {
+        // Beyond what the test waits for.
+        options.shutdown_timeout = Duration::from_secs(3600);
+    });
+    let leader = cluster.leader();
+    let raft = cluster.raft(leader).clone();
+    let disk = &cluster.replicas[&leader].storage;
+    disk.writes.hold();
+    let caller = propose_in_background(&cluster, &raft, Command::Inc);
+    cluster.eventually("a write on its way", || disk.writes.waiting() > 0);
+    let mut ended = cluster.in_background({
+        let raft = raft.clone();
+        async move { raft.shutdown().await }
+    });
+    cluster.block_on(caller).expect("answered").expect_err("it is not durable");
+    let status = raft.status();
+    assert_eq!((status.running, status.role, status.leader), (false, Role::Follower, None));
+    assert_eq!(ended.try_recv(), Ok(None), "nobody may open the disk yet");
+    disk.writes.release();
+    cluster.block_on(ended).expect("it ends");
 }
 
 fn a_restarted_replica_keeps_what_was_acknowledged_before_a_crash(runtime: On) {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::executor::block_on;
-use raft_rsm::raft_core::{Configuration, Member, NodeId};
+use futures::future::join_all;
+use raft_rsm::raft_core::{Configuration, Member, NodeId, Role};
 use raft_rsm::runtime::ThreadRuntime;
 use raft_rsm::storage::fs::StdFileSystem;
 use raft_rsm::storage::{FileStorage, FileStorageOptions};
@@ -20,7 +21,8 @@ use raft_rsm::{
 };
 use tempfile::TempDir;
 
-use crate::cluster::{Command, Counter, Probe};
+use crate::cluster::{Command, Counter, ELECTION_TIMEOUT, Probe};
+use crate::runtime_ahead::Ahead;
 
 /// Nothing here depends on this time: it ends a test that would hang.
 const HANG_GUARD: Duration = Duration::from_secs(120);
@@ -81,8 +83,12 @@ fn tokio() -> Ground {
 /// Three nodes with their directories.
 struct Nodes {
     ground: Ground,
+    /// The ground's, for all but its sockets.
+    clock: Arc<Ahead>,
     cluster: Cluster,
     dir: TempDir,
+    /// How many times each node was replaced by another machine.
+    replaced: BTreeMap<NodeId, usize>,
     running: BTreeMap<NodeId, (Raft<Counter>, Arc<Probe>)>,
     change: fn(&mut Options),
 }
@@ -91,15 +97,23 @@ impl Nodes {
     fn start(ground: Ground, change: fn(&mut Options)) -> Nodes {
         let cluster = free_addresses();
         let dir = tempfile::tempdir().expect("a directory");
-        let mut nodes = Nodes { ground, cluster, dir, running: BTreeMap::new(), change };
-        for id in 1..=3 {
-            nodes.run(NodeId(id), Begin::Anew);
-        }
+        let clock = Arc::new(Ahead::new(Arc::clone(&ground.runtime)));
+        let (running, replaced) = (BTreeMap::new(), BTreeMap::new());
+        let mut nodes = Nodes { ground, clock, cluster, dir, replaced, running, change };
+        nodes.run_all(Begin::Anew);
         nodes
     }
 
+    fn run_all(&mut self, begin: Begin) {
+        for id in 1..=3 {
+            self.run(NodeId(id), begin);
+        }
+        self.leader();
+    }
+
     fn dir(&self, id: NodeId) -> PathBuf {
-        self.dir.path().join(id.to_string())
+        let machine = self.replaced.get(&id).copied().unwrap_or_default();
+        self.dir.path().join(format!("{id}.{machine}"))
     }
 
     fn run(&mut self, id: NodeId, begin: Begin) {
@@ -118,26 +132,36 @@ impl Nodes {
         Member::of_incarnation(id, incarnation, address)
     }
 
+    /// Runs another machine with an empty directory as a node that goes on running. Returns the old one and, as a
+    /// member, the new one.
+    fn run_beside(&mut self, id: NodeId) -> (Raft<Counter>, Member) {
+        let (old, _) = self.running.remove(&id).expect("it runs");
+        *self.replaced.entry(id).or_default() += 1;
+        (old, self.run_empty(id))
+    }
+
     fn run_as(&mut self, id: NodeId, peers: Cluster, members: Configuration, begin: Begin) {
-        let runtime = &self.ground.runtime;
+        let runtime = Arc::clone(&self.clock) as Arc<dyn Runtime>;
         let options = FileStorageOptions::new(self.dir(id), self.cluster.default_id(), id);
         let fs = Arc::new(StdFileSystem);
         let storage = match begin {
-            Begin::Anew => block_on(FileStorage::create(options, members, fs, Arc::clone(runtime))),
+            Begin::Anew => {
+                block_on(FileStorage::create(options, members, fs, Arc::clone(&runtime)))
+            }
             Begin::Join => {
                 let nobody = Configuration::default();
-                block_on(FileStorage::create(options, nobody, fs, Arc::clone(runtime)))
+                block_on(FileStorage::create(options, nobody, fs, Arc::clone(&runtime)))
             }
-            Begin::Again => block_on(FileStorage::open(options, fs, Arc::clone(runtime))),
+            Begin::Again => block_on(FileStorage::open(options, fs, Arc::clone(&runtime))),
         };
         let storage = storage.expect("a sound directory");
         let listen = TcpOptions::of_cluster(storage.identity(), peers);
         let transport = (self.ground.listen)(listen.expect("a member"));
         let mut options = Options::new(id);
+        options.core.election_timeout = ELECTION_TIMEOUT;
         (self.change)(&mut options);
         let probe = Arc::new(Probe::default());
         let machine = Counter::with(Arc::clone(&probe));
-        let runtime = Arc::clone(runtime);
         let raft = block_on(Raft::start(options, machine, Arc::new(storage), transport, runtime));
         self.running.insert(id, (raft.expect("it starts"), probe));
     }
@@ -145,6 +169,13 @@ impl Nodes {
     fn stop(&mut self, id: NodeId) {
         let (raft, _) = self.running.remove(&id).expect("it runs");
         block_on(raft.shutdown());
+    }
+
+    /// At once, so that their leader soon notices that there is nobody to succeed it.
+    fn stop_all(&mut self) {
+        let stopped = self.running.values().map(|(raft, _)| raft.shutdown());
+        block_on(join_all(stopped));
+        self.running.clear();
     }
 
     fn client(&self) -> Client<Counter> {
@@ -173,7 +204,13 @@ impl Nodes {
     fn leader(&self) -> NodeId {
         let leader = || self.running.values().find_map(|(raft, _)| raft.status().leader);
         let runs = |id: NodeId| self.running.contains_key(&id);
-        self.eventually("leader", || leader().is_some_and(runs));
+        self.eventually("leader", || {
+            if self.running.values().all(|(raft, _)| raft.status().role == Role::Follower) {
+                // Nothing but time makes one of them campaign.
+                self.clock.put_ahead(ELECTION_TIMEOUT / 8);
+            }
+            leader().is_some_and(runs)
+        });
         leader().expect("just seen")
     }
 }
@@ -209,12 +246,8 @@ fn commands_survive_the_stop_of_the_leader_and_of_all(ground: Ground) {
     assert!((51..=52).contains(&answered.response), "{answered:?}");
     nodes.run(leader, Begin::Again);
     nodes.all_show(answered.response);
-    for id in 1..=3 {
-        nodes.stop(NodeId(id));
-    }
-    for id in 1..=3 {
-        nodes.run(NodeId(id), Begin::Again);
-    }
+    nodes.stop_all();
+    nodes.run_all(Begin::Again);
     let value = block_on(client.query(&())).expect("answered");
     assert_eq!(value, answered.response);
     nodes.all_show(value);
@@ -290,6 +323,30 @@ fn a_node_joins_and_another_one_leaves(ground: Ground) {
     nodes.all_show(answered.response);
 }
 
+/// An operator gave its node to another machine, and it did not end, or comes back.
+fn a_machine_that_was_replaced_does_not_shut_out_the_one_in_its_place(ground: Ground) {
+    let mut nodes = Nodes::start(ground, |_| ());
+    let client = nodes.client();
+    assert_eq!(block_on(client.propose(&Command::Inc)), Ok(1));
+    nodes.all_show(1);
+    let leader = nodes.leader();
+    let [replaced, dies] =
+        [1, 2, 3].map(NodeId).into_iter().filter(|other| *other != leader).collect::<Vec<_>>()[..]
+    else {
+        panic!("three nodes")
+    };
+    let (old, new) = nodes.run_beside(replaced);
+    let change = MembershipChange::AddVoter(new.clone());
+    let changed = block_on(client.change_membership(&change, HANG_GUARD)).expect("admitted");
+    assert_eq!(changed.member(replaced), Some(&new));
+    // Without it there is no majority.
+    nodes.stop(dies);
+    let answered = block_on(client.propose_until_answered(&Command::Inc)).expect("applied");
+    nodes.all_show(answered.response);
+    assert!(old.status().running);
+    block_on(old.shutdown());
+}
+
 macro_rules! on_both_grounds {
     ($($name:ident)*) => {
         mod on_threads {
@@ -310,6 +367,7 @@ on_both_grounds! {
     commands_survive_the_stop_of_the_leader_and_of_all
     a_node_far_behind_gets_a_snapshot_and_the_log_stays_short
     a_node_joins_and_another_one_leaves
+    a_machine_that_was_replaced_does_not_shut_out_the_one_in_its_place
 }
 
 #[test]

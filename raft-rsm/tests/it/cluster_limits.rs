@@ -49,7 +49,7 @@ fn a_leader_whose_disk_hangs_hands_the_lead_over_and_answers_its_callers(runtime
     let new = cluster.leader_of(&others);
     cluster.block_on(cluster.raft(new).propose(Command::Inc)).expect("applied");
     // Nothing is durable there, so nothing is applied and nobody is told more than that.
-    for answer in cluster.block_on(pending).expect("answered") {
+    for answer in cluster.as_time_flies(pending).expect("answered") {
         assert!(answer.is_err());
     }
     cluster.replicas[&old].storage.writes.release();

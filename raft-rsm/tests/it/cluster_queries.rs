@@ -72,9 +72,9 @@ fn an_isolated_follower_answers_no_linearizable_query(runtime: On) {
     let follower = cluster.others(leader)[0];
     cluster.network.isolate(follower);
     // While it still takes the leader for one, and when it does not any more.
-    let early = cluster.block_on(cluster.raft(follower).query(()));
+    let early = cluster.as_time_flies(cluster.raft(follower).query(()));
     assert!(matches!(early, Err(QueryError::TimedOut | QueryError::Superseded)), "{early:?}");
-    cluster.eventually("no leader", || cluster.status(follower).leader.is_none());
+    cluster.loses_its_leader(follower);
     let late = cluster.block_on(cluster.raft(follower).query(()));
     assert_eq!(late, Err(QueryError::NotLeader { leader: None }));
 }
@@ -91,7 +91,7 @@ fn queries_that_wait_at_a_lost_leader_are_all_answered(runtime: On) {
         let consistency = ALL[n % 2];
         cluster.raft(old).query_with((), consistency)
     });
-    for answer in cluster.block_on(join_all(asked)) {
+    for answer in cluster.as_time_flies(join_all(asked)) {
         assert_eq!(answer, Err(QueryError::Superseded));
     }
 }
@@ -101,8 +101,10 @@ fn queries_that_wait_at_a_follower_are_answered_when_the_leader_they_asked_is_go
         options.request_timeout = Duration::from_secs(60);
     });
     let leader = cluster.leader();
-    let follower = cluster.others(leader)[0];
+    let [follower, other] = cluster.others(leader)[..] else { panic!("three nodes") };
     cluster.network.cut(follower, leader);
+    // Nobody else is elected, who could answer them, whenever they get there.
+    cluster.replicas[&other].storage.writes.hold();
     let raft = cluster.raft(follower).clone();
     let asked =
         cluster.in_background(async move { join_all((0..20).map(|_| raft.query(()))).await });
@@ -189,7 +191,7 @@ fn without_a_lease_a_query_by_lease_is_a_linearizable_one(runtime: On) {
         }
     }
     cluster.network.isolate(leader);
-    let answer = cluster.block_on(cluster.raft(leader).query_with((), Consistency::Lease));
+    let answer = cluster.as_time_flies(cluster.raft(leader).query_with((), Consistency::Lease));
     assert_eq!(answer, Err(QueryError::Superseded));
 }
 
@@ -203,7 +205,7 @@ fn a_stale_query_is_answered_by_an_isolated_node_at_once(runtime: On) {
         cluster.network.isolate(*id);
     }
     for id in &ids {
-        cluster.eventually("no leader", || cluster.status(*id).leader.is_none());
+        cluster.loses_its_leader(*id);
         let raft = cluster.raft(*id);
         assert_eq!(cluster.block_on(raft.query_with((), Consistency::Stale)), Ok(1));
     }
@@ -212,6 +214,7 @@ fn a_stale_query_is_answered_by_an_isolated_node_at_once(runtime: On) {
 fn a_machine_that_hangs_delays_no_heartbeat_and_its_queries_time_out(runtime: On) {
     let cluster = Cluster::with(3, runtime, |options| {
         options.request_timeout = Duration::from_millis(400);
+        options.core.heartbeat_interval = Duration::from_millis(20);
     });
     let leader = cluster.leader();
     let term = cluster.status(leader).term;

@@ -19,6 +19,7 @@ on_both_runtimes! {
     a_large_state_is_not_written_again_for_each_few_entries
     commands_go_on_while_snapshots_are_taken
     a_node_that_joins_without_a_configuration_is_given_a_snapshot
+    a_snapshot_that_is_too_long_is_not_offered_with_each_heartbeat
 }
 
 type On = Arc<dyn Runtime>;
@@ -91,6 +92,33 @@ fn a_node_that_joins_without_a_configuration_is_given_a_snapshot(runtime: On) {
     assert!(changed.expect("it catches up").is_voter(new));
     cluster.all_show(50);
     assert_eq!(cluster.seen(new).restores, 1);
+}
+
+/// It is refused by its receiver, and nothing changes until somebody does something.
+fn a_snapshot_that_is_too_long_is_not_offered_with_each_heartbeat(runtime: On) {
+    const REFUSES: NodeId = NodeId(4);
+    const HEARTBEATS: u64 = 80;
+    let mut cluster = Cluster::with(3, runtime, |options| {
+        every_thousand_bytes(options);
+        if options.core.id == REFUSES {
+            options.snapshot_bytes_max = 5_000;
+        }
+    });
+    let client = cluster.client();
+    cluster.block_on(client.propose(&Command::Pad(vec![7; 20_000]))).expect("applied");
+    let leader = cluster.leader();
+    cluster.block_on(cluster.raft(leader).snapshot()).expect("taken");
+    cluster.restart(REFUSES, MemoryStorage::new(Configuration::default()));
+    let change = MembershipChange::AddLearner(Member::new(REFUSES, ""));
+    cluster.block_on(cluster.raft(leader).change_membership(change)).expect("added");
+    let offers = |cluster: &Cluster| cluster.status(REFUSES).refused.snapshots_too_long;
+    cluster.eventually("refusal", || offers(&cluster) > 0);
+    let packets = || cluster.network.counters(REFUSES).packets_in;
+    let before = packets();
+    cluster.eventually("heartbeats", || packets() >= before + HEARTBEATS);
+    assert!(offers(&cluster) <= 4, "{} offers", offers(&cluster));
+    assert!(cluster.status(leader).refused.snapshots_by_peers > 0);
+    assert_eq!(cluster.seen(REFUSES).restores, 0);
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn a_node_that_has_nobody_to_hand_the_lead_to_shuts_down_at_once(runtime: On) {
             let _disk = cluster.crash(id);
         }
         // Until they pass for dead.
-        cluster.pause(Duration::from_millis(600));
+        cluster.put_ahead(Duration::from_millis(600));
         let began = cluster.runtime.now();
         cluster.block_on(cluster.raft(leader).shutdown());
         let took = cluster.runtime.now().saturating_sub(began);
@@ -171,12 +171,13 @@ fn a_leader_whose_successor_does_not_answer_shuts_down_after_an_election_timeout
     cluster.block_on(cluster.raft(leader).propose(Command::Inc)).expect("applied");
     // They pass for alive for a while yet.
     cluster.network.isolate(leader);
+    let last = cluster.status(leader).last;
     let raft = cluster.raft(leader).clone();
+    let last = cluster.status(leader).last;
     let pending = cluster.in_background({
         let raft = raft.clone();
         async move { raft.propose(Command::Dec).await }
     });
-    let last = cluster.status(leader).last;
     cluster.eventually("its entry", || cluster.status(leader).last > last);
     let began = cluster.runtime.now();
     cluster.block_on(raft.shutdown());

@@ -12,6 +12,7 @@ mod cluster_members;
 mod cluster_queries;
 mod cluster_snapshots;
 mod cluster_transfer;
+mod runtime_ahead;
 mod runtime_threads;
 #[cfg(feature = "tokio")]
 mod runtime_tokio;

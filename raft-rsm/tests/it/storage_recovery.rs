@@ -78,7 +78,8 @@ fn all_that_the_survivor_has_counts_and_it_alone_decides() {
     assert_eq!(recovered.last, EntryId::new(Term(3), LogIndex(10)));
     assert_eq!(recovered.commit, LogIndex(6));
     let sentence = recovered.to_string();
-    assert!(sentence.contains("after entry 10 is lost"), "{sentence}");
+    assert!(sentence.contains("entries up to 6 are known to have been committed"), "{sentence}");
+    assert!(sentence.contains("lost, or replaced by what this log holds up to entry 10 of term 3"));
     assert!(sentence.contains("from 7 to 10"), "{sentence}");
 
     let storage = open_whichever(&disk).unwrap();
@@ -92,6 +93,29 @@ fn all_that_the_survivor_has_counts_and_it_alone_decides() {
     let configuration = Configuration::of_members([own], [], []);
     assert_eq!(restored.configurations, [(id.index, configuration)]);
     assert_eq!(entries(&storage, 10), written().entries.iter().cloned().collect::<Vec<_>>());
+}
+
+/// Node 1 led term 2 and gave entries 51 to 100 to node 2 alone; node 3 was elected in term 3 and had 51 to 90 committed, by
+/// node 5 among others. Node 2 has the longer log, and nothing of what was committed (§5.4.1).
+#[test]
+fn of_two_survivors_the_one_whose_last_entry_has_the_higher_term_is_ahead_whatever_the_indexes() {
+    let last = |seed, terms: [(u64, std::ops::RangeInclusive<u64>); 2]| {
+        let disk = TestDisk::new(seed);
+        let storage = create(&disk, &options(), old_members()).unwrap();
+        let entries = terms
+            .into_iter()
+            .flat_map(|(term, indexes)| indexes.map(move |index| command(term, index)));
+        let entries = entries.collect::<Vec<_>>().into();
+        block_on(storage.write(Write { entries, ..written() })).unwrap();
+        drop(storage);
+        let last = recovery(&disk).unwrap().last();
+        assert_eq!(recover(&disk, &alone()).unwrap().last, last);
+        last
+    };
+    let second = last(1, [(2, 1..=50), (2, 51..=100)]);
+    let fifth = last(2, [(2, 1..=50), (3, 51..=90)]);
+    assert!(second.index > fifth.index);
+    assert_eq!(second.max(fifth), fifth);
 }
 
 #[test]
@@ -169,6 +193,12 @@ fn it_may_be_recovered_again_and_goes_on_with_files_of_all_its_lives() {
     }
 }
 
+/// Whether this incarnation of the survivor alone decides.
+fn is_sole_voter(configuration: &Configuration, incarnation: Incarnation) -> bool {
+    let [voter] = configuration.voters() else { return false };
+    !configuration.is_joint() && voter.is(NodeId(1), incarnation)
+}
+
 fn entries_len(storage: &FileStorage) -> u64 {
     entries(storage, load(storage).terms.last().index.0).len() as u64
 }
@@ -195,8 +225,7 @@ fn a_recovery_that_crashes_anywhere_has_not_begun_or_is_completed_by_the_next() 
                 Ok(storage) => {
                     let restored = load(&storage);
                     let (_, configuration) = restored.configurations.last().unwrap();
-                    let incarnation: Incarnation = restored.incarnation;
-                    assert!(configuration.is_sole_voter(NodeId(1), incarnation));
+                    assert!(is_sole_voter(configuration, restored.incarnation));
                     continue;
                 }
                 Err(StorageError::Refused { problem, .. }) => {
@@ -211,7 +240,7 @@ fn a_recovery_that_crashes_anywhere_has_not_begun_or_is_completed_by_the_next() 
             let storage = open_whichever(&disk).unwrap();
             let restored = load(&storage);
             let (_, configuration) = restored.configurations.last().unwrap();
-            assert!(configuration.is_sole_voter(NodeId(1), restored.incarnation));
+            assert!(is_sole_voter(configuration, restored.incarnation));
             assert_eq!(entries(&storage, 10).len(), 10);
         }
     }

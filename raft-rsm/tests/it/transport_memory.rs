@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::executor::block_on;
 use raft_rsm::Runtime;
-use raft_rsm::raft_core::{Envelope, Incarnation, Message, NodeId, Term};
+use raft_rsm::raft_core::{Envelope, Incarnation, Member, Message, NodeId, Term};
 use raft_rsm::runtime::ThreadRuntime;
 use raft_rsm::testing::transport::Network;
 use raft_rsm::transport::memory::{Faults, MemoryNetwork, MemoryOptions};
@@ -35,8 +35,8 @@ impl Network for Memory {
         self.network.transport(id)
     }
 
-    fn peers(&self) -> Vec<(NodeId, String)> {
-        [1, 2, 3].map(|id| (NodeId(id), String::new())).into()
+    fn peers(&self) -> Vec<Member> {
+        [1, 2, 3].map(|id| Member::new(NodeId(id), "")).into()
     }
 
     fn connector(&self) -> Arc<dyn Connector> {
@@ -103,8 +103,14 @@ fn arrivals(seed: u64, packets: u64, prepare: impl FnOnce(&MemoryNetwork)) -> Ve
     };
     prepare(&network);
     (0..packets).for_each(send);
-    // Longer than any delay of these tests.
-    block_on(runtime.sleep(Duration::from_millis(100)));
+    // What is cut is lost when it would have arrived.
+    loop {
+        let (out, into) = (network.counters(ONE), network.counters(TWO));
+        if out.lost + into.packets_in >= out.packets_out {
+            break;
+        }
+        block_on(runtime.sleep(Duration::from_millis(1)));
+    }
     network.heal();
     network.set_faults(Faults::none());
     send(packets);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use raft_rsm::raft_core::NodeId;
+use raft_rsm::raft_core::{Member, NodeId};
 use raft_rsm::runtime::ThreadRuntime;
 use raft_rsm::testing::transport::Network;
 use raft_rsm::transport::{
@@ -32,15 +32,22 @@ pub(crate) fn cluster<'a>(addresses: impl Iterator<Item = (NodeId, &'a str)>) ->
 }
 
 pub(crate) fn options(id: NodeId, listen: &str) -> TcpOptions {
-    let identity = Identity { cluster: CLUSTER, node: id, incarnation: Incarnation(id.0 * 100) };
+    let identity = Identity { cluster: CLUSTER, node: id, incarnation: incarnation(id) };
     let peers = cluster([(id, listen)].into_iter());
     // What does not end is to be noticed.
     let limits = TcpLimits { shutdown_timeout: Duration::from_secs(120), ..TcpLimits::default() };
     TcpOptions { identity, listen: listen.to_owned(), advertise: None, peers, limits }
 }
 
-pub(crate) fn peers<T>(nodes: &BTreeMap<NodeId, (String, T)>) -> Vec<(NodeId, String)> {
-    nodes.iter().map(|(id, (address, _))| (*id, address.clone())).collect()
+pub(crate) fn peers<T>(nodes: &BTreeMap<NodeId, (String, T)>) -> Vec<Member> {
+    let peer = |(id, (address, _)): (&NodeId, &(String, T))| {
+        Member::of_incarnation(*id, incarnation(*id), address.clone())
+    };
+    nodes.iter().map(peer).collect()
+}
+
+fn incarnation(id: NodeId) -> Incarnation {
+    Incarnation(id.0 * 100)
 }
 
 impl Network for Tcp {
@@ -60,7 +67,7 @@ impl Network for Tcp {
         transport
     }
 
-    fn peers(&self) -> Vec<(NodeId, String)> {
+    fn peers(&self) -> Vec<Member> {
         peers(&self.nodes.lock().unwrap())
     }
 

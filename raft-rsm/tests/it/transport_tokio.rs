@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use raft_rsm::raft_core::NodeId;
+use raft_rsm::raft_core::{Member, NodeId};
 use raft_rsm::runtime::TokioRuntime;
 use raft_rsm::testing::transport::Network;
 use raft_rsm::transport::{Connector, TcpLimits, TokioConnector, TokioTransport, Transport};
@@ -48,7 +48,7 @@ impl Network for Tokio {
         transport
     }
 
-    fn peers(&self) -> Vec<(NodeId, String)> {
+    fn peers(&self) -> Vec<Member> {
         peers(&self.nodes.lock().unwrap())
     }
 

@@ -35,7 +35,7 @@ fn queries_are_answered_when_their_leader_loses_the_lead_and_when_it_stops(runti
         let mut queries = join_all((0..20).map(|_| cluster.raft(old).query(())));
         assert!((&mut queries).now_or_never().is_none(), "they wait");
         if stops {
-            cluster.block_on(cluster.raft(old).shutdown());
+            cluster.as_time_flies(cluster.raft(old).shutdown());
         } else {
             cluster.leader_of(&cluster.others(old));
             cluster.network.heal();

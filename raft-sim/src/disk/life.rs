@@ -15,7 +15,7 @@ use crate::event::Crash;
 const FILE_BYTES_MAX: usize = 1 << 30;
 
 /// The disk, for one life of a node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Mount {
     disk: Disk,
     life: u64,
@@ -32,36 +32,27 @@ impl Mount {
         operation: Operation,
         work: impl FnOnce(&mut State) -> io::Result<T>,
     ) -> io::Result<T> {
-        operate(&self.disk, self.life, operation, work)
+        let mut state = self.disk.lock();
+        match state.begin(self.life, operation)? {
+            Course::Free => work(&mut state),
+            Course::Fails(kind) => Err(kind.into()),
+            Course::IsCut(crash) => {
+                // What a loss of power leaves of it is drawn when the life is ended.
+                let is_done = crash == Crash::PowerLost || state.random.chance(0.5);
+                let done = is_done.then(|| work(&mut state));
+                // What was opened or locked takes the lock when it is dropped.
+                drop(state);
+                drop(done);
+                Err(cut_off())
+            }
+        }
     }
 
     fn handle(&self, state: &mut State, inode: u64) -> Arc<dyn File> {
         if let Some(file) = state.inodes.get_mut(&inode) {
             file.handles += 1;
         }
-        Arc::new(OpenFile { disk: self.disk.clone(), life: self.life, inode })
-    }
-}
-
-fn operate<T>(
-    disk: &Disk,
-    life: u64,
-    operation: Operation,
-    work: impl FnOnce(&mut State) -> io::Result<T>,
-) -> io::Result<T> {
-    let mut state = disk.lock();
-    match state.begin(life, operation)? {
-        Course::Free => work(&mut state),
-        Course::Fails(kind) => Err(kind.into()),
-        Course::IsCut(crash) => {
-            // What a loss of power leaves of it is drawn when the life is ended.
-            let is_done = crash == Crash::PowerLost || state.random.chance(0.5);
-            let done = is_done.then(|| work(&mut state));
-            // What was opened or locked takes the lock when it is dropped.
-            drop(state);
-            drop(done);
-            Err(cut_off())
-        }
+        Arc::new(OpenFile { mount: self.clone(), inode })
     }
 }
 
@@ -197,8 +188,8 @@ impl FileSystem for Mount {
             if !state.locks.insert(path.to_owned()) {
                 return Ok(None);
             }
-            let (disk, path) = (self.disk.clone(), path.to_owned());
-            Ok(Some(Box::new(HeldLock { disk, life: self.life, path }) as Box<dyn Lock>))
+            let (mount, path) = (self.clone(), path.to_owned());
+            Ok(Some(Box::new(HeldLock { mount, path }) as Box<dyn Lock>))
         })
     }
 }
@@ -206,8 +197,7 @@ impl FileSystem for Mount {
 /// A lock that a process holds.
 #[derive(Debug)]
 struct HeldLock {
-    disk: Disk,
-    life: u64,
+    mount: Mount,
     path: PathBuf,
 }
 
@@ -215,8 +205,8 @@ impl Lock for HeldLock {}
 
 impl Drop for HeldLock {
     fn drop(&mut self) {
-        let mut state = self.disk.lock();
-        if state.life == self.life {
+        let mut state = self.mount.disk.lock();
+        if state.life == self.mount.life {
             state.locks.remove(&self.path);
         }
     }
@@ -225,25 +215,14 @@ impl Drop for HeldLock {
 /// A file that a process has open.
 #[derive(Debug)]
 struct OpenFile {
-    disk: Disk,
-    life: u64,
+    mount: Mount,
     inode: u64,
-}
-
-impl OpenFile {
-    fn operate<T>(
-        &self,
-        operation: Operation,
-        work: impl FnOnce(&mut State) -> io::Result<T>,
-    ) -> io::Result<T> {
-        operate(&self.disk, self.life, operation, work)
-    }
 }
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        let mut state = self.disk.lock();
-        if state.life != self.life {
+        let mut state = self.mount.disk.lock();
+        if state.life != self.mount.life {
             return;
         }
         if let Some(inode) = state.inodes.get_mut(&self.inode) {
@@ -281,7 +260,7 @@ fn range(offset: u64, length: usize) -> io::Result<(usize, usize)> {
 
 impl File for OpenFile {
     fn read_at(&self, data: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.operate(Operation::Read, |state| {
+        self.mount.operate(Operation::Read, |state| {
             let file = state.inodes.get(&self.inode).ok_or(io::ErrorKind::NotFound)?;
             let rest = usize::try_from(offset).ok().and_then(|offset| file.bytes().get(offset..));
             let rest = rest.unwrap_or_default();
@@ -296,9 +275,9 @@ impl File for OpenFile {
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        let mut guard = self.disk.lock();
+        let mut guard = self.mount.disk.lock();
         let state = &mut *guard;
-        match state.begin(self.life, Operation::Write)? {
+        match state.begin(self.mount.life, Operation::Write)? {
             Course::Free => state.write(self.inode, data, offset),
             Course::Fails(kind) => {
                 let written = state.random.index(data.len() + 1);
@@ -318,9 +297,9 @@ impl File for OpenFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut guard = self.disk.lock();
+        let mut guard = self.mount.disk.lock();
         let state = &mut *guard;
-        let course = state.begin(self.life, Operation::Sync)?;
+        let course = state.begin(self.mount.life, Operation::Sync)?;
         state.counters.syncs += 1;
         match course {
             Course::Free => {
@@ -344,7 +323,7 @@ impl File for OpenFile {
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.operate(Operation::SetLength, |state| {
+        self.mount.operate(Operation::SetLength, |state| {
             let (length, _) = range(bytes, 0)?;
             let free = state.free_bytes();
             let file = state.inodes.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
@@ -357,7 +336,7 @@ impl File for OpenFile {
     }
 
     fn len_bytes(&self) -> io::Result<u64> {
-        self.operate(Operation::Read, |state| {
+        self.mount.operate(Operation::Read, |state| {
             let file = state.inodes.get(&self.inode).ok_or(io::ErrorKind::NotFound)?;
             Ok(file.bytes().len() as u64)
         })

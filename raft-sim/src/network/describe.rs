@@ -23,6 +23,9 @@ pub fn describe(packet: &Packet) -> String {
             }
             SnapshotStatus::Done => "SnapshotResponse done".to_owned(),
             SnapshotStatus::Refused => "SnapshotResponse refused".to_owned(),
+            SnapshotStatus::TooLong { image_bytes_max } => {
+                format!("SnapshotResponse too long, max={image_bytes_max}")
+            }
         },
         Packet::Checksum(Checksum { index, checksum, .. }) => {
             format!("Checksum {checksum:08x} at {index}")

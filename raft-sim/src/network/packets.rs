@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use raft_rsm::Transport;
-use raft_rsm::raft_core::{Incarnation, Message, NodeId};
+use raft_rsm::raft_core::{Incarnation, Member, Message, NodeId};
 use raft_rsm::transport::{Inbox, Packet, Service};
 use raft_rsm::wire::{decode_packet, encode_packet};
 
@@ -58,7 +58,7 @@ impl Transport for NodeTransport {
     }
 
     /// Nodes are found by their id.
-    fn set_peers(&self, _peers: &[(NodeId, String)]) {}
+    fn set_peers(&self, _peers: &[Member]) {}
 
     fn send(&self, packet: Packet) {
         self.network.send(self.node, self.life, packet);

@@ -104,6 +104,11 @@ impl Replica {
 #[async_trait]
 impl Connector for Node {
     async fn call(&self, to: NodeId, request: Bytes, _: Duration) -> Result<Bytes, CallError> {
+        let (kind, _) = protocol::decode_request(&request).expect("a request");
+        if kind == Kind::Status {
+            // Who the members are, it is asked beside.
+            return Err(CallError::NotSent { to, reason: "it says nothing of itself".to_owned() });
+        }
         let mut replica = lock(&self.0);
         let fate = replica.fates.pop_front().unwrap_or(Fate::Answered);
         if fate == Fate::AllExpired {

@@ -1,4 +1,3 @@
-use std::io;
 use std::task::Waker;
 
 use futures::FutureExt;
@@ -6,30 +5,8 @@ use futures::channel::oneshot;
 use raft_core::{Incarnation, Term};
 
 use super::*;
-use crate::SnapshotView;
+use crate::nothing::Nothing;
 use crate::payload::Known;
-
-/// Answers each command and query with nothing.
-struct Nothing;
-
-impl StateMachine for Nothing {
-    type Command = ();
-    type Response = ();
-    type Query = ();
-    type Answer = ();
-
-    fn apply(&mut self, _: &crate::Context, (): ()) {}
-
-    fn query(&self, (): ()) {}
-
-    fn snapshot(&self) -> Box<dyn SnapshotView> {
-        Box::new(|_: &mut dyn io::Write| Ok(()))
-    }
-
-    fn restore(&mut self, _: &mut dyn io::Read) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 fn intake(change: impl FnOnce(&mut Options)) -> Intake<Nothing> {
     let mut options = Options::new(NodeId(1));

@@ -116,6 +116,29 @@ fn groups_whose_index_is_reached_go_together_and_the_others_wait() {
     assert_eq!(answers, [Ok(1), Ok(2), Ok(3), Ok(4)]);
 }
 
+/// Else each round would move all who wait at a slow machine, while it and the driver want the lock.
+#[test]
+fn whoever_joins_a_group_at_the_machine_comes_last_and_moves_nobody() {
+    let mut queries = Queries::new();
+    let (first, _answers) = some(0..100);
+    let group = queries.hand_to_machine(first, None);
+    let place = |queries: &Queries<Echo>| -> (usize, *const Asked<Echo>) {
+        let waiting = &queries.groups[&Place::Machine(group)];
+        (waiting.capacity(), &raw const waiting[0])
+    };
+    let mut moved = 0;
+    for number in 100..1000 {
+        let before = place(&queries);
+        let (next, _answer) = some([number]);
+        assert_eq!(queries.hand_to_machine(next, Some(group)), group);
+        moved += usize::from(place(&queries) != before);
+    }
+    assert!(moved < 10, "only where there is no more room: {moved}");
+    assert_eq!(queries.load(), load(1000, (0..1000).sum()));
+    assert_eq!(take_group(&mut queries, group), (0..1000).collect::<Vec<_>>());
+    assert_eq!(queries.load(), load(0, 0));
+}
+
 #[test]
 fn a_refused_read_answers_its_own_queries_and_no_others() {
     let mut queries = Queries::new();

@@ -6,14 +6,14 @@ use std::task::Context;
 
 use async_trait::async_trait;
 use futures::task::noop_waker;
-use raft_core::{Configuration, EntryId, LogIndex, SnapshotOutcome, Term};
+use raft_core::{Configuration, EntryId, LogIndex, Member, Term};
 
-use super::super::snapshot_sending::{Answers, Pace, Sending};
+use super::super::snapshot_sending::{Answers, Pace, Sending, Sent};
 use super::*;
+use crate::nothing::Nothing;
 use crate::options::Options;
 use crate::storage::MemoryStorage;
 use crate::transport::{Inbox, Service};
-use crate::{Context as ApplyContext, SnapshotView};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -119,7 +119,7 @@ impl Runtime for World {
 impl Transport for World {
     fn start(&self, _inbox: Arc<dyn Inbox>, _service: Arc<dyn Service>) {}
 
-    fn set_peers(&self, _: &[(NodeId, String)]) {}
+    fn set_peers(&self, _: &[Member]) {}
 
     fn send(&self, packet: Packet) {
         let (now, mut sent) = (self.now(), lock(&self.sent));
@@ -132,28 +132,6 @@ impl Transport for World {
     }
 
     async fn shutdown(&self) {}
-}
-
-/// Restores what it is sent, by nobody.
-struct Nothing;
-
-impl StateMachine for Nothing {
-    type Command = ();
-    type Response = ();
-    type Query = ();
-    type Answer = ();
-
-    fn apply(&mut self, _context: &ApplyContext, (): ()) {}
-
-    fn query(&self, (): ()) {}
-
-    fn snapshot(&self) -> Box<dyn SnapshotView> {
-        Box::new(|_: &mut dyn Write| Ok(()))
-    }
-
-    fn restore(&mut self, _image: &mut dyn std::io::Read) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// The receiver of a node.
@@ -214,7 +192,7 @@ fn image(bytes: u64) -> Vec<u8> {
 
 /// How a transfer went.
 struct Went {
-    outcome: SnapshotOutcome,
+    outcome: Sent,
     took: Duration,
     world: Arc<World>,
     receiver: Receiver,
@@ -227,7 +205,7 @@ impl Went {
     }
 
     fn assert_whole(&self, bytes: u64) {
-        assert_eq!(self.outcome, SnapshotOutcome::Delivered(meta().last));
+        assert_eq!(self.outcome, Sent::Delivered(meta().last));
         assert!(self.receiver.image() == image(bytes), "another image");
     }
 }
@@ -503,4 +481,25 @@ fn each_reception_has_a_name_of_its_own() {
     let first = name(&mut receiver);
     assert_eq!(name(&mut receiver), first);
     assert_ne!(name(&mut Receiver::new(&world)), first);
+}
+
+/// The sender waits before it offers the image again, so it has to know why it was refused.
+#[test]
+fn an_image_that_is_too_long_is_refused_with_the_limit_and_its_transfer_counted_once() {
+    let world = World::new(arrives);
+    let mut receiver = Receiver::new(&world);
+    let too_long = |transfer, number| {
+        SnapshotChunk { image_bytes: (1 << 30) + 1, ..chunk(transfer, number) }.sealed()
+    };
+    let limit = Some(SnapshotStatus::TooLong { image_bytes_max: 1 << 30 });
+    for number in 0..3 {
+        assert_eq!(receiver.take(&world, too_long(1, number)), limit);
+    }
+    assert_eq!(receiver.chunks.too_long(), 1);
+    assert_eq!(receiver.take(&world, too_long(2, 0)), limit);
+    assert_eq!(receiver.chunks.too_long(), 2);
+    // It disturbs no other transfer.
+    assert_eq!(where_it_stands(receiver.take(&world, chunk(3, 0))).0, CHUNK_BYTES);
+    assert_eq!(receiver.take(&world, too_long(1, 1)), limit);
+    assert_eq!(where_it_stands(receiver.take(&world, chunk(3, 1))).0, 2 * CHUNK_BYTES);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::executor::block_on;
-use raft_core::{Configuration, EntryId, LogIndex, Term};
+use raft_core::{Configuration, EntryId, LogIndex, Member, Term};
 
 use super::window::{SILENCE_MAX, STALL_MAX};
 use super::*;
@@ -61,7 +61,7 @@ struct Receiver {
 impl Transport for Receiver {
     fn start(&self, _inbox: Arc<dyn Inbox>, _service: Arc<dyn Service>) {}
 
-    fn set_peers(&self, _peers: &[(NodeId, String)]) {}
+    fn set_peers(&self, _peers: &[Member]) {}
 
     fn send(&self, packet: Packet) {
         let Packet::SnapshotChunk(chunk) = packet else { panic!("{packet:?}") };
@@ -78,7 +78,7 @@ impl Transport for Receiver {
 /// Sends an image to a receiver that answers so. How it ended, how long it took, and how many chunks left.
 fn transfer(
     answer: impl FnMut(&SnapshotChunk) -> Option<SnapshotStatus> + Send + 'static,
-) -> (SnapshotOutcome, Duration, u64) {
+) -> (Sent, Duration, u64) {
     let configuration = Configuration::new([NodeId(1), NodeId(2)], []);
     let storage = Arc::new(MemoryStorage::new(configuration.clone()));
     let last = EntryId::new(Term(1), LogIndex(7));
@@ -114,7 +114,7 @@ fn continue_at(offset: u64) -> SnapshotStatus {
 #[test]
 fn a_receiver_that_never_answers_is_given_up() {
     let (outcome, took, chunks) = transfer(|_| None);
-    assert_eq!(outcome, SnapshotOutcome::Failed);
+    assert_eq!(outcome, Sent::Failed);
     assert!(took >= SILENCE_MAX && took < SILENCE_MAX * 2, "after {took:?}");
     assert!(chunks <= 100, "{chunks} chunks for nobody");
 }
@@ -127,7 +127,7 @@ fn a_receiver_that_gets_no_further_is_given_up() {
         let offset = (chunk.offset + CHUNK_BYTES).min(3 * CHUNK_BYTES);
         (chunk.offset <= 3 * CHUNK_BYTES).then(|| continue_at(offset))
     });
-    assert_eq!(outcome, SnapshotOutcome::Failed);
+    assert_eq!(outcome, Sent::Failed);
     assert!(took >= STALL_MAX && took < STALL_MAX * 2, "after {took:?}");
     assert!(chunks <= 2000, "{chunks} chunks for nothing");
 }
@@ -158,7 +158,7 @@ fn a_receiver_that_loses_most_chunks_gets_all_of_the_image() {
         })
     });
     let last = EntryId::new(Term(1), LogIndex(7));
-    assert_eq!(outcome, SnapshotOutcome::Delivered(last));
+    assert_eq!(outcome, Sent::Delivered(last));
     assert!(took > SILENCE_MAX, "it took {took:?}");
 }
 
@@ -172,7 +172,7 @@ fn a_receiver_that_has_lost_what_it_had_ends_the_transfer() {
             _ => continue_at(offset),
         })
     });
-    assert_eq!(outcome, SnapshotOutcome::Failed);
+    assert_eq!(outcome, Sent::Failed);
     assert!(chunks <= 60, "{chunks} chunks");
 }
 
@@ -196,7 +196,7 @@ fn a_chunk_that_a_receiver_has_let_go_of_is_sent_again() {
         })
     });
     let last = EntryId::new(Term(1), LogIndex(7));
-    assert_eq!(outcome, SnapshotOutcome::Delivered(last));
+    assert_eq!(outcome, Sent::Delivered(last));
     assert!(chunks < 1000, "{chunks} chunks");
 }
 
@@ -207,7 +207,15 @@ fn answers_that_make_no_sense_do_no_harm() {
         let (outcome, took, _) = transfer(move |_| {
             Some(SnapshotStatus::Continue { reception: 1, offset, held: held.clone() })
         });
-        assert_eq!(outcome, SnapshotOutcome::Failed);
+        assert_eq!(outcome, Sent::Failed);
         assert!(took < STALL_MAX * 2, "after {took:?}");
     }
+}
+
+#[test]
+fn a_receiver_that_takes_no_image_of_that_length_says_so() {
+    let (outcome, took, _) = transfer(|_| Some(SnapshotStatus::TooLong { image_bytes_max: 9 }));
+    let last = EntryId::new(Term(1), LogIndex(7));
+    assert_eq!(outcome, Sent::TooLong { last, image_bytes: IMAGE_BYTES, image_bytes_max: 9 });
+    assert_eq!(took, Duration::ZERO);
 }

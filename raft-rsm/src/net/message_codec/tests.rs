@@ -26,14 +26,15 @@ impl Arbitrary for AnyPacket {
                 from,
                 to,
                 transfer,
-                status: match u8::arbitrary(g) % 3 {
+                status: match u8::arbitrary(g) % 4 {
                     0 => SnapshotStatus::Continue {
                         reception: u64::arbitrary(g),
                         offset: u64::arbitrary(g),
                         held: Vec::arbitrary(g),
                     },
                     1 => SnapshotStatus::Done,
-                    _ => SnapshotStatus::Refused,
+                    2 => SnapshotStatus::Refused,
+                    _ => SnapshotStatus::TooLong { image_bytes_max: u64::arbitrary(g) },
                 },
             }),
             2 => Packet::Checksum(Checksum {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Buf;
-use raft_core::{Configuration, EntryId, SnapshotMeta};
+use raft_core::{Configuration, EntryId, Member, SnapshotMeta};
 
 use super::super::batch::WriteBatch;
 use super::super::frame::FrameDecoder;
@@ -174,7 +174,12 @@ impl Node {
     }
 
     pub(super) fn set_peer_addresses(&self, peers: &[(NodeId, String)]) {
-        let me = [(self.id, self.address())];
+        let peers: Vec<_> = peers.iter().map(|(id, at)| Member::new(*id, at.clone())).collect();
+        self.set_members(&peers);
+    }
+
+    pub(super) fn set_members(&self, peers: &[Member]) {
+        let me = [Member::new(self.id, self.address())];
         of_any!(&self.transport, it => it.set_peers(&[&me, peers].concat()));
     }
 

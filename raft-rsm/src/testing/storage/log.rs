@@ -1,7 +1,7 @@
 //! The sentences on log and hard state.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -293,14 +293,17 @@ pub fn entries_come_back_byte_for_byte_whatever_their_length(
 
 /// `read`: may run beside a write, and sees what was durable before it or after.
 pub fn a_read_runs_beside_writes(under_test: &mut dyn StorageUnderTest) {
-    const WRITES: u64 = 200;
+    const WRITES_MIN: u64 = 40;
+    const READS_MIN: u64 = 200;
     let storage = under_test.create(configuration());
     write(storage.as_ref(), append(entries(1, 1, 50)));
     let done = AtomicBool::new(false);
+    let reads = AtomicU64::new(0);
     thread::scope(|scope| {
-        for _ in 0..2 {
+        let reader = || {
             scope.spawn(|| {
                 while !done.load(Ordering::Acquire) {
+                    reads.fetch_add(1, Ordering::AcqRel);
                     let first = load(storage.as_ref()).start.last.index.0 + 1;
                     let Some(found) = read(storage.as_ref(), first, u64::MAX, 2000) else {
                         continue;
@@ -314,9 +317,18 @@ pub fn a_read_runs_beside_writes(under_test: &mut dyn StorageUnderTest) {
                         next = EntryId::new(id.term, id.index.next());
                     }
                 }
-            });
-        }
-        for i in 1..=WRITES {
+            })
+        };
+        let readers = [reader(), reader()];
+        // Who finds a mistake reads no further.
+        let go_on = |reader: &ScopedJoinHandle<'_, ()>| !reader.is_finished();
+        let goes_on = |i| {
+            i < WRITES_MIN
+                || (reads.load(Ordering::Acquire) < READS_MIN && readers.iter().all(go_on))
+        };
+        let mut i = 0;
+        while goes_on(i) {
+            i += 1;
             // Replaces the last ten entries, adds ten, and compacts once in a while.
             let last = 50 + i * 10;
             write(storage.as_ref(), append(entries(1 + i, last - 19, last)));
@@ -339,8 +351,8 @@ pub fn the_size_of_the_log_grows_with_entries_and_shrinks_with_a_compaction(
     let entry = |index| {
         Entry::command(EntryId::new(Term(1), LogIndex(index)), Bytes::from(vec![1; 10_000]))
     };
-    for index in 1..=100 {
-        write(storage.as_ref(), append(vec![entry(index)]));
+    for first in (1..=100).step_by(5) {
+        write(storage.as_ref(), append((first..first + 5).map(entry).collect()));
     }
     for _ in 0..2 {
         let bytes = storage.log_bytes();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use raft_core::NodeId;
+use raft_core::{Member, NodeId};
 
 use super::faults::Fate;
 use super::{Call, MemoryNetwork, Shared};
@@ -83,7 +83,7 @@ impl Transport for MemoryTransport {
     }
 
     /// Nodes are found by their id.
-    fn set_peers(&self, _peers: &[(NodeId, String)]) {}
+    fn set_peers(&self, _peers: &[Member]) {}
 
     fn send(&self, packet: Packet) {
         if self.gate().is_some() {
