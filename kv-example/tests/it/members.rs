@@ -181,7 +181,7 @@ fn a_node_that_lost_its_disk_and_is_started_as_if_it_were_new_counts_for_nothing
     // Nobody even listens to it, and its log says why.
     let refusal = format!("node 2 is incarnation {}, and ", named.as_str().expect("a text"));
     eventually("the others refuse it", || {
-        std::fs::read_to_string(&log).ok()?.contains(&refusal).then_some(())
+        fs::read_to_string(&log).ok()?.contains(&refusal).then_some(())
     });
     cluster.run(&["put", "k", "w"]).ok();
     // With one that counts and one that does not, there is no majority.

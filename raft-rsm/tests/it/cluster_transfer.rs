@@ -173,7 +173,6 @@ fn a_leader_whose_successor_does_not_answer_shuts_down_after_an_election_timeout
     cluster.network.isolate(leader);
     let last = cluster.status(leader).last;
     let raft = cluster.raft(leader).clone();
-    let last = cluster.status(leader).last;
     let pending = cluster.in_background({
         let raft = raft.clone();
         async move { raft.propose(Command::Dec).await }
