@@ -388,8 +388,8 @@ impl<M: StateMachine> Cluster<M> {
         }
         drop(nodes);
         let Some((replica, is_running)) = self.look(id, process) else { return };
-        if !is_running {
-            let reason = replica.stopped().now_or_never().unwrap_or(StopReason::Dropped);
+        // A replica that ends shows itself as stopped before it has ended.
+        if !is_running && let Some(reason) = replica.stopped().now_or_never() {
             let was_asked = reason == StopReason::Shutdown;
             self.tell(Event::Stopped { node: id, reason, was_asked });
             self.end(id, Crash::Killed);
