@@ -83,7 +83,9 @@ impl Clerk {
     ) -> Result<Option<Versioned>, ClientError> {
         match self.client.query_with(&Query::Get { key: key.to_owned() }, consistency).await? {
             Answer::Value(value) => Ok(value),
-            Answer::Page(_) | Answer::Changes(_) | Answer::Lease(_) => Err(wrong_kind()),
+            Answer::Page(_) | Answer::Changes(_) | Answer::Lease(_) | Answer::About(_) => {
+                Err(wrong_kind())
+            }
         }
     }
 
@@ -116,7 +118,9 @@ impl Clerk {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
         match self.client.query_with(&Query::Scan { prefix, after, limit }, consistency).await? {
             Answer::Page(page) => Ok(page),
-            Answer::Value(_) | Answer::Changes(_) | Answer::Lease(_) => Err(wrong_kind()),
+            Answer::Value(_) | Answer::Changes(_) | Answer::Lease(_) | Answer::About(_) => {
+                Err(wrong_kind())
+            }
         }
     }
 
@@ -219,7 +223,9 @@ impl Clerk {
     pub async fn lease(&self, lease: LeaseId) -> Result<Option<LeaseInfo>, ClientError> {
         match self.client.query(&Query::Lease { lease }).await? {
             Answer::Lease(lease) => Ok(lease),
-            Answer::Value(_) | Answer::Page(_) | Answer::Changes(_) => Err(wrong_kind()),
+            Answer::Value(_) | Answer::Page(_) | Answer::Changes(_) | Answer::About(_) => {
+                Err(wrong_kind())
+            }
         }
     }
 

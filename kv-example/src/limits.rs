@@ -113,7 +113,9 @@ impl Limits {
     /// Which one it exceeds.
     pub fn check(&self, command: &Command) -> Result<(), LimitError> {
         match command {
-            Command::Put { key, value, .. } => self.check_key(key).and(self.check_value(value)),
+            Command::Put { key, value, .. } | Command::Set { key, value, .. } => {
+                self.check_key(key).and(self.check_value(value))
+            }
             Command::Delete { key, .. } => self.check_key(key),
             Command::Transact(transaction) => self.check_transaction(transaction),
             Command::Grant { ttl } if *ttl > LEASE_TTL_MAX => Err(LimitError::Ttl { ttl: *ttl }),

@@ -48,6 +48,8 @@ pub struct Store {
     history: History,
     /// No part of the state: see [`Limits`].
     limits: Limits,
+    /// No part of the state: what this node says of itself.
+    about: About,
 }
 
 /// What is replicated.
@@ -68,6 +70,12 @@ impl Store {
     #[must_use]
     pub fn new(limits: Limits) -> Store {
         Store { limits, ..Store::default() }
+    }
+
+    /// The same, on a node that says this of itself.
+    #[must_use]
+    pub fn on_node(self, about: About) -> Store {
+        Store { about, ..self }
     }
 
     /// How many keys it has.
@@ -97,14 +105,33 @@ impl Store {
         self.get(key).map_or(Version::ABSENT, |versioned| versioned.version)
     }
 
-    fn put(&mut self, at: Revision, key: &str, value: Bytes, version: Version) -> Response {
+    fn set(
+        &mut self,
+        at: Revision,
+        key: &str,
+        value: Bytes,
+        version: Option<Version>,
+        lease: Option<LeaseId>,
+    ) -> Response {
         let current = self.version(key);
-        if current == version {
-            return Response::Written { version: self.write(at, key, value, None) };
+        if version.is_some_and(|version| version != current) {
+            return match current {
+                Version::ABSENT => Response::NoKey,
+                current => Response::VersionMismatch { current },
+            };
         }
-        match current {
-            Version::ABSENT => Response::NoKey,
-            current => Response::VersionMismatch { current },
+        if let Some(refusal) = lease.and_then(|lease| self.cannot_tie(lease, 1)) {
+            return refusal;
+        }
+        Response::Written { version: self.write(at, key, value, lease) }
+    }
+
+    /// Why so many keys more cannot be tied to a lease.
+    fn cannot_tie(&self, lease: LeaseId, more: usize) -> Option<Response> {
+        match self.state.leases.get(lease) {
+            None => Some(Response::NoLease),
+            Some(lease) if lease.keys.len() + more > leases::KEYS_MAX => Some(Response::TooMany),
+            Some(_) => None,
         }
     }
 
@@ -135,12 +162,8 @@ impl Store {
             }
         }
         for (lease, more) in tied {
-            match self.state.leases.get(lease) {
-                None => return Response::NoLease,
-                Some(lease) if lease.keys.len() + more > leases::KEYS_MAX => {
-                    return Response::TooMany;
-                }
-                Some(_) => {}
+            if let Some(refusal) = self.cannot_tie(lease, more) {
+                return refusal;
             }
         }
         for write in writes {
@@ -258,7 +281,10 @@ impl StateMachine for Store {
     fn apply(&mut self, context: &Context, command: Command) -> Response {
         let at = Revision(context.index.0);
         match command {
-            Command::Put { key, value, version } => self.put(at, &key, value, version),
+            Command::Put { key, value, version } => self.set(at, &key, value, Some(version), None),
+            Command::Set { key, value, version, lease } => {
+                self.set(at, &key, value, version, lease)
+            }
             Command::Delete { key, version } => self.delete(at, &key, version),
             Command::Transact(transaction) => self.transact(at, transaction),
             Command::Grant { ttl } => self.grant(at, ttl),
@@ -298,6 +324,7 @@ impl StateMachine for Store {
             }
             Query::Changes { prefix, from } => Answer::Changes(self.history.changes(&prefix, from)),
             Query::Lease { lease } => Answer::Lease(self.lease(lease)),
+            Query::About => Answer::About(self.about.clone()),
         }
     }
 
@@ -306,7 +333,7 @@ impl StateMachine for Store {
             Query::Changes { prefix, from } => {
                 self.history.is_ready(prefix, *from, Revision(since.0))
             }
-            Query::Get { .. } | Query::Scan { .. } | Query::Lease { .. } => true,
+            Query::Get { .. } | Query::Scan { .. } | Query::Lease { .. } | Query::About => true,
         }
     }
 

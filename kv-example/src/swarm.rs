@@ -169,7 +169,8 @@ async fn send_once(session: &mut Session<Clerks>, command: Command) -> Outcome {
         Command::Transact(_)
         | Command::Grant { .. }
         | Command::KeepAlive { .. }
-        | Command::Revoke { .. } => return Ended::Failed,
+        | Command::Revoke { .. }
+        | Command::Set { .. } => return Ended::Failed,
     };
     let proposed = client.propose(&command);
     session.record(request, async { carried_out(proposed.await) }).await

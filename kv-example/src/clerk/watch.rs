@@ -79,7 +79,7 @@ impl Watch {
         let query = Query::Changes { prefix: self.prefix.clone(), from: self.next };
         let changes = match self.client.query_when_ready(&query, WAIT).await? {
             Answer::Changes(changes) => changes,
-            Answer::Value(_) | Answer::Page(_) | Answer::Lease(_) => {
+            Answer::Value(_) | Answer::Page(_) | Answer::Lease(_) | Answer::About(_) => {
                 return Err(wrong_kind().into());
             }
         };
@@ -105,7 +105,7 @@ impl Watch {
                 Ok(Answer::Changes(Changes::Compacted { oldest: other })) => {
                     oldest = oldest.min(other);
                 }
-                Ok(Answer::Value(_) | Answer::Page(_) | Answer::Lease(_)) => {}
+                Ok(Answer::Value(_) | Answer::Page(_) | Answer::Lease(_) | Answer::About(_)) => {}
                 Err(error) => unheard = Some(error),
             }
         }

@@ -121,6 +121,17 @@ pub enum Command {
         /// Which one.
         lease: LeaseId,
     },
+    /// Creates or replaces a value, on a condition or whatever the key holds.
+    Set {
+        /// Which key.
+        key: String,
+        /// The new value.
+        value: Bytes,
+        /// Only if the key has this version; [`Version::ABSENT`]: only if it does not exist.
+        version: Option<Version>,
+        /// Tied to this lease from then on, or to none.
+        lease: Option<LeaseId>,
+    },
 }
 
 /// If these versions, then these writes.
@@ -250,6 +261,8 @@ pub enum Query {
         /// Which one.
         lease: LeaseId,
     },
+    /// What the node that answers is, beside the state that all have. Asked of one node.
+    About,
 }
 
 /// A place between two events: whoever goes on from where an answer ended misses nothing and sees nothing twice, whichever
@@ -305,6 +318,15 @@ pub enum Answer {
     Changes(Changes),
     /// To [`Query::Lease`]: the lease, if it lives.
     Lease(Option<LeaseInfo>),
+    /// To [`Query::About`].
+    About(About),
+}
+
+/// A fact of the node that answers, and no part of the state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// Where it serves HTTP, if it does, `HOST:PORT`.
+    pub http: Option<String>,
 }
 
 /// One page of a scan.

@@ -236,3 +236,21 @@ fn no_image_makes_a_restore_panic_or_claim_memory_that_is_not_there() {
     huge.extend_from_slice(&[1; 32]);
     assert!(restored(&huge).is_err());
 }
+
+#[test]
+fn a_value_is_set_whatever_its_version_unless_one_is_named() {
+    let mut store = Store::default();
+    let mut set = |version: Option<u64>, lease: Option<u64>| {
+        let (key, value) = ("k".to_owned(), Bytes::from_static(b"v"));
+        let (version, lease) = (version.map(Version), lease.map(LeaseId));
+        store.apply(&CONTEXT, Command::Set { key, value, version, lease })
+    };
+    let written = |version| Response::Written { version: Version(version) };
+    assert_eq!(set(Some(1), None), Response::NoKey);
+    assert_eq!(set(None, None), written(1));
+    assert_eq!(set(None, None), written(2));
+    assert_eq!(set(Some(2), None), written(3));
+    assert_eq!(set(Some(2), None), Response::VersionMismatch { current: Version(3) });
+    assert_eq!(set(Some(0), None), Response::VersionMismatch { current: Version(3) });
+    assert_eq!(set(None, Some(9)), Response::NoLease);
+}

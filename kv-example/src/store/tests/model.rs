@@ -49,7 +49,11 @@ impl Step {
         let value = Bytes::from(self.value.clone());
         let lease = leases.iter().rev().nth(self.lease.into()).copied().unwrap_or(LeaseId(999));
         match self.kind {
-            0..=2 => Command::Put { key, value, version: Version(self.version.unwrap_or(0)) },
+            0..=1 => Command::Put { key, value, version: Version(self.version.unwrap_or(0)) },
+            2 => {
+                let lease = Some(lease).filter(|_| self.key.is_multiple_of(2));
+                Command::Set { key, value, version: self.version.map(Version), lease }
+            }
             3 => Command::Delete { key, version: self.version.map(Version) },
             4..=6 => {
                 let lease = Some(lease).filter(|_| self.kind != 4);
@@ -87,14 +91,8 @@ impl Model {
         let ended: Vec<LeaseId> = ended.map(|(lease, _)| lease).collect();
         ended.into_iter().for_each(|lease| self.forget(lease));
         match command {
-            Command::Put { key, value, version } => match self.version(&key) {
-                current if current == version.0 => {
-                    self.keys.insert(key, (current + 1, value, None));
-                    written(current + 1)
-                }
-                0 => Response::NoKey,
-                current => mismatch(current),
-            },
+            Command::Put { key, value, version } => self.set(key, value, Some(version), None),
+            Command::Set { key, value, version, lease } => self.set(key, value, version, lease),
             Command::Delete { key, version } => match self.version(&key) {
                 0 => Response::NoKey,
                 current if version.is_none_or(|version| version.0 == current) => {
@@ -123,6 +121,24 @@ impl Model {
                 }
                 None => Response::NoLease,
             },
+        }
+    }
+
+    fn set(
+        &mut self,
+        key: String,
+        value: Bytes,
+        version: Option<Version>,
+        lease: Option<LeaseId>,
+    ) -> Response {
+        match self.version(&key) {
+            0 if version.is_some_and(|version| version.0 != 0) => Response::NoKey,
+            current if version.is_some_and(|version| version.0 != current) => mismatch(current),
+            _ if lease.is_some_and(|lease| !self.leases.contains_key(&lease)) => Response::NoLease,
+            current => {
+                self.keys.insert(key, (current + 1, value, lease));
+                written(current + 1)
+            }
         }
     }
 
