@@ -58,8 +58,11 @@ const HEADERS_MAX: usize = 100;
 /// The head of a request is there within this, else the connection is closed; so is one on which no request comes.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The body of a request is there within this.
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The body of a request does not pause for longer than this ...
+pub const BODY_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// ... and all of it is there within this.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A response of which nothing is taken for so long is given up, and its connection with it.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::HttpError;
-use super::{BODY_TIMEOUT, Node};
+use super::{BODY_PAUSE_MAX, BODY_TIMEOUT, Node};
 
 /// Of a body that is too long, so much is read and thrown away: who only writes before it reads would not see the
 /// answer otherwise.
@@ -46,14 +46,14 @@ pub(super) async fn read(
     }
     let room = node.room(len)?;
     match tokio::time::timeout(BODY_TIMEOUT, collect(&mut body, bytes_max)).await {
-        Ok(Ok(Some(bytes))) => Ok(Read { bytes, _room: room }),
-        Ok(Ok(None)) => {
+        Ok(Ok(bytes)) => Ok(Read { bytes, _room: room }),
+        Ok(Err(Unread::TooLarge)) => {
             throw_away(&mut body).await;
             Err(too_large())
         }
-        Ok(Err(error)) => Err(HttpError::bad("body-broken-off", error)),
-        Err(_) => {
-            let message = format!("the body was not there within {} s", BODY_TIMEOUT.as_secs());
+        Ok(Err(Unread::BrokenOff(error))) => Err(HttpError::bad("body-broken-off", error)),
+        Ok(Err(Unread::Paused)) | Err(_) => {
+            let message = "the body pauses for too long, or takes too long as a whole";
             Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", message))
         }
     }
@@ -71,20 +71,24 @@ impl Node {
     }
 }
 
-/// `None`: it is longer than `bytes_max`.
-async fn collect(
-    body: &mut BodyDataStream,
-    bytes_max: usize,
-) -> Result<Option<Bytes>, axum::Error> {
+/// Why a body was not read.
+enum Unread {
+    TooLarge,
+    Paused,
+    BrokenOff(axum::Error),
+}
+
+async fn collect(body: &mut BodyDataStream, bytes_max: usize) -> Result<Bytes, Unread> {
     let mut bytes = BytesMut::new();
-    while let Some(part) = body.next().await {
-        let part = part?;
-        if bytes.len() + part.len() > bytes_max {
-            return Ok(None);
+    loop {
+        let part = tokio::time::timeout(BODY_PAUSE_MAX, body.next());
+        match part.await.map_err(|_| Unread::Paused)? {
+            Some(Ok(part)) if bytes.len() + part.len() > bytes_max => return Err(Unread::TooLarge),
+            Some(Ok(part)) => bytes.extend_from_slice(&part),
+            Some(Err(error)) => return Err(Unread::BrokenOff(error)),
+            None => return Ok(bytes.freeze()),
         }
-        bytes.extend_from_slice(&part);
     }
-    Ok(Some(bytes.freeze()))
 }
 
 async fn throw_away(body: &mut BodyDataStream) {
@@ -96,5 +100,5 @@ async fn throw_away(body: &mut BodyDataStream) {
             left = rest;
         }
     };
-    let _ = tokio::time::timeout(BODY_TIMEOUT, all).await;
+    let _ = tokio::time::timeout(BODY_PAUSE_MAX, all).await;
 }
