@@ -73,16 +73,35 @@ pub(super) async fn get(
                 let told = watch.told(events, next);
                 Some((told, Some(watch)))
             }
-            Ok(Changes::Compacted { oldest }) => {
-                let data = json!({ "oldest": oldest.0 }).to_string();
-                Some((vec![Sse::default().event("compacted").data(data)], None))
-            }
+            Ok(Changes::Compacted { oldest }) => Some((vec![Told::Compacted(oldest)], None)),
             // The node is cut off or stops: another one goes on.
             Err(_) => None,
         }
     });
-    let events = stream::iter([first]).chain(rest).flat_map(stream::iter);
-    Ok(Stream::new(events.map(Ok::<_, Infallible>)).into_response())
+    let told = stream::iter([first]).chain(rest).flat_map(stream::iter);
+    // Text is made of an event only when the client has taken what was before it.
+    Ok(Stream::new(told.map(|told| Ok::<_, Infallible>(told.into_sse()))).into_response())
+}
+
+/// What a client is told.
+enum Told {
+    /// An event, and the place after it.
+    Event(Event, Cursor),
+    /// That nothing has happened, up to this place if it can be said.
+    Nothing(Option<Cursor>),
+    /// That nobody knows what happened before.
+    Compacted(Revision),
+}
+
+impl Told {
+    fn into_sse(self) -> Sse {
+        match self {
+            Told::Event(event, place) => event_sse(&event, place),
+            Told::Nothing(None) => Sse::default().comment(""),
+            Told::Nothing(Some(place)) => Sse::default().comment("").id(id(place)),
+            Told::Compacted(oldest) => sse("compacted", &json!({ "oldest": oldest.0 })),
+        }
+    }
 }
 
 /// A watch under way.
@@ -117,7 +136,7 @@ impl Watch {
     }
 
     /// What the client is told of these events, and from where it may go on.
-    fn told(&mut self, events: Vec<Event>, next: Cursor) -> Vec<Sse> {
+    fn told(&mut self, events: Vec<Event>, next: Cursor) -> Vec<Told> {
         self.next = next;
         let mut told = Vec::with_capacity(events.len() + 1);
         for event in events {
@@ -126,16 +145,12 @@ impl Watch {
             }
             self.told.skip = self.told.skip.saturating_add(1);
             if self.told.skip > self.unwanted {
-                told.push(event_sse(&event, self.told));
+                told.push(Told::Event(event, self.told));
             }
         }
         if told.is_empty() {
-            let quiet = Sse::default().comment("");
-            // All moments before `next` are told.
-            told.push(match next.skip {
-                0 => quiet.id(id(next)),
-                _ => quiet,
-            });
+            // All moments before `next` are told, if it is the begin of one.
+            told.push(Told::Nothing(Some(next).filter(|next| next.skip == 0)));
         }
         told
     }

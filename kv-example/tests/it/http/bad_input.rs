@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::client::{ask, connect, get, put, read, send};
 use super::{cluster, leader};
+use crate::process::{free_members, run};
 
 #[test]
 fn whatever_makes_no_sense_is_an_error_of_the_one_shape() {
@@ -40,6 +41,29 @@ fn whatever_makes_no_sense_is_an_error_of_the_one_shape() {
     }
     assert_eq!(ask(node, "POST", "/v1/kv/k", &[], b"").header("allow"), "GET,HEAD,PUT,DELETE");
     assert_eq!(get(node, "/v1/kv").is(200).json()["entries"], json!([]));
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused_and_nothing_is_created() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let members = free_members(1);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let base = ["node", "--id", "1", "--cluster", &members, "--data", data.to_str().unwrap()];
+    for options in [
+        &["--http", "nowhere"][..],
+        &["--http", &taken],
+        &["--http", "127.0.0.1:0", "--http-connections-max", "0"],
+        &["--http", "127.0.0.1:0", "--http-advertise", "0.0.0.0:80"],
+    ] {
+        let value = options.last().unwrap();
+        run(&[&base[..], &["--init"], options].concat()).fails(2, &[value]);
+    }
+    for option in [["--http-advertise", "h:1"], ["--http-connections-max", "9"]] {
+        assert_eq!(run(&[&base[..], &["--init"], &option].concat()).code, Some(2), "{option:?}");
+    }
+    assert!(!data.exists());
 }
 
 #[test]
