@@ -1,73 +1,67 @@
 //! The store's client: it speaks of keys and versions, and says what it knows, and no more.
 //!
-//! A request whose answer is lost is sent again until one comes. When a *resent* write meets a version error, the
-//! try before it may have succeeded, and be what it collides with: the clerk then says "maybe". Only a
-//! version error at the first transmission is a definite no.
+//! It has two honest modes. *By versions* ([`Clerk::new`]), a request whose answer is lost is sent again until one comes. When
+//! a *resent* write meets a version error, the try before it may have succeeded, and be what it collides with: the
+//! clerk then says "maybe". Only a version error at the first transmission is a definite no. Versions refuse what comes
+//! twice only as long as the key is not deleted: it then begins anew, at versions that it had before, and a write that is
+//! sent again can take effect in both lives of such a key.
 //!
-//! Versions refuse what comes twice only as long as the key is not deleted: it then begins anew, at versions that it
-//! had before. A put or a delete that is sent again can take effect in both lives of such a key, and the clerk says no
-//! more than "done".
+//! *In a session* ([`Clerk::in_session`]), the nodes know what comes twice: every write is made exactly once, and its
+//! answer is its answer however often it was sent. "Maybe" is left for a deadline that passes and for a session that has
+//! ended meanwhile.
+
+mod error;
+mod watch;
+
+use std::time::Duration;
 
 use bytes::Bytes;
-use raft_rsm::{Answered, Client, ClientError, Consistency};
+use raft_rsm::{Answered, Client, ClientError, Consistency, Session};
 
-use crate::store::{Answer, Command, Page, Query, Response, Store, Version, Versioned};
+pub use self::error::{DeleteError, LeaseError, PutError, TransactError};
+pub use self::watch::{Watch, WatchError};
+use crate::store::{
+    Answer, Command, Cursor, LeaseId, LeaseInfo, Page, Query, Response, Revision, Store,
+    Transaction, Version, Versioned,
+};
 
 /// A client of the store. Cheap to clone; any number of requests may be under way at once.
 #[derive(Clone)]
 pub struct Clerk {
     client: Client<Store>,
-}
-
-/// Why a value was not written, as far as is known.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PutError {
-    /// *Definitely not*: the key has another version.
-    #[error("the key has version {current}")]
-    VersionMismatch {
-        /// The version that it has.
-        current: Version,
-    },
-    /// *Definitely not*: the key does not exist, and the version given is not 0.
-    #[error("there is no such key")]
-    NoKey,
-    /// *Maybe*: the key no longer has the version given, but an earlier transmission of this same request may be what
-    /// has changed it. Read the key.
-    #[error("it may have been written by an earlier try")]
-    Maybe,
-    /// The request failed; [`ClientError::may_take_effect`] says whether it may still be carried out.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-}
-
-/// Why a key was not deleted, as far as is known.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DeleteError {
-    /// *Definitely not*: the key has another version.
-    #[error("the key has version {current}")]
-    VersionMismatch {
-        /// The version that it has.
-        current: Version,
-    },
-    /// *Definitely not*: the key does not exist.
-    #[error("there is no such key")]
-    NoKey,
-    /// *Maybe*: the key does not exist, or no longer has the version given, but an earlier transmission of this same
-    /// request may have deleted it. Read the key.
-    #[error("it may have been deleted by an earlier try")]
-    Maybe,
-    /// The request failed; [`ClientError::may_take_effect`] says whether it may still be carried out.
-    #[error(transparent)]
-    Client(#[from] ClientError),
+    session: Option<Session<Store>>,
 }
 
 impl Clerk {
-    /// A clerk that sends its requests through `client`.
+    /// A clerk that sends its requests through `client`, and tells by versions what came twice.
     #[must_use]
     pub fn new(client: Client<Store>) -> Clerk {
-        Clerk { client }
+        Clerk { client, session: None }
+    }
+
+    /// A clerk in a session of its own: every write is made exactly once. The session is opened by its first write; end it
+    /// with [`Clerk::close`].
+    #[must_use]
+    pub fn in_session(client: Client<Store>) -> Clerk {
+        let session = Some(client.session());
+        Clerk { client, session }
+    }
+
+    /// How it reaches the nodes.
+    #[must_use]
+    pub fn client(&self) -> &Client<Store> {
+        &self.client
+    }
+
+    /// Ends its session, if it has one. A later write opens another.
+    ///
+    /// # Errors
+    /// The nodes may remember the session until it ends by itself.
+    pub async fn close(&self) -> Result<(), ClientError> {
+        match &self.session {
+            Some(session) => session.close().await,
+            None => Ok(()),
+        }
     }
 
     /// The value of a key with its version, or `None` for a key that does not exist.
@@ -89,7 +83,9 @@ impl Clerk {
     ) -> Result<Option<Versioned>, ClientError> {
         match self.client.query_with(&Query::Get { key: key.to_owned() }, consistency).await? {
             Answer::Value(value) => Ok(value),
-            Answer::Page(_) => Err(wrong_kind()),
+            Answer::Page(_) | Answer::Changes(_) | Answer::Lease(_) | Answer::About(_) => {
+                Err(wrong_kind())
+            }
         }
     }
 
@@ -122,11 +118,41 @@ impl Clerk {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
         match self.client.query_with(&Query::Scan { prefix, after, limit }, consistency).await? {
             Answer::Page(page) => Ok(page),
-            Answer::Value(_) => Err(wrong_kind()),
+            Answer::Value(_) | Answer::Changes(_) | Answer::Lease(_) | Answer::About(_) => {
+                Err(wrong_kind())
+            }
         }
     }
 
-    /// Writes `value` if `key` has `version` ([`Version::ABSENT`]: if it does not exist), and returns the new version.
+    /// The moment of the store's last change: what happens from the [next](Revision::next) on can be watched without a gap.
+    ///
+    /// # Errors
+    /// There was no answer in time.
+    pub async fn revision(&self) -> Result<Revision, ClientError> {
+        Ok(self.scan("", None, 0).await?.revision)
+    }
+
+    /// What happens to the keys that begin with `prefix`, from the moment `from` on; `None`: from now on. Nothing is missed
+    /// and nothing comes twice, whichever nodes fail meanwhile.
+    ///
+    /// # Errors
+    /// There was no answer in time.
+    pub async fn watch(&self, prefix: &str, from: Option<Revision>) -> Result<Watch, ClientError> {
+        let from = match from {
+            Some(from) => from,
+            None => self.revision().await?.next(),
+        };
+        Ok(self.watch_from(prefix, Cursor::from(from)))
+    }
+
+    /// As [`Clerk::watch`], from where another one ended ([`Watch::cursor`]).
+    #[must_use]
+    pub fn watch_from(&self, prefix: &str, from: Cursor) -> Watch {
+        Watch::new(self.client.clone(), prefix, from)
+    }
+
+    /// Writes `value` if `key` has `version` ([`Version::ABSENT`]: if it does not exist), and returns the new version. The
+    /// key is tied to no lease from then on.
     ///
     /// # Errors
     /// [`PutError`]; each variant says whether the value may have been written.
@@ -137,7 +163,7 @@ impl Clerk {
         version: Version,
     ) -> Result<Version, PutError> {
         let command = Command::Put { key: key.to_owned(), value, version };
-        put_outcome(self.client.propose_until_answered(&command).await?)
+        error::put(self.carry_out(&command).await?)
     }
 
     /// Deletes `key` if it has `version`, or whatever its version, and returns the version that it had.
@@ -150,29 +176,68 @@ impl Clerk {
         version: Option<Version>,
     ) -> Result<Version, DeleteError> {
         let command = Command::Delete { key: key.to_owned(), version };
-        delete_outcome(self.client.propose_until_answered(&command).await?)
+        error::delete(self.carry_out(&command).await?)
     }
-}
 
-fn put_outcome(answered: Answered<Response>) -> Result<Version, PutError> {
-    let Answered { response, resent } = answered;
-    match response {
-        Response::Written { version } => Ok(version),
-        Response::VersionMismatch { .. } | Response::NoKey if resent => Err(PutError::Maybe),
-        Response::VersionMismatch { current } => Err(PutError::VersionMismatch { current }),
-        Response::NoKey => Err(PutError::NoKey),
-        Response::Deleted { .. } => Err(wrong_kind().into()),
+    /// Makes all writes of the transaction at one moment, if all its conditions hold, and returns that moment. By versions,
+    /// a transaction that is sent again may be made twice unless a condition refuses that.
+    ///
+    /// # Errors
+    /// [`TransactError`]; each variant says whether the writes may have been made.
+    pub async fn transact(&self, transaction: Transaction) -> Result<Revision, TransactError> {
+        error::transact(self.carry_out(&Command::Transact(transaction)).await?)
     }
-}
 
-fn delete_outcome(answered: Answered<Response>) -> Result<Version, DeleteError> {
-    let Answered { response, resent } = answered;
-    match response {
-        Response::Deleted { version } => Ok(version),
-        Response::VersionMismatch { .. } | Response::NoKey if resent => Err(DeleteError::Maybe),
-        Response::VersionMismatch { current } => Err(DeleteError::VersionMismatch { current }),
-        Response::NoKey => Err(DeleteError::NoKey),
-        Response::Written { .. } => Err(wrong_kind().into()),
+    /// Grants a lease, which ends when it is not [kept alive](Clerk::keep_alive) for `ttl`. The time that counts is the
+    /// log's: it stands still while nobody leads, so a lease may last longer, but it does not end early.
+    ///
+    /// # Errors
+    /// [`LeaseError`]. Where it may have been granted all the same, it ends by itself.
+    pub async fn grant(&self, ttl: Duration) -> Result<LeaseId, LeaseError> {
+        error::granted(&self.carry_out(&Command::Grant { ttl }).await?)
+    }
+
+    /// Lets a lease live for its whole time from now on, and returns that time. Whoever relies on the lease counts it
+    /// from the moment *before* this call, on a clock of its own.
+    ///
+    /// # Errors
+    /// [`LeaseError::NoLease`]: it has ended, and its keys are deleted.
+    pub async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, LeaseError> {
+        // Twice is as good as once, so no session need remember it.
+        let command = Command::KeepAlive { lease };
+        error::kept_alive(&self.client.propose_until_answered(&command).await?)
+    }
+
+    /// Ends a lease: its keys are deleted. One that has ended has ended.
+    ///
+    /// # Errors
+    /// There was no answer in time.
+    pub async fn revoke(&self, lease: LeaseId) -> Result<(), ClientError> {
+        error::revoked(&self.client.propose_until_answered(&Command::Revoke { lease }).await?)
+    }
+
+    /// A lease, if it lives.
+    ///
+    /// # Errors
+    /// There was no answer in time.
+    pub async fn lease(&self, lease: LeaseId) -> Result<Option<LeaseInfo>, ClientError> {
+        match self.client.query(&Query::Lease { lease }).await? {
+            Answer::Lease(lease) => Ok(lease),
+            Answer::Value(_) | Answer::Page(_) | Answer::Changes(_) | Answer::About(_) => {
+                Err(wrong_kind())
+            }
+        }
+    }
+
+    async fn carry_out(&self, command: &Command) -> Result<Answered<Response>, ClientError> {
+        match &self.session {
+            // It was carried out once, however often it was sent.
+            Some(session) => {
+                let response = session.propose(command).await?;
+                Ok(Answered { response, resent: false })
+            }
+            None => self.client.propose_until_answered(command).await,
+        }
     }
 }
 
@@ -183,55 +248,6 @@ fn wrong_kind() -> ClientError {
 
 impl std::fmt::Debug for Clerk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Clerk")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const V1: Version = Version(1);
-
-    #[test]
-    fn a_version_error_at_the_first_transmission_is_a_definite_no() {
-        let first = |response| Answered { response, resent: false };
-        let mismatch = Response::VersionMismatch { current: V1 };
-        assert!(matches!(
-            put_outcome(first(mismatch.clone())),
-            Err(PutError::VersionMismatch { current: V1 })
-        ));
-        assert!(matches!(put_outcome(first(Response::NoKey)), Err(PutError::NoKey)));
-        assert!(matches!(
-            delete_outcome(first(mismatch)),
-            Err(DeleteError::VersionMismatch { current: V1 })
-        ));
-        assert!(matches!(delete_outcome(first(Response::NoKey)), Err(DeleteError::NoKey)));
-    }
-
-    #[test]
-    fn any_refusal_of_a_resend_is_a_maybe() {
-        for response in [Response::VersionMismatch { current: V1 }, Response::NoKey] {
-            let again = Answered { response, resent: true };
-            assert!(matches!(put_outcome(again.clone()), Err(PutError::Maybe)));
-            assert!(matches!(delete_outcome(again), Err(DeleteError::Maybe)));
-        }
-    }
-
-    #[test]
-    fn success_is_success_however_often_it_was_sent() {
-        for resent in [false, true] {
-            let written = Answered { response: Response::Written { version: V1 }, resent };
-            assert_eq!(put_outcome(written).unwrap(), V1);
-            let deleted = Answered { response: Response::Deleted { version: V1 }, resent };
-            assert_eq!(delete_outcome(deleted).unwrap(), V1);
-        }
-    }
-
-    #[test]
-    fn an_answer_to_another_question_leaves_open_what_happened() {
-        let answered = Answered { response: Response::Deleted { version: V1 }, resent: false };
-        let Err(PutError::Client(error)) = put_outcome(answered) else { panic!() };
-        assert!(error.may_take_effect());
+        f.debug_struct("Clerk").field("session", &self.session).finish_non_exhaustive()
     }
 }

@@ -20,7 +20,7 @@ use raft_rsm::{Begin, Cluster, check_address};
 use crate::failure::{Failure, one_line};
 use crate::limits::Limits;
 use crate::node::is_every_address;
-use crate::{demo, node};
+use crate::{demo, http, node};
 
 const ABOUT: &str = "A replicated, versioned key/value store: nodes, a client, and a demonstration";
 
@@ -181,6 +181,16 @@ struct NodeArgs {
     /// the same for all nodes, and nobody may ask by lease while some run without [default: no leases]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..500_000))]
     lease_drift_ppm: Option<u32>,
+    /// Serve HTTP here, too: see kv-example/docs/http.md [default: nowhere]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    http: Option<String>,
+    /// Tell the clients of other nodes to reach HTTP here [default: where it is served]
+    #[arg(long, value_name = "HOST:PORT", value_parser = reachable, requires = "http")]
+    http_advertise: Option<String>,
+    /// Let in so many HTTP connections at once; beyond it, the one that has been quiet for longest is closed
+    #[arg(long, value_name = "N", default_value_t = http::CONNECTIONS_MAX, requires = "http",
+        value_parser = connections)]
+    http_connections_max: usize,
     /// Refuse keys of more bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().key_bytes_max)]
     key_bytes_max: usize,
@@ -371,17 +381,26 @@ fn node_options(args: NodeArgs) -> Result<node::Options, Failure> {
         rejoin,
         snapshot_log_bytes,
         lease_drift_ppm,
+        http,
+        http_advertise,
+        http_connections_max,
         key_bytes_max,
         value_bytes_max,
     } = args;
-    let limits = Limits { key_bytes_max, value_bytes_max };
+    let limits = Limits { key_bytes_max, value_bytes_max, ..Limits::default() };
     limits.check_possible().map_err(Failure::environment)?;
     let begin = match (init, join || rejoin) {
         (true, _) => Begin::Anew,
         (false, true) => Begin::Join,
         (false, false) => Begin::Again,
     };
+    let http = http.map(|listen| http::Options {
+        listen,
+        advertise: http_advertise,
+        connections_max: http_connections_max,
+    });
     Ok(node::Options {
+        http,
         listen,
         advertise,
         begin,
@@ -398,6 +417,15 @@ fn window(text: &str) -> Result<NonZeroUsize, String> {
     match text.parse::<NonZeroUsize>() {
         Ok(window) if window.get() <= WINDOW_MAX => Ok(window),
         Ok(_) | Err(_) => Err(format!("expected a number from 1 to {WINDOW_MAX}")),
+    }
+}
+
+/// Each has its buffers and a file descriptor.
+fn connections(text: &str) -> Result<usize, String> {
+    const CONNECTIONS_POSSIBLE: usize = 65_536;
+    match text.parse::<usize>() {
+        Ok(connections) if (1..=CONNECTIONS_POSSIBLE).contains(&connections) => Ok(connections),
+        Ok(_) | Err(_) => Err(format!("expected a number from 1 to {CONNECTIONS_POSSIBLE}")),
     }
 }
 

@@ -1,6 +1,10 @@
 //! How large a key and a value may be.
 
-use crate::store::Command;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::store::{Command, Transaction, Write};
 
 /// No node takes longer keys, whatever its limits, in bytes.
 pub const KEY_BYTES_POSSIBLE: usize = 64 * 1024;
@@ -19,6 +23,8 @@ pub struct Limits {
     pub key_bytes_max: usize,
     /// The longest value, in bytes.
     pub value_bytes_max: usize,
+    /// What has happened lately is remembered for those who watch, up to so many bytes.
+    pub history_bytes_max: usize,
 }
 
 /// The command is larger than the node allows. It will never be carried out.
@@ -32,7 +38,21 @@ pub enum LimitError {
         /// The limit, in bytes.
         bytes_max: usize,
     },
-    /// The value is too long.
+    /// The transaction has too many parts.
+    #[error(
+        "the transaction has {parts} conditions and writes, the limit is {TRANSACTION_PARTS_MAX}"
+    )]
+    Transaction {
+        /// How many.
+        parts: usize,
+    },
+    /// The time of the lease is too long.
+    #[error("a lease of {ttl:?}: the longest is {LEASE_TTL_MAX:?}")]
+    Ttl {
+        /// Its time.
+        ttl: Duration,
+    },
+    /// The value, or those of a transaction together, is too long.
     #[error("the value has {bytes} bytes, the limit is {bytes_max}")]
     Value {
         /// Its length, in bytes.
@@ -41,6 +61,12 @@ pub enum LimitError {
         bytes_max: usize,
     },
 }
+
+/// A transaction has at most so many conditions and writes together.
+pub const TRANSACTION_PARTS_MAX: usize = 128;
+
+/// The longest time of a lease.
+pub const LEASE_TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// No node can have such limits.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,9 +80,13 @@ pub enum ImpossibleLimits {
 }
 
 impl Default for Limits {
-    /// Keys of 4 KiB and values of 1 MiB.
+    /// Keys of 4 KiB, values of 1 MiB, and 16 MiB of history.
     fn default() -> Limits {
-        Limits { key_bytes_max: 4 * 1024, value_bytes_max: 1024 * 1024 }
+        Limits {
+            key_bytes_max: 4 * 1024,
+            value_bytes_max: 1024 * 1024,
+            history_bytes_max: 16 * 1024 * 1024,
+        }
     }
 }
 
@@ -67,7 +97,7 @@ impl Limits {
     /// # Errors
     /// Which one is too high or 0.
     pub fn check_possible(&self) -> Result<(), ImpossibleLimits> {
-        let Limits { key_bytes_max, value_bytes_max } = *self;
+        let Limits { key_bytes_max, value_bytes_max, history_bytes_max: _ } = *self;
         if !(1..=KEY_BYTES_POSSIBLE).contains(&key_bytes_max) {
             return Err(ImpossibleLimits::Key(key_bytes_max));
         }
@@ -82,15 +112,50 @@ impl Limits {
     /// # Errors
     /// Which one it exceeds.
     pub fn check(&self, command: &Command) -> Result<(), LimitError> {
-        let (key, value_bytes) = match command {
-            Command::Put { key, value, .. } => (key, value.len()),
-            Command::Delete { key, .. } => (key, 0),
-        };
-        if key.len() > self.key_bytes_max {
-            return Err(LimitError::Key { bytes: key.len(), bytes_max: self.key_bytes_max });
+        match command {
+            Command::Put { key, value, .. } | Command::Set { key, value, .. } => {
+                self.check_key(key).and(self.check_value(value))
+            }
+            Command::Delete { key, .. } => self.check_key(key),
+            Command::Transact(transaction) => self.check_transaction(transaction),
+            Command::Grant { ttl } if *ttl > LEASE_TTL_MAX => Err(LimitError::Ttl { ttl: *ttl }),
+            Command::Grant { .. } | Command::KeepAlive { .. } | Command::Revoke { .. } => Ok(()),
         }
-        if value_bytes > self.value_bytes_max {
-            return Err(LimitError::Value { bytes: value_bytes, bytes_max: self.value_bytes_max });
+    }
+
+    fn check_transaction(&self, transaction: &Transaction) -> Result<(), LimitError> {
+        let Transaction { conditions, writes } = transaction;
+        let parts = conditions.len() + writes.len();
+        if parts > TRANSACTION_PARTS_MAX {
+            return Err(LimitError::Transaction { parts });
+        }
+        conditions.iter().try_for_each(|condition| self.check_key(&condition.key))?;
+        let mut value_bytes = 0;
+        for write in writes {
+            self.check_key(write.key())?;
+            if let Write::Put { value, .. } = write {
+                value_bytes += value.len();
+            }
+        }
+        self.check_value_bytes(value_bytes)
+    }
+
+    fn check_key(&self, key: &str) -> Result<(), LimitError> {
+        match key.len() {
+            bytes if bytes > self.key_bytes_max => {
+                Err(LimitError::Key { bytes, bytes_max: self.key_bytes_max })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_value(&self, value: &Bytes) -> Result<(), LimitError> {
+        self.check_value_bytes(value.len())
+    }
+
+    fn check_value_bytes(&self, bytes: usize) -> Result<(), LimitError> {
+        if bytes > self.value_bytes_max {
+            return Err(LimitError::Value { bytes, bytes_max: self.value_bytes_max });
         }
         Ok(())
     }
@@ -98,14 +163,12 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::store::Version;
 
     #[test]
     fn what_is_as_long_as_the_limit_passes_and_one_byte_more_does_not() {
-        let limits = Limits { key_bytes_max: 3, value_bytes_max: 5 };
+        let limits = Limits { key_bytes_max: 3, value_bytes_max: 5, ..Limits::default() };
         let check = |key: &str, value: &'static [u8]| {
             limits.check(&Command::Put {
                 key: key.to_owned(),

@@ -14,9 +14,11 @@ use raft_rsm::transport::{BindError, TcpLimits, TcpOptions, TokioConnector, Toki
 use raft_rsm::{Begin, Cluster, Raft, Runtime, ServeError, StateMachine, StopReason};
 use tracing_subscriber::EnvFilter;
 
+use crate::connect::{connect, within};
 use crate::failure::Failure;
+use crate::http;
 use crate::limits::Limits;
-use crate::store::Store;
+use crate::store::{About, Store};
 
 /// A snapshot is taken each time that the log has grown by so many bytes, unless the options say otherwise.
 pub const SNAPSHOT_LOG_BYTES: u64 = 16 * MIB;
@@ -31,6 +33,9 @@ const COMMAND_OVERHEAD_BYTES: usize = 64;
 /// How long a node that starts waits for its former life to let go. The kernel needs some milliseconds to end a killed
 /// process, more where it has much memory.
 const LETTING_GO: Duration = Duration::from_secs(1);
+
+/// A client that is sent to the leader waits this long until the leader has said where it serves HTTP.
+const LEADER_ASKED_FOR: Duration = Duration::from_millis(500);
 
 const MIB: u64 = 1024 * 1024;
 
@@ -56,6 +61,8 @@ pub struct Options {
     pub lease_drift_ppm: Option<u32>,
     /// How large a key and a value may be.
     pub limits: Limits,
+    /// HTTP beside the binary protocol, if any.
+    pub http: Option<http::Options>,
 }
 
 impl Options {
@@ -72,6 +79,7 @@ impl Options {
             snapshot_log_bytes: SNAPSHOT_LOG_BYTES,
             lease_drift_ppm: None,
             limits: Limits::default(),
+            http: None,
         }
     }
 
@@ -120,9 +128,21 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     // Whoever waits for the ready line may send a signal at once.
     let mut told_to_stop = Signals::new()
         .map_err(|error| Failure::environment(format!("cannot listen for signals: {error}")))?;
-    let raft = start(&options, Store::new(options.limits)).await?;
-    let address = options.address()?;
-    crate::output::say(&format!("ready: node {} listens on {address}", options.id));
+    let listening = match &options.http {
+        Some(http) => Some(listen_for_http(http).await?),
+        None => None,
+    };
+    let about = About { http: listening.as_ref().and_then(http::Listening::advertised) };
+    let raft = start(&options, Store::new(options.limits).on_node(about)).await?;
+    let (id, address) = (options.id, options.address()?);
+    let mut ready = format!("ready: node {id} listens on {address}");
+    let mut serving = None;
+    if let Some(listening) = listening {
+        ready.push_str(&format!(", serves HTTP on {}", listening.address()));
+        let others = connect(&options.cluster, within(LEADER_ASKED_FOR))?;
+        serving = Some(listening.serve(raft.clone(), options.limits, others));
+    }
+    crate::output::say(&ready);
     if options.begin == Begin::Join {
         crate::output::say(&waits_to_be_added(&options, &raft)?);
     }
@@ -135,6 +155,10 @@ pub async fn run(options: Options) -> Result<(), Failure> {
             raft.stopped().await
         }
     };
+    // Whoever waited for the replica has an answer now, which may be on its way.
+    if let Some(serving) = serving {
+        serving.stop().await;
+    }
     if reason == StopReason::Shutdown {
         tracing::info!("stopped");
         return Ok(());
@@ -220,6 +244,21 @@ fn check_port(address: &str) -> Result<(), Failure> {
     match std::net::TcpListener::bind(address) {
         Ok(_) => Ok(()),
         Err(source) => Err(Failure::environment(BindError { address: address.to_owned(), source })),
+    }
+}
+
+async fn listen_for_http(options: &http::Options) -> Result<http::Listening, Failure> {
+    let give_up = tokio::time::Instant::now() + LETTING_GO;
+    loop {
+        match http::Listening::bind(options).await {
+            Ok(listening) => return Ok(listening),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && wait_until(give_up).await => {
+            }
+            Err(source) => {
+                let address = options.listen.clone();
+                return Err(Failure::environment(BindError { address, source }));
+            }
+        }
     }
 }
 

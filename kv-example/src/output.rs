@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_value_that_is_no_text_is_shown_in_hex() {
         let json = |value: &'static [u8]| {
-            let versioned = Versioned { version: Version(3), value: Bytes::from_static(value) };
+            let versioned = Versioned::first(Version(3), Bytes::from_static(value));
             entry_json("k", &versioned).to_string()
         };
         assert_eq!(json(b"\"v\""), r#"{"key":"k","value":"\"v\"","version":3}"#);

@@ -1,153 +1,66 @@
 //! The replicated state: a map from keys to versioned values.
 //!
 //! A key has a version from 1 up. Each write names the version that it replaces, so that of two writers who read the
-//! same version one learns that it came second: nothing is overwritten unseen.
+//! same version one learns that it came second: nothing is overwritten unseen. Several keys are written together by a
+//! [`Transaction`]; a key that is tied to a lease ends with it; and what happens to keys can be watched.
 
+mod command;
+mod history;
 mod image;
+mod leases;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use imbl::OrdMap;
+use raft_rsm::raft_core::LogIndex;
 use raft_rsm::{Admission, Context, SnapshotView, StateMachine};
-use serde::{Deserialize, Serialize};
 
+pub use self::command::*;
+use self::history::History;
+use self::leases::{Lease, Leases, TooMany};
 use crate::limits::Limits;
 
 /// One page of a scan holds at most this many bytes of keys and values (but always one entry): it
 /// has to fit into a message, beside others.
 pub const SCAN_BYTES_MAX: usize = 1024 * 1024;
 
-/// What one entry of a page counts for beside its key and its value: its version and lengths, as they travel.
-const ENTRY_OVERHEAD_BYTES: usize = 16;
+/// What one entry of a page counts for beside its key and its value: its versions and lengths, as they travel.
+const ENTRY_OVERHEAD_BYTES: usize = 48;
 
-/// How often a key was written since it was created: 1 for the first value, 0 for a key that does not
-/// exist.
-#[derive(
-    Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct Version(pub u64);
-
-impl Version {
-    /// The version to give for a key that must not exist yet.
-    pub const ABSENT: Version = Version(0);
-
-    /// The version that the next write leads to.
-    #[must_use]
-    pub fn next(self) -> Version {
-        Version(self.0.saturating_add(1))
-    }
-}
-
-impl std::fmt::Display for Version {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// A value and the version at which it was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Versioned {
-    /// The version, 1 or more.
-    pub version: Version,
-    /// The value.
-    pub value: Bytes,
-}
-
-/// What changes the store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Command {
-    /// Creates or replaces a value.
-    Put {
-        /// Which key.
-        key: String,
-        /// The new value.
-        value: Bytes,
-        /// The version that it replaces; [`Version::ABSENT`] creates the key.
-        version: Version,
-    },
-    /// Removes a key.
-    Delete {
-        /// Which key.
-        key: String,
-        /// Only if the key has this version. `None`: whatever its version.
-        version: Option<Version>,
-    },
-}
-
-/// What a command led to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Response {
-    /// The value was written; the key now has this version.
-    Written {
-        /// The new version.
-        version: Version,
-    },
-    /// The key was removed; it had this version.
-    Deleted {
-        /// Its last version.
-        version: Version,
-    },
-    /// Nothing was changed: the key has another version.
-    VersionMismatch {
-        /// The version that it has.
-        current: Version,
-    },
-    /// Nothing was changed: there is no such key.
-    NoKey,
-}
-
-/// What asks about the store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Query {
-    /// The value of a key.
-    Get {
-        /// Which key.
-        key: String,
-    },
-    /// The keys that begin with a prefix, in the order of their bytes, a page at a time.
-    Scan {
-        /// The prefix; all keys begin with the empty one.
-        prefix: String,
-        /// Only keys after this one: the last key of the page before.
-        after: Option<String>,
-        /// At most this many; the page may end earlier, see [`SCAN_BYTES_MAX`].
-        limit: u32,
-    },
-}
-
-/// What a query returns.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Answer {
-    /// To [`Query::Get`]: the value, if the key exists.
-    Value(Option<Versioned>),
-    /// To [`Query::Scan`].
-    Page(Page),
-}
-
-/// One page of a scan.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Page {
-    /// The keys with their values, in the order of the keys' bytes.
-    pub entries: Vec<(String, Versioned)>,
-    /// Whether keys follow that the page had no room for. Only then is it worth to ask for what is after the
-    /// last key of this one.
-    pub more: bool,
-}
+/// Of the keys of a lease, at most so many are told.
+const LEASE_KEYS_TOLD_MAX: usize = 1000;
 
 /// The state machine.
 ///
-/// Its map is persistent: a clone costs nothing and shares all that does not change later, which is what makes a
+/// Its maps are persistent: a clone costs nothing and shares all that does not change later, which is what makes a
 /// snapshot cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
-    map: Map,
+    state: State,
+    /// No part of the state: what this node remembers for those who watch.
+    history: History,
     /// No part of the state: see [`Limits`].
     limits: Limits,
+    /// No part of the state: what this node says of itself.
+    about: About,
+}
+
+/// What is replicated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct State {
+    map: Map,
+    leases: Leases,
+    /// When something was written last.
+    revision: Revision,
+    /// The log's time, as far as the store was told.
+    time: Duration,
 }
 
 type Map = OrdMap<Arc<str>, Versioned>;
@@ -156,56 +69,174 @@ impl Store {
     /// A store without keys, on a node that takes keys and values up to `limits`.
     #[must_use]
     pub fn new(limits: Limits) -> Store {
-        Store { map: Map::new(), limits }
+        Store { limits, ..Store::default() }
+    }
+
+    /// The same, on a node that says this of itself.
+    #[must_use]
+    pub fn on_node(self, about: About) -> Store {
+        Store { about, ..self }
     }
 
     /// How many keys it has.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.map.len()
+        self.state.map.len()
     }
 
     /// Whether it has no key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
+        self.state.map.is_empty()
     }
 
     /// The value of a key, if the key exists.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Versioned> {
-        self.map.get(key)
+        self.state.map.get(key)
     }
 
     /// All keys with their values, in the order of the keys' bytes.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Versioned)> {
-        self.map.iter().map(|(key, versioned)| (&**key, versioned))
+        self.state.map.iter().map(|(key, versioned)| (&**key, versioned))
     }
 
-    fn put(&mut self, key: &str, value: Bytes, version: Version) -> Response {
-        match self.map.get_mut(key) {
-            Some(versioned) if versioned.version == version => {
-                *versioned = Versioned { version: version.next(), value };
-                Response::Written { version: version.next() }
-            }
-            Some(versioned) => Response::VersionMismatch { current: versioned.version },
-            None if version == Version::ABSENT => {
-                self.map.insert(Arc::from(key), Versioned { version: version.next(), value });
-                Response::Written { version: version.next() }
-            }
-            None => Response::NoKey,
+    fn version(&self, key: &str) -> Version {
+        self.get(key).map_or(Version::ABSENT, |versioned| versioned.version)
+    }
+
+    fn set(
+        &mut self,
+        at: Revision,
+        key: &str,
+        value: Bytes,
+        version: Option<Version>,
+        lease: Option<LeaseId>,
+    ) -> Response {
+        let current = self.version(key);
+        if version.is_some_and(|version| version != current) {
+            return match current {
+                Version::ABSENT => Response::NoKey,
+                current => Response::VersionMismatch { current },
+            };
+        }
+        if let Some(refusal) = lease.and_then(|lease| self.cannot_tie(lease, 1)) {
+            return refusal;
+        }
+        Response::Written { version: self.write(at, key, value, lease) }
+    }
+
+    /// Why so many keys more cannot be tied to a lease.
+    fn cannot_tie(&self, lease: LeaseId, more: usize) -> Option<Response> {
+        match self.state.leases.get(lease) {
+            None => Some(Response::NoLease),
+            Some(lease) if lease.keys.len() + more > leases::KEYS_MAX => Some(Response::TooMany),
+            Some(_) => None,
         }
     }
 
-    fn delete(&mut self, key: &str, version: Option<Version>) -> Response {
-        let Some(current) = self.map.get(key).map(|versioned| versioned.version) else {
+    fn delete(&mut self, at: Revision, key: &str, version: Option<Version>) -> Response {
+        let current = self.version(key);
+        if current == Version::ABSENT {
             return Response::NoKey;
-        };
+        }
         if version.is_some_and(|version| version != current) {
             return Response::VersionMismatch { current };
         }
-        self.map.remove(key);
+        self.remove(at, key);
         Response::Deleted { version: current }
+    }
+
+    fn transact(&mut self, at: Revision, transaction: Transaction) -> Response {
+        let Transaction { conditions, writes } = transaction;
+        for Condition { key, version } in conditions {
+            let current = self.version(&key);
+            if current != version {
+                return Response::ConditionFailed { key, current };
+            }
+        }
+        let mut tied: BTreeMap<LeaseId, usize> = BTreeMap::new();
+        for write in &writes {
+            if let Write::Put { lease: Some(lease), .. } = write {
+                *tied.entry(*lease).or_default() += 1;
+            }
+        }
+        for (lease, more) in tied {
+            if let Some(refusal) = self.cannot_tie(lease, more) {
+                return refusal;
+            }
+        }
+        for write in writes {
+            match write {
+                Write::Put { key, value, lease } => {
+                    self.write(at, &key, value, lease);
+                }
+                Write::Delete { key } => self.remove(at, &key),
+            }
+        }
+        Response::Committed { revision: at }
+    }
+
+    fn grant(&mut self, at: Revision, ttl: Duration) -> Response {
+        let lease = LeaseId(at.0);
+        match self.state.leases.grant(lease, ttl, self.state.time) {
+            Ok(()) => Response::Granted { lease },
+            Err(TooMany) => Response::TooMany,
+        }
+    }
+
+    fn revoke(&mut self, at: Revision, lease: LeaseId) -> Response {
+        match self.state.leases.take(lease) {
+            Some(lease) => {
+                self.ended(at, &lease);
+                Response::Revoked
+            }
+            None => Response::NoLease,
+        }
+    }
+
+    /// A lease has ended and is taken out: its keys go with it.
+    fn ended(&mut self, at: Revision, lease: &Lease) {
+        for key in &lease.keys {
+            self.remove(at, key);
+        }
+    }
+
+    /// Returns the key's new version.
+    fn write(&mut self, at: Revision, key: &str, value: Bytes, lease: Option<LeaseId>) -> Version {
+        let State { map, leases, revision, .. } = &mut self.state;
+        let (key, created, version) = match map.get_key_value(key) {
+            Some((key, before)) => {
+                if let Some(before) = before.lease {
+                    leases.untie(key, before);
+                }
+                (Arc::clone(key), before.created, before.version.next())
+            }
+            None => (Arc::from(key), at, Version::ABSENT.next()),
+        };
+        if let Some(lease) = lease {
+            leases.tie(&key, lease);
+        }
+        let versioned = Versioned { version, value, created, modified: at, lease };
+        let change = Change::Put(versioned.clone());
+        let event = Event { revision: at, key: Arc::clone(&key), change };
+        map.insert(key, versioned);
+        *revision = at;
+        self.history.push(event, self.limits.history_bytes_max);
+        version
+    }
+
+    fn remove(&mut self, at: Revision, key: &str) {
+        let State { map, leases, revision, .. } = &mut self.state;
+        let Some((key, Versioned { version, lease, .. })) = map.remove_with_key(key) else {
+            return;
+        };
+        if let Some(lease) = lease {
+            leases.untie(&key, lease);
+        }
+        *revision = at;
+        let event = Event { revision: at, key, change: Change::Deleted { version } };
+        self.history.push(event, self.limits.history_bytes_max);
     }
 
     fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Page {
@@ -215,9 +246,9 @@ impl Store {
             Some(after) if after >= prefix => Bound::Excluded(after),
             Some(_) | None => Bound::Included(prefix),
         };
-        let mut page = Page::default();
+        let mut page = Page { revision: self.state.revision, ..Page::default() };
         let mut bytes = 0;
-        for (key, versioned) in self.map.range::<_, str>((first, Bound::Unbounded)) {
+        for (key, versioned) in self.state.map.range::<_, str>((first, Bound::Unbounded)) {
             if !key.starts_with(prefix) {
                 break;
             }
@@ -232,6 +263,13 @@ impl Store {
         }
         page
     }
+
+    fn lease(&self, lease: LeaseId) -> Option<LeaseInfo> {
+        let Lease { ttl, ends_at, keys } = self.state.leases.get(lease)?;
+        let keys = keys.iter().take(LEASE_KEYS_TOLD_MAX).map(|key| (**key).to_owned()).collect();
+        let left = ends_at.saturating_sub(self.state.time);
+        Some(LeaseInfo { ttl: *ttl, left, keys })
+    }
 }
 
 impl StateMachine for Store {
@@ -240,11 +278,37 @@ impl StateMachine for Store {
     type Query = Query;
     type Answer = Answer;
 
-    fn apply(&mut self, _context: &Context, command: Command) -> Response {
+    fn apply(&mut self, context: &Context, command: Command) -> Response {
+        let at = Revision(context.index.0);
         match command {
-            Command::Put { key, value, version } => self.put(&key, value, version),
-            Command::Delete { key, version } => self.delete(&key, version),
+            Command::Put { key, value, version } => self.set(at, &key, value, Some(version), None),
+            Command::Set { key, value, version, lease } => {
+                self.set(at, &key, value, version, lease)
+            }
+            Command::Delete { key, version } => self.delete(at, &key, version),
+            Command::Transact(transaction) => self.transact(at, transaction),
+            Command::Grant { ttl } => self.grant(at, ttl),
+            Command::KeepAlive { lease } => {
+                match self.state.leases.keep_alive(lease, self.state.time) {
+                    Some(ttl) => Response::KeptAlive { ttl },
+                    None => Response::NoLease,
+                }
+            }
+            Command::Revoke { lease } => self.revoke(at, lease),
         }
+    }
+
+    fn advance(&mut self, context: &Context) {
+        let at = Revision(context.index.0);
+        self.state.time = context.time;
+        self.history.passed(at);
+        while let Some(lease) = self.state.leases.take_ended(context.time) {
+            self.ended(at, &lease);
+        }
+    }
+
+    fn due(&self) -> Option<Duration> {
+        self.state.leases.next_end()
     }
 
     fn admission(&self) -> Admission<Command> {
@@ -258,28 +322,39 @@ impl StateMachine for Store {
             Query::Scan { prefix, after, limit } => {
                 Answer::Page(self.scan(&prefix, after.as_deref(), limit))
             }
+            Query::Changes { prefix, from } => Answer::Changes(self.history.changes(&prefix, from)),
+            Query::Lease { lease } => Answer::Lease(self.lease(lease)),
+            Query::About => Answer::About(self.about.clone()),
+        }
+    }
+
+    fn is_ready(&self, query: &Query, since: LogIndex) -> bool {
+        match query {
+            Query::Changes { prefix, from } => {
+                self.history.is_ready(prefix, *from, Revision(since.0))
+            }
+            Query::Get { .. } | Query::Scan { .. } | Query::Lease { .. } | Query::About => true,
         }
     }
 
     fn snapshot(&self) -> Box<dyn SnapshotView> {
-        Box::new(View { map: self.map.clone() })
+        Box::new(View(self.state.clone()))
     }
 
     fn restore(&mut self, image: &mut dyn io::Read) -> io::Result<()> {
         // The old state goes first, so that memory never holds both.
-        self.map.clear();
-        self.map = image::read(image)?;
+        self.state = State::default();
+        self.state = image::read(image)?;
+        self.history = History::since(self.state.revision);
         Ok(())
     }
 }
 
 /// The store as it was when a snapshot was asked for.
-struct View {
-    map: Map,
-}
+struct View(State);
 
 impl SnapshotView for View {
     fn write_to(&self, image: &mut dyn io::Write) -> io::Result<()> {
-        image::write(&self.map, image)
+        image::write(&self.0, image)
     }
 }

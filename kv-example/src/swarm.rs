@@ -166,6 +166,11 @@ async fn send_once(session: &mut Session<Clerks>, command: Command) -> Outcome {
         Command::Delete { key, version } => {
             Request::Delete { key: key.clone(), version: version.map(|version| version.0) }
         }
+        Command::Transact(_)
+        | Command::Grant { .. }
+        | Command::KeepAlive { .. }
+        | Command::Revoke { .. }
+        | Command::Set { .. } => return Ended::Failed,
     };
     let proposed = client.propose(&command);
     session.record(request, async { carried_out(proposed.await) }).await
@@ -210,6 +215,15 @@ fn carried_out(response: Result<Response, ClientError>) -> Outcome {
             Ended::Answered(Reply::VersionMismatch { current: current.0 })
         }
         Ok(Response::NoKey) => Ended::Answered(Reply::NoKey),
+        Ok(
+            Response::Committed { .. }
+            | Response::ConditionFailed { .. }
+            | Response::Granted { .. }
+            | Response::KeptAlive { .. }
+            | Response::Revoked
+            | Response::NoLease
+            | Response::TooMany,
+        ) => Ended::Maybe,
         Err(error) => command_failed(&error),
     }
 }

@@ -1,28 +1,30 @@
 //! Owns the state machine and runs it beside the driver: a slow command delays no heartbeat.
 
+mod apply;
 mod checksum;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, BufReader, BufWriter, Write};
+use std::mem;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use raft_core::{Applies, Configuration, Entry, EntryId, LogIndex, Payload, SnapshotMeta};
+use raft_core::{Applies, Configuration, EntryId, LogIndex, SnapshotMeta};
 
 use self::checksum::RunningChecksum;
 use crate::driver::intake::{Completion, Intake};
-use crate::driver::queries::Queries;
+use crate::driver::queries::{Asked, Begun, Queries};
 use crate::driver::waiters::{Proposer, Unmet, Waiters};
 use crate::error::{StopReason, Uncertain};
 use crate::image::{Counting, ImageHeader};
-use crate::payload;
 use crate::runtime::blocking;
+use crate::sessions::Sessions;
 use crate::storage::StorageError;
 use crate::tasks::Tasks;
 use crate::watch::lock;
-use crate::{Context, Runtime, SnapshotView, StateMachine, Storage};
+use crate::{Runtime, SnapshotView, StateMachine, Storage};
 
 pub(crate) use self::checksum::{ANEW_EACH_ENTRIES, Mark};
 
@@ -133,7 +135,7 @@ impl WorkQueue {
                 inner.waker = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            Poll::Ready(Some(std::mem::take(&mut inner.work)))
+            Poll::Ready(Some(mem::take(&mut inner.work)))
         })
         .await
     }
@@ -148,8 +150,11 @@ pub(crate) struct Applier<M: StateMachine> {
     time: Duration,
     /// Of all that the machine was told and has answered up to there.
     checksum: RunningChecksum,
+    sessions: Sessions,
     /// The configuration in force there.
     configuration: Configuration,
+    /// All queries that wait have waited for what was applied up to here, in vain.
+    waited_for: LogIndex,
     /// The last entry that the core has handed out. A restore may find a newer snapshot than the one that it
     /// was asked for, and then the state is ahead of it for a while.
     handed_out: LogIndex,
@@ -178,7 +183,9 @@ impl<M: StateMachine> Applier<M> {
             applied: EntryId::ZERO,
             time: Duration::ZERO,
             checksum: RunningChecksum::new(divergence_check_entries),
+            sessions: Sessions::default(),
             configuration: Configuration::default(),
+            waited_for: LogIndex::ZERO,
             handed_out: LogIndex::ZERO,
             snapshot: LogIndex::ZERO,
             shared,
@@ -245,37 +252,27 @@ impl<M: StateMachine> Applier<M> {
             if self.applied == last.id {
                 self.configuration = configuration;
             }
-            let completion = Completion::Applied { last: last.id, time: self.time };
-            self.shared.intake.complete(completion);
+            self.shared.intake.complete(Completion::Applied {
+                last: last.id,
+                time: self.time,
+                due: self.machine.due(),
+            });
+            self.answer_waiting();
         }
         Ok(())
     }
 
-    fn apply_one(&mut self, entry: &Entry) -> Result<(), StopReason> {
-        let bytes = match &entry.payload {
-            Payload::Command(bytes) => bytes,
-            Payload::Empty | Payload::Configuration(_) => return Ok(()),
-        };
-        let unreadable = |error| StopReason::Unreadable {
-            problem: format!("entry {} is committed but cannot be read: {error}", entry.id),
-        };
-        let payload = payload::Payload::decode(bytes).map_err(unreadable)?;
-        self.time = self.time.max(payload.time);
-        let command = payload::decode_body(payload.command).map_err(unreadable)?;
-        let context = Context { index: entry.id.index, term: entry.id.term, time: self.time };
-        let response = self.machine.apply(&context, command);
-        self.checksum.applied(&context, payload.command, &response);
-        if let Some(respond) = self.waiter(entry.id.index) {
-            respond.answer(Ok(response));
-        }
-        Ok(())
-    }
-
-    /// Answers queries for which the state contains enough by now.
+    /// Answers queries for which the state contains enough by now. Those for which there is nothing to say yet may wait.
     fn answer(&self, group: u64) {
         let queries = &self.shared.queries;
         let mut next = lock(queries).begin(group);
-        while let Some(query) = next {
+        while let Some(Begun { query, may_wait }) = next {
+            if may_wait && !self.machine.is_ready(&query, LogIndex::ZERO) {
+                let mut queries = lock(queries);
+                queries.wait(query);
+                next = queries.begin(group);
+                continue;
+            }
             let answer = self.machine.query(query);
             let respond;
             (respond, next) = {
@@ -289,13 +286,34 @@ impl<M: StateMachine> Applier<M> {
         self.shared.intake.queries_answered();
     }
 
+    /// The state has changed: there may be something to say to those who wait for that.
+    fn answer_waiting(&mut self) {
+        let since = mem::replace(&mut self.waited_for, self.applied.index);
+        let queries = &self.shared.queries;
+        let waiting = lock(queries).take_waiting();
+        if waiting.is_empty() {
+            return;
+        }
+        // The driver need not wait while the machine is asked.
+        let is_ready = |asked: &Asked<M>| self.machine.is_ready(&asked.query, since);
+        let (ready, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_ready);
+        let group = {
+            let mut queries = lock(queries);
+            queries.wait_on(waiting);
+            (!ready.is_empty()).then(|| queries.hand_to_machine(ready, None))
+        };
+        if let Some(group) = group {
+            self.answer(group);
+        }
+    }
+
     fn waiter(&self, index: LogIndex) -> Option<Proposer<M>> {
         lock(&self.shared.waiters).take_up_to(index)
     }
 
     fn passed_by_snapshot(&self, index: LogIndex) {
         while let Some(respond) = self.waiter(index) {
-            respond.answer(Err(Unmet::Maybe(Uncertain::SnapshotPassed).into()));
+            respond.fail(Unmet::Maybe(Uncertain::SnapshotPassed).into());
         }
     }
 
@@ -319,14 +337,19 @@ impl<M: StateMachine> Applier<M> {
                 problem: format!("the snapshot up to {} cannot be restored: {error}", meta.last),
             };
             let header = ImageHeader::read_from(&mut image).map_err(unreadable)?;
+            let sessions = Sessions::from_image(&header.sessions)
+                .map_err(|error| unreadable(io::Error::other(error)))?;
             self.machine.restore(&mut image).map_err(unreadable)?;
+            self.sessions = sessions;
             self.time = header.time;
             self.checksum.restored(header.checksum);
             self.applied = meta.last;
             self.snapshot = meta.last.index;
             self.configuration = meta.configuration;
         }
-        self.shared.intake.complete(Completion::Restored { meta: wanted, image_bytes });
+        let due = self.machine.due();
+        self.shared.intake.complete(Completion::Restored { meta: wanted, image_bytes, due });
+        self.answer_waiting();
         Ok(())
     }
 
@@ -340,7 +363,18 @@ impl<M: StateMachine> Applier<M> {
         }
         let meta = SnapshotMeta { last: self.applied, configuration: self.configuration.clone() };
         self.snapshot = self.applied.index;
-        let header = ImageHeader { time: self.time, checksum: self.checksum.value() };
+        let header = match self.sessions.to_image() {
+            Ok(sessions) => {
+                ImageHeader { time: self.time, checksum: self.checksum.value(), sessions }
+            }
+            Err(error) => {
+                let problem = format!("the table of sessions cannot be encoded: {error}");
+                return self
+                    .shared
+                    .intake
+                    .complete(Completion::Stop(StopReason::Internal { problem }));
+            }
+        };
         let view = self.machine.snapshot();
         let storage = Arc::clone(&self.shared.storage);
         let intake = Arc::clone(&self.shared.intake);
@@ -348,7 +382,7 @@ impl<M: StateMachine> Applier<M> {
         let task = async move {
             let written = {
                 let meta = meta.clone();
-                let work = move || write_snapshot(&*storage, meta, header, &*view);
+                let work = move || write_snapshot(&*storage, meta, &header, &*view);
                 blocking(&*runtime, "snapshot", work).await
             };
             intake.complete(match written {
@@ -365,7 +399,7 @@ impl<M: StateMachine> Applier<M> {
 fn write_snapshot(
     storage: &dyn Storage,
     meta: SnapshotMeta,
-    header: ImageHeader,
+    header: &ImageHeader,
     view: &dyn SnapshotView,
 ) -> Result<u64, StopReason> {
     let last = meta.last;

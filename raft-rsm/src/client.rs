@@ -2,6 +2,7 @@
 
 mod memory;
 mod route;
+mod session;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -14,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use self::memory::{Asked, Memory};
 use self::route::{Route, jitter};
+pub use self::session::Session;
 use crate::consistency::Consistency;
 use crate::error::{MembershipError, SnapshotError, TransferError};
 use crate::membership::MembershipChange;
@@ -105,6 +107,12 @@ pub enum ClientError {
         /// Why not.
         reason: String,
     },
+    /// *Definitely not*: another command was sent under this name.
+    #[error("another command was sent under this name")]
+    NameTaken,
+    /// *Definitely not*: the session has ended. [`Session`] opens another one by itself.
+    #[error("the session has ended")]
+    SessionExpired,
     /// The members are not those that were asked for; the error says whether they may be later.
     #[error(transparent)]
     Membership(MembershipError),
@@ -136,6 +144,8 @@ impl ClientError {
             | ClientError::TooLarge { .. }
             | ClientError::NotAdmitted { .. }
             | ClientError::Refused { .. }
+            | ClientError::NameTaken
+            | ClientError::SessionExpired
             | ClientError::Membership(_)
             | ClientError::Transfer(_)
             | ClientError::Snapshot(_) => false,
@@ -231,6 +241,31 @@ impl<M: StateMachine> Client<M> {
         }
     }
 
+    /// Has `command` carried out exactly once, however often it is sent under this `name` within the time that names are
+    /// remembered ([`crate::Options::session_idle_max`]), by whomever: all have the same response. Where many commands
+    /// follow each other, a [`Session`] costs less. A name has 1 to 255 bytes, and should contain a random part.
+    ///
+    /// # Errors
+    /// [`ClientError::may_take_effect`] says which ones leave open whether the command takes effect: it may then be sent
+    /// again under the same name.
+    pub fn propose_once<'c>(
+        &'c self,
+        name: &[u8],
+        command: &M::Command,
+    ) -> impl Future<Output = Result<M::Response, ClientError>> + Send + use<'c, M> {
+        let request = encode(Kind::ProposeOnce, &(name, command));
+        async move {
+            let (answer, _) = self.execute(request?, Asked::Leader, AfterMaybe::SendAgain).await?;
+            decode(&answer)
+        }
+    }
+
+    /// A session, in which every command is carried out exactly once. Nothing is sent before its first command.
+    #[must_use]
+    pub fn session(&self) -> Session<M> {
+        Session::new(self.clone())
+    }
+
     /// Answers from a state that contains every command that had its response when `query` was called
     /// (linearizable).
     ///
@@ -267,6 +302,48 @@ impl<M: StateMachine> Client<M> {
                 Err(error) => Err(error),
             }
         }
+    }
+
+    /// As [`Client::query`], but waits at the node until its machine has something to say
+    /// ([`StateMachine::is_ready`]), or for `wait`, if the node does not allow less: then it is answered all the same. This is how
+    /// clients learn of changes without asking again and again.
+    ///
+    /// # Errors
+    /// There is no answer within `wait` and the deadline together, or none that can be read. A query has no effect: it may
+    /// always be asked again.
+    pub fn query_when_ready<'c>(
+        &'c self,
+        query: &M::Query,
+        wait: Duration,
+    ) -> impl Future<Output = Result<M::Answer, ClientError>> + Send + use<'c, M> {
+        let request = encode(Kind::QueryWhenReady, &(wait, query));
+        let ClientOptions { deadline, call_timeout, .. } = self.options;
+        let (deadline, call_timeout) =
+            (deadline.saturating_add(wait), call_timeout.saturating_add(wait));
+        async move {
+            let after_maybe = AfterMaybe::SendAgain;
+            let asked = self
+                .execute_within(request?, Asked::Anyone, after_maybe, deadline, call_timeout)
+                .await;
+            match asked {
+                Ok((answer, _)) => decode(&answer),
+                Err(ClientError::Maybe { reason }) => Err(ClientError::Unavailable { reason }),
+                Err(error) => Err(error),
+            }
+        }
+    }
+
+    /// Answers from what this one node has applied, however old. Asked once, within [`ClientOptions::call_timeout`].
+    ///
+    /// # Errors
+    /// The node does not answer, or not so that it can be read.
+    pub fn query_at<'c>(
+        &'c self,
+        node: NodeId,
+        query: &M::Query,
+    ) -> impl Future<Output = Result<M::Answer, ClientError>> + Send + use<'c, M> {
+        let request = encode(Kind::Query(Consistency::Stale), query);
+        async move { ask_once(&*self.connector, node, request?, self.options.call_timeout).await }
     }
 
     /// How one node sees itself and its cluster. Asked once, within [`ClientOptions::call_timeout`].
@@ -525,6 +602,13 @@ fn failed(node: NodeId, failure: Failure) -> Try {
         Failure::Membership(error) => Try::Fatal(ClientError::Membership(error)),
         Failure::Transfer(error) => Try::Fatal(ClientError::Transfer(error)),
         Failure::Snapshot(error) => Try::Fatal(ClientError::Snapshot(error)),
+        Failure::SessionExpired => Try::Fatal(ClientError::SessionExpired),
+        Failure::SessionsFull => Try::Later("there is no room for another session".to_owned()),
+        Failure::SessionBusy => Try::Later("the session has too many under way".to_owned()),
+        Failure::ResponseForgotten => Try::Fatal(ClientError::Maybe {
+            reason: "an earlier try was carried out, but its response is not kept".to_owned(),
+        }),
+        Failure::NameTaken => Try::Fatal(ClientError::NameTaken),
     }
 }
 

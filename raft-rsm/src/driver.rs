@@ -244,6 +244,7 @@ impl<M: StateMachine> Driver<M> {
         self.step_completions()?;
         self.step_packets()?;
         self.take_requests();
+        self.mark_time_if_due();
         let mut effects = mem::take(&mut self.effects);
         self.node.drain(&mut effects);
         self.carry_out(&mut effects);
@@ -293,6 +294,11 @@ impl<M: StateMachine> Driver<M> {
     fn set_timer(&mut self) {
         let mut at = self.node.next_tick().min(self.operations.next_deadline());
         at = at.min(self.routes.next_deadline()).min(self.offer_at);
+        if self.node.role() == Role::Leader
+            && let Some(mark_at) = self.clock.mark_at(self.node.term())
+        {
+            at = at.min(mark_at);
+        }
         if let Some(sweep_at) = self.sweep_at {
             at = at.min(sweep_at);
         }
@@ -311,6 +317,8 @@ impl<M: StateMachine> Driver<M> {
         }
         let waiting = self.waiters.sweep(self.now);
         let handed_out = lock(&self.handed_out).sweep(self.now);
+        let have_waited = lock(&self.queries).have_waited(self.now);
+        self.answer(have_waited);
         let queries = lock(&self.queries).sweep(self.now);
         let snapshots = self.sweep_snapshot_callers();
         let earliest = [waiting, handed_out, queries, snapshots].into_iter().flatten().min();

@@ -3,6 +3,7 @@
 use raft_core::{Configuration, LogIndex, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::sessions::SessionRefusal;
 use crate::storage::StorageError;
 
 /// Why a command has no response.
@@ -47,6 +48,24 @@ pub enum ProposeError {
     /// *Definitely not*: the node had stopped before the command was proposed.
     #[error("the node has stopped")]
     Stopped,
+    /// *Not by this transmission, and by none later*: the session has ended, or never was. Whether an earlier transmission
+    /// was carried out, nobody knows any more.
+    #[error("the session has ended")]
+    SessionExpired,
+    /// *Definitely not*: there is no room for another session, another name or another answer
+    /// ([`crate::Options::sessions_max`], [`crate::Options::session_bytes_max`]). Try again later.
+    #[error("there is no room for another session")]
+    SessionsFull,
+    /// *Definitely not*: the session has too many commands under way ([`crate::IN_FLIGHT_MAX`]).
+    #[error("the session has too many commands under way")]
+    SessionBusy,
+    /// *Not by this transmission*: an earlier one was carried out, but its response is not kept; or the session has said
+    /// that it does not wait for it any more.
+    #[error("an earlier transmission was carried out or given up, and its response is not kept")]
+    ResponseForgotten,
+    /// *Definitely not*: another command has this name.
+    #[error("another command was sent under this name")]
+    NameTaken,
     /// *Maybe*: the command may have taken effect, or take effect later.
     #[error("the command may have taken effect: {0}")]
     Maybe(Uncertain),
@@ -72,18 +91,34 @@ pub enum Uncertain {
 
 impl ProposeError {
     /// Whether the command may have taken effect, or take effect later. When `false`, it may be
-    /// proposed again without harm.
+    /// proposed again without harm: of a command in a session, this one transmission is meant.
     #[must_use]
     pub fn may_take_effect(&self) -> bool {
         match self {
-            ProposeError::Maybe(_) => true,
-            ProposeError::NotLeader { .. }
+            ProposeError::Maybe(_) | ProposeError::ResponseForgotten => true,
+            ProposeError::SessionExpired
+            | ProposeError::SessionsFull
+            | ProposeError::SessionBusy
+            | ProposeError::NameTaken
+            | ProposeError::NotLeader { .. }
             | ProposeError::Busy
             | ProposeError::TooLarge { .. }
             | ProposeError::Serialize { .. }
             | ProposeError::NotAdmitted { .. }
             | ProposeError::Superseded
             | ProposeError::Stopped => false,
+        }
+    }
+}
+
+impl From<SessionRefusal> for ProposeError {
+    fn from(why: SessionRefusal) -> ProposeError {
+        match why {
+            SessionRefusal::Expired => ProposeError::SessionExpired,
+            SessionRefusal::Full => ProposeError::SessionsFull,
+            SessionRefusal::TooMany => ProposeError::SessionBusy,
+            SessionRefusal::Forgotten => ProposeError::ResponseForgotten,
+            SessionRefusal::NameTaken => ProposeError::NameTaken,
         }
     }
 }

@@ -78,6 +78,7 @@ mod raft;
 pub mod runtime;
 mod serve;
 mod server;
+mod sessions;
 mod state_machine;
 mod status;
 pub mod storage;
@@ -87,7 +88,7 @@ pub mod transport;
 mod watch;
 pub mod wire;
 
-pub use client::{Answered, Client, ClientError, ClientOptions};
+pub use client::{Answered, Client, ClientError, ClientOptions, Session};
 pub use consistency::Consistency;
 pub use error::{
     MembershipError, ProposeError, QueryError, SnapshotError, StartError, StopReason,
@@ -103,6 +104,7 @@ pub use raft::Raft;
 pub use raft_core;
 pub use runtime::Runtime;
 pub use serve::{Begin, ServeError, connect, serve};
+pub use sessions::{IN_FLIGHT_MAX, ONCE_KEY_BYTES_MAX, SessionId, SessionRequest};
 pub use state_machine::{Admission, Context, SnapshotView, StateMachine};
 pub use status::{Divergence, Refused, Status, StatusChanges};
 pub use storage::Storage;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use raft_core::{Configuration, Member, NodeId};
 
+use crate::sessions::SessionLimits;
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 const GIB: u64 = 1024 * 1024 * 1024;
@@ -59,6 +61,17 @@ pub struct Options {
     /// Turn it off for as long as replicas with another [`crate::StateMachine::Response`] run in one cluster: what they
     /// answer differs.
     pub divergence_check_entries: u64,
+    /// A session in which nothing was asked for this much of the log's time ends, and so long are the names of commands
+    /// remembered. It should be many times what a client tries for: one that comes later with a command of which it does
+    /// not know whether it was carried out is told that nobody knows.
+    pub session_idle_max: Duration,
+    /// Sessions, and names of commands, that the replicas remember together: this many. Beyond it, new ones are refused;
+    /// none that lives is ever forgotten for another.
+    pub sessions_max: u64,
+    /// Answers that are kept for sessions and names, all together, in bytes; each counts 64 bytes beside its own. Where
+    /// there is no room for an answer, it is only kept that the command was carried out, and where there is none for
+    /// that either, commands of sessions are refused.
+    pub session_bytes_max: u64,
     /// A node that stops waits this long for what is under way: a write, a command that is being
     /// applied, connections that are being closed.
     pub shutdown_timeout: Duration,
@@ -66,7 +79,8 @@ pub struct Options {
 
 impl Options {
     /// The defaults for the replica `id`: those of [`raft_core::Options::new`], a snapshot each 16 MiB of
-    /// log, chunks of 256 KiB, answers within 10 seconds (snapshots within 10 minutes), checksums compared each 1024 entries.
+    /// log, chunks of 256 KiB, answers within 10 seconds (snapshots within 10 minutes), checksums compared each 1024 entries,
+    /// up to 100,000 sessions with 64 MiB of answers, for an hour each.
     #[must_use]
     pub fn new(id: NodeId) -> Options {
         Options {
@@ -86,7 +100,18 @@ impl Options {
             packets_pending_bytes_max: 64 * MIB,
             reads_at_once_max: 16,
             divergence_check_entries: 1024,
+            session_idle_max: Duration::from_secs(60 * 60),
+            sessions_max: 100_000,
+            session_bytes_max: 64 * MIB as u64,
             shutdown_timeout: Duration::from_secs(5),
+        }
+    }
+
+    pub(crate) fn session_limits(&self) -> SessionLimits {
+        SessionLimits {
+            idle_max_nanos: u64::try_from(self.session_idle_max.as_nanos()).unwrap_or(u64::MAX),
+            sessions_max: self.sessions_max,
+            bytes_max: self.session_bytes_max,
         }
     }
 

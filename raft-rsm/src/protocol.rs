@@ -21,6 +21,11 @@ const QUERY_STALE: u8 = 5;
 const CHANGE: u8 = 6;
 const TRANSFER: u8 = 7;
 const SNAPSHOT: u8 = 8;
+const OPEN_SESSION: u8 = 9;
+const CLOSE_SESSION: u8 = 10;
+const PROPOSE_IN_SESSION: u8 = 11;
+const PROPOSE_ONCE: u8 = 12;
+const QUERY_WHEN_READY: u8 = 13;
 
 const ANSWERED: u8 = 1;
 const FAILED: u8 = 2;
@@ -40,6 +45,16 @@ pub(crate) enum Kind {
     Transfer,
     /// The body is empty.
     Snapshot,
+    /// The body is empty.
+    OpenSession,
+    /// The body is a [`crate::SessionId`].
+    CloseSession,
+    /// The body is a [`crate::SessionRequest`] and a command.
+    ProposeInSession,
+    /// The body is a name and a command.
+    ProposeOnce,
+    /// The body is a duration and a query.
+    QueryWhenReady,
 }
 
 impl Kind {
@@ -53,6 +68,11 @@ impl Kind {
             Kind::Change => CHANGE,
             Kind::Transfer => TRANSFER,
             Kind::Snapshot => SNAPSHOT,
+            Kind::OpenSession => OPEN_SESSION,
+            Kind::CloseSession => CLOSE_SESSION,
+            Kind::ProposeInSession => PROPOSE_IN_SESSION,
+            Kind::ProposeOnce => PROPOSE_ONCE,
+            Kind::QueryWhenReady => QUERY_WHEN_READY,
         }
     }
 }
@@ -72,6 +92,11 @@ pub(crate) enum Failure {
     Membership(MembershipError),
     Transfer(TransferError),
     Snapshot(SnapshotError),
+    SessionExpired,
+    SessionsFull,
+    SessionBusy,
+    ResponseForgotten,
+    NameTaken,
 }
 
 impl From<ProposeError> for Failure {
@@ -87,6 +112,11 @@ impl From<ProposeError> for Failure {
             ProposeError::Superseded => Failure::Superseded,
             ProposeError::Stopped => Failure::Stopped,
             ProposeError::Maybe(why) => Failure::Maybe(why),
+            ProposeError::SessionExpired => Failure::SessionExpired,
+            ProposeError::SessionsFull => Failure::SessionsFull,
+            ProposeError::SessionBusy => Failure::SessionBusy,
+            ProposeError::ResponseForgotten => Failure::ResponseForgotten,
+            ProposeError::NameTaken => Failure::NameTaken,
         }
     }
 }
@@ -166,6 +196,17 @@ pub(crate) fn encode_request<B: Serialize>(
     Ok(Bytes::from(buffer))
 }
 
+/// A request that begins with `first`, before what is encoded already.
+pub(crate) fn encode_request_before<B: Serialize>(
+    kind: Kind,
+    first: &B,
+    encoded: &[u8],
+) -> Result<Bytes, postcard::Error> {
+    let mut buffer = postcard::to_extend(first, vec![VERSION, kind.byte()])?;
+    buffer.extend_from_slice(encoded);
+    Ok(Bytes::from(buffer))
+}
+
 pub(crate) fn decode_request(request: &[u8]) -> Result<(Kind, &[u8]), ProtocolError> {
     let (kind, body) = split(request)?;
     let kind = match kind {
@@ -177,6 +218,11 @@ pub(crate) fn decode_request(request: &[u8]) -> Result<(Kind, &[u8]), ProtocolEr
         CHANGE => Kind::Change,
         TRANSFER => Kind::Transfer,
         SNAPSHOT => Kind::Snapshot,
+        OPEN_SESSION => Kind::OpenSession,
+        CLOSE_SESSION => Kind::CloseSession,
+        PROPOSE_IN_SESSION => Kind::ProposeInSession,
+        PROPOSE_ONCE => Kind::ProposeOnce,
+        QUERY_WHEN_READY => Kind::QueryWhenReady,
         kind => return Err(ProtocolError::UnknownKind(kind)),
     };
     Ok((kind, body))
@@ -207,6 +253,13 @@ pub(crate) fn decode_response(response: &[u8]) -> Result<Result<&[u8], Failure>,
 /// Reads a whole body.
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ProtocolError> {
     decode_body(body).map_err(|error| ProtocolError::Body(error.to_string()))
+}
+
+/// Reads what a body begins with. Returns it and the rest.
+pub(crate) fn read_first<'b, T: Deserialize<'b>>(
+    body: &'b [u8],
+) -> Result<(T, &'b [u8]), ProtocolError> {
+    postcard::take_from_bytes(body).map_err(|error| ProtocolError::Body(error.to_string()))
 }
 
 fn split(message: &[u8]) -> Result<(u8, &[u8]), ProtocolError> {

@@ -2,12 +2,14 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::channel::oneshot;
 use raft_core::{Configuration, EntryId, LogIndex, Node, NodeId, Role, SnapshotMeta};
 
 use crate::consistency::Consistency;
 use crate::driver::intake::{Completion, Intake, Request};
+use crate::driver::waiters::Proposer;
 use crate::driver::{Driver, Parts};
 use crate::error::{
     MembershipError, ProposeError, QueryError, SnapshotError, StartError, StopReason,
@@ -15,8 +17,9 @@ use crate::error::{
 };
 use crate::membership::MembershipChange;
 use crate::options::Options;
-use crate::payload::{self, Draft};
-use crate::server::{Responder, Server};
+use crate::payload::{self, Draft, Known};
+use crate::server::{Responder, Server, check_name};
+use crate::sessions::{SessionId, SessionLimits, SessionRequest};
 use crate::status::{Refused, Status, StatusChanges};
 use crate::watch::{Watch, Watcher};
 use crate::{Admission, Runtime, StateMachine, Storage, Transport};
@@ -30,6 +33,7 @@ pub struct Raft<M: StateMachine> {
     status: Arc<Watch<Status>>,
     stopped: Arc<Watch<Option<StopReason>>>,
     admission: Admission<M::Command>,
+    session_limits: SessionLimits,
 }
 
 impl<M: StateMachine> Clone for Raft<M> {
@@ -39,6 +43,7 @@ impl<M: StateMachine> Clone for Raft<M> {
             status: Arc::clone(&self.status),
             stopped: Arc::clone(&self.stopped),
             admission: Arc::clone(&self.admission),
+            session_limits: self.session_limits,
         }
     }
 }
@@ -77,13 +82,20 @@ impl<M: StateMachine> Raft<M> {
             Arc::new(Watch::new(first_status(&node, snapshot.as_ref(), storage.log_bytes())));
         let stopped = Arc::new(Watch::new(None));
         let admission = machine.admission();
-        let server = Server::new(Arc::clone(&intake), Arc::clone(&status), Arc::clone(&admission));
+        let session_limits = options.session_limits();
+        let server = Server::new(
+            Arc::clone(&intake),
+            Arc::clone(&status),
+            Arc::clone(&admission),
+            session_limits,
+        );
         transport.start(Arc::clone(&intake) as _, Arc::new(server));
         let raft = Raft {
             intake: Arc::clone(&intake),
             status: Arc::clone(&status),
             stopped: Arc::clone(&stopped),
             admission,
+            session_limits,
         };
         let parts =
             Parts { intake, status, stopped, storage, transport, runtime: Arc::clone(&runtime) };
@@ -98,16 +110,78 @@ impl<M: StateMachine> Raft<M> {
     /// # Errors
     /// [`ProposeError::may_take_effect`] says which ones leave open whether the command takes effect.
     pub async fn propose(&self, command: M::Command) -> Result<M::Response, ProposeError> {
+        self.propose_known(Known::Not, command).await
+    }
+
+    /// As [`Raft::propose`], exactly once for as long as the session lives: whichever transmission of a command comes
+    /// first is carried out, and all that come later have the same response (diss. §6.3).
+    ///
+    /// # Errors
+    /// [`ProposeError::may_take_effect`] says which ones leave open whether this transmission takes effect;
+    /// [`ProposeError::SessionExpired`] leaves open what came of earlier ones.
+    pub async fn propose_in_session(
+        &self,
+        request: SessionRequest,
+        command: M::Command,
+    ) -> Result<M::Response, ProposeError> {
+        self.propose_known(Known::InSession(request), command).await
+    }
+
+    /// As [`Raft::propose`], exactly once for as long as `name` is remembered ([`Options::session_idle_max`]): whoever
+    /// proposes the same command under the same name again has the same response. Afterwards, it is another command.
+    /// For clients that know no sessions; a name has 1 to 255 bytes, and should contain a random part.
+    ///
+    /// # Errors
+    /// [`ProposeError::may_take_effect`] says which ones leave open whether the command takes effect.
+    pub async fn propose_once(
+        &self,
+        name: &[u8],
+        command: M::Command,
+    ) -> Result<M::Response, ProposeError> {
+        check_name(name).map_err(|problem| ProposeError::NotAdmitted { problem })?;
+        self.propose_known(Known::ByName(name, self.session_limits), command).await
+    }
+
+    /// Opens a session, for [`Raft::propose_in_session`]. It ends by itself when nothing is asked in it for
+    /// [`Options::session_idle_max`].
+    ///
+    /// # Errors
+    /// There is none; or, where a command might have taken effect, there may be one that nobody uses.
+    pub async fn open_session(&self) -> Result<SessionId, ProposeError> {
+        self.propose_session(Draft::open(self.session_limits)).await
+    }
+
+    /// Ends a session. Nothing that is asked in it from now on is carried out.
+    ///
+    /// # Errors
+    /// It may have ended all the same, and will.
+    pub async fn close_session(&self, session: SessionId) -> Result<(), ProposeError> {
+        self.propose_session(Draft::close(session)).await.map(|_| ())
+    }
+
+    async fn propose_session(&self, draft: Draft) -> Result<SessionId, ProposeError> {
+        let (sender, receiver) = oneshot::channel();
+        let respond = Proposer::Session(Responder::Local(sender));
+        self.intake.request(Request::Propose { draft, respond });
+        receiver.await.unwrap_or(Err(ProposeError::Maybe(Uncertain::Stopped)))
+    }
+
+    async fn propose_known(
+        &self,
+        known: Known<'_>,
+        command: M::Command,
+    ) -> Result<M::Response, ProposeError> {
         (self.admission)(&command).map_err(|problem| ProposeError::NotAdmitted { problem })?;
-        let draft = Draft::command(&command)
+        let draft = Draft::command(known, &command)
             .map_err(|error| ProposeError::Serialize { problem: error.to_string() })?;
         drop(command);
         // What does not decode would stop every node once it is committed, and again after each restart.
-        drop(payload::decode_body::<M::Command>(draft.body()).map_err(|error| {
+        drop(payload::decode_body::<M::Command>(draft.encoded()).map_err(|error| {
             ProposeError::Serialize { problem: format!("it does not come back: {error}") }
         })?);
         let (sender, receiver) = oneshot::channel();
-        self.intake.request(Request::Propose { draft, respond: Responder::Local(sender) });
+        let respond = Proposer::Command(Responder::Local(sender));
+        self.intake.request(Request::Propose { draft, respond });
         receiver.await.unwrap_or(Err(ProposeError::Maybe(Uncertain::Stopped)))
     }
 
@@ -129,9 +203,32 @@ impl<M: StateMachine> Raft<M> {
         query: M::Query,
         consistency: Consistency,
     ) -> Result<M::Answer, QueryError> {
+        self.ask(query, consistency, Duration::ZERO).await
+    }
+
+    /// As [`Raft::query`], but for a query that the machine may have nothing to say to yet ([`StateMachine::is_ready`]) it
+    /// waits until there is something, or for `wait` ([`Options::request_timeout`] at most): then it is answered all the
+    /// same.
+    ///
+    /// # Errors
+    /// There is no answer here, or not now. A query has no effect: it may always be asked again.
+    pub async fn query_when_ready(
+        &self,
+        query: M::Query,
+        wait: Duration,
+    ) -> Result<M::Answer, QueryError> {
+        self.ask(query, Consistency::Linearizable, wait).await
+    }
+
+    async fn ask(
+        &self,
+        query: M::Query,
+        consistency: Consistency,
+        wait: Duration,
+    ) -> Result<M::Answer, QueryError> {
         let (sender, receiver) = oneshot::channel();
         let (len_bytes, respond) = (size_of::<M::Query>(), Responder::Local(sender));
-        self.intake.request(Request::Query { query, consistency, len_bytes, respond });
+        self.intake.request(Request::Query { query, consistency, wait, len_bytes, respond });
         receiver.await.unwrap_or(Err(QueryError::Stopped))
     }
 

@@ -1,17 +1,21 @@
 //! Answers the requests of clients: the other side of [`crate::Client`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
 use raft_core::NodeId;
 use serde::Serialize;
 
+use crate::consistency::Consistency;
 use crate::driver::intake::{Intake, Request};
+use crate::driver::waiters::Proposer;
 use crate::error::ProposeError;
 use crate::membership::MembershipChange;
-use crate::payload::Draft;
+use crate::payload::{Draft, Known};
 use crate::protocol::{self, Failure, Kind, ProtocolError};
+use crate::sessions::{ONCE_KEY_BYTES_MAX, SessionId, SessionLimits, SessionRequest};
 use crate::status::Status;
 use crate::transport::{Reply, Service};
 use crate::watch::Watch;
@@ -57,6 +61,7 @@ pub(crate) struct Server<M: StateMachine> {
     intake: Arc<Intake<M>>,
     status: Arc<Watch<Status>>,
     admission: Admission<M::Command>,
+    session_limits: SessionLimits,
 }
 
 impl<M: StateMachine> Server<M> {
@@ -64,32 +69,49 @@ impl<M: StateMachine> Server<M> {
         intake: Arc<Intake<M>>,
         status: Arc<Watch<Status>>,
         admission: Admission<M::Command>,
+        session_limits: SessionLimits,
     ) -> Server<M> {
-        Server { intake, status, admission }
+        Server { intake, status, admission, session_limits }
     }
 
     fn take(&self, kind: Kind, body: &[u8], reply: Reply) -> Result<(), (ProtocolError, Reply)> {
         match kind {
-            Kind::Propose => {
-                // What does not decode here would stop every node once it is committed.
-                let command = match protocol::read::<M::Command>(body) {
-                    Ok(command) => command,
-                    Err(error) => return Err((error, reply)),
-                };
-                let respond = Responder::Remote(reply);
-                match (self.admission)(&command) {
-                    Ok(()) => {
-                        let draft = Draft::encoded_command(body);
-                        self.intake.request(Request::Propose { draft, respond });
-                    }
-                    Err(problem) => respond.answer(Err(ProposeError::NotAdmitted { problem })),
+            Kind::Propose => return self.propose(Known::Not, body, reply),
+            Kind::ProposeInSession => match protocol::read_first::<SessionRequest>(body) {
+                Ok((request, command)) => {
+                    return self.propose(Known::InSession(request), command, reply);
                 }
+                Err(error) => return Err((error, reply)),
+            },
+            Kind::ProposeOnce => match protocol::read_first::<Vec<u8>>(body) {
+                Ok((name, command)) => match check_name(&name) {
+                    Ok(()) => {
+                        let known = Known::ByName(&name, self.session_limits);
+                        return self.propose(known, command, reply);
+                    }
+                    Err(problem) => return Err((ProtocolError::Body(problem), reply)),
+                },
+                Err(error) => return Err((error, reply)),
+            },
+            Kind::OpenSession => {
+                let respond = Proposer::Session(Responder::Remote(reply));
+                let draft = Draft::open(self.session_limits);
+                self.intake.request(Request::Propose { draft, respond });
             }
-            Kind::Query(consistency) => match protocol::read::<M::Query>(body) {
-                Ok(query) => {
-                    let len_bytes = size_of::<M::Query>().max(body.len());
-                    let respond = Responder::Remote(reply);
-                    self.intake.request(Request::Query { query, consistency, len_bytes, respond });
+            Kind::CloseSession => match protocol::read::<SessionId>(body) {
+                Ok(session) => {
+                    let respond = Proposer::Session(Responder::Remote(reply));
+                    let draft = Draft::close(session);
+                    self.intake.request(Request::Propose { draft, respond });
+                }
+                Err(error) => return Err((error, reply)),
+            },
+            Kind::Query(consistency) => {
+                return self.query(consistency, Duration::ZERO, body, reply);
+            }
+            Kind::QueryWhenReady => match protocol::read_first::<Duration>(body) {
+                Ok((wait, query)) => {
+                    return self.query(Consistency::Linearizable, wait, query, reply);
                 }
                 Err(error) => return Err((error, reply)),
             },
@@ -114,6 +136,60 @@ impl<M: StateMachine> Server<M> {
             }
         }
         Ok(())
+    }
+
+    fn propose(
+        &self,
+        known: Known<'_>,
+        body: &[u8],
+        reply: Reply,
+    ) -> Result<(), (ProtocolError, Reply)> {
+        // What does not decode here would stop every node once it is committed.
+        let command = match protocol::read::<M::Command>(body) {
+            Ok(command) => command,
+            Err(error) => return Err((error, reply)),
+        };
+        let respond = Responder::Remote(reply);
+        match (self.admission)(&command) {
+            Ok(()) => {
+                let draft = Draft::encoded_command(known, body);
+                let respond = Proposer::Command(respond);
+                self.intake.request(Request::Propose { draft, respond });
+            }
+            Err(problem) => respond.answer(Err(ProposeError::NotAdmitted { problem })),
+        }
+        Ok(())
+    }
+
+    fn query(
+        &self,
+        consistency: Consistency,
+        wait: Duration,
+        body: &[u8],
+        reply: Reply,
+    ) -> Result<(), (ProtocolError, Reply)> {
+        let query = match protocol::read::<M::Query>(body) {
+            Ok(query) => query,
+            Err(error) => return Err((error, reply)),
+        };
+        let len_bytes = size_of::<M::Query>().max(body.len());
+        let respond = Responder::Remote(reply);
+        self.intake.request(Request::Query { query, consistency, wait, len_bytes, respond });
+        Ok(())
+    }
+}
+
+/// A name for a command can be kept.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn check_name(name: &[u8]) -> Result<(), String> {
+    match name.len() {
+        0 => Err("the name of a command is empty".to_owned()),
+        1..=ONCE_KEY_BYTES_MAX => Ok(()),
+        len => {
+            Err(format!("the name of a command has {len} bytes, the limit is {ONCE_KEY_BYTES_MAX}"))
+        }
     }
 }
 

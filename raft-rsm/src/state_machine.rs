@@ -27,6 +27,19 @@ pub trait StateMachine: Send + 'static {
     /// Carries out one committed command.
     fn apply(&mut self, context: &Context, command: Self::Command) -> Self::Response;
 
+    /// The log's time is [`Context::time`] now: whatever is due by then ends, a lease, say. Called before each command, and
+    /// when something is [due](StateMachine::due) and nobody writes. It is a part of what replicas do alike: no other
+    /// clock decides. By default nothing ever ends.
+    fn advance(&mut self, context: &Context) {
+        let _ = context;
+    }
+
+    /// The log's time at which something ends next. A leader sees to it that the log's time is told by then (or soon after:
+    /// a new leader goes on from the last time that the log tells) even if nobody writes.
+    fn due(&self) -> Option<Duration> {
+        None
+    }
+
     /// What each command is asked on the node to which it is proposed, before it enters the log: a limit on sizes, say.
     /// A command that is refused is never carried out. It takes no part in [`StateMachine::apply`], so replicas
     /// may differ in it and do not diverge. Called once, when the replica starts; by default every command is
@@ -37,6 +50,14 @@ pub trait StateMachine: Send + 'static {
 
     /// Answers from the state as it is.
     fn query(&self, query: Self::Query) -> Self::Answer;
+
+    /// Whether there is something to say to `query` yet: one that is asked by [`crate::Raft::query_when_ready`] waits for
+    /// that. Asked again after each batch of commands for each query that waits, so make it cheap: what was applied up to
+    /// `since` did not make it ready, so only what came later needs to be looked at (at first, that is zero).
+    fn is_ready(&self, query: &Self::Query, since: LogIndex) -> bool {
+        let (_, _) = (query, since);
+        true
+    }
 
     /// A frozen view of the state, to be written out elsewhere while commands go on: make it cheap, by a
     /// persistent map or by reference counts.

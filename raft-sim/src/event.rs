@@ -62,6 +62,15 @@ pub struct EntrySummary {
 pub enum RequestKind {
     /// A command.
     Propose(Digest),
+    /// A command that may be sent again and is to be carried out once.
+    ProposeKnown {
+        /// By what it is known again.
+        known: Digest,
+        /// The command.
+        command: Digest,
+    },
+    /// That a session is opened or closed.
+    Session,
     /// A query, and how fresh its answer has to be.
     Query(Consistency),
     /// The node's status.

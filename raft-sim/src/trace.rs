@@ -84,6 +84,10 @@ pub fn line(event: &Event) -> String {
         Event::Asked { call, client, to, kind, .. } => {
             let what = match kind {
                 RequestKind::Propose(command) => format!("command {command}"),
+                RequestKind::ProposeKnown { known, command } => {
+                    format!("command {command}, known as {known}")
+                }
+                RequestKind::Session => "a session".to_owned(),
                 RequestKind::Query(consistency) => format!("a query, {consistency:?}"),
                 RequestKind::Status => "status".to_owned(),
             };

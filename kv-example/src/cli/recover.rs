@@ -11,9 +11,10 @@ use raft_rsm::runtime::TokioRuntime;
 use raft_rsm::storage::Recovery;
 use raft_rsm::storage::fs::StdFileSystem;
 
-use super::view::{in_words, log_end_json};
+use super::view::in_words;
 use crate::failure::Failure;
 use crate::output::print_line;
+use crate::report::log_end_json;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

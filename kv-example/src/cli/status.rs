@@ -1,14 +1,15 @@
 //! How each node of a cluster is doing.
 
-use raft_rsm::raft_core::{NodeId, Role};
+use raft_rsm::raft_core::NodeId;
 use raft_rsm::{ClientError, Cluster, Status};
 use serde_json::{Value, json};
 
 use super::StatusArgs;
 use super::members::patient;
-use super::view::{Statuses, ask_all, freshest, log_end_cell, log_end_json};
+use super::view::{Statuses, ask_all, freshest, log_end_cell};
 use crate::failure::Failure;
 use crate::output::{self, print_line};
+use crate::report::{refused, role, status_json};
 
 struct Row<'a> {
     id: NodeId,
@@ -70,30 +71,7 @@ fn reason(error: &ClientError) -> String {
 fn row_json(row: &Row<'_>) -> Value {
     let Row { id, address, status } = row;
     match status {
-        Ok(status) => json!({
-            "id": id.0,
-            "address": address,
-            "reachable": true,
-            "role": role(status),
-            "term": status.term.0,
-            "leader": status.leader.map(|leader| leader.0),
-            "commit": status.commit.0,
-            "applied": status.applied.0,
-            "last": log_end_json(status.last),
-            "log_bytes": status.log_bytes,
-            "snapshot": status.snapshot.map(|last| json!({
-                "index": last.index.0,
-                "term": last.term.0,
-                "bytes": status.snapshot_bytes,
-            })),
-            "incarnation": status.incarnation.to_string(),
-            "transferring": status.transferring.map(|to| to.0),
-            "diverged": status.diverged.map(|diverged| json!({
-                "peer": diverged.peer.0,
-                "index": diverged.index.0,
-            })),
-            "refused": Value::from_iter(refused(status)),
-        }),
+        Ok(status) => status_json(address, status),
         Err(error) => json!({
             "id": id.0,
             "address": address,
@@ -101,27 +79,6 @@ fn row_json(row: &Row<'_>) -> Value {
             "error": reason(error),
         }),
     }
-}
-
-/// What the node had to refuse, and its protocol: they stand still in a healthy cluster.
-fn refused(status: &Status) -> [(&'static str, u64); 14] {
-    let (refused, counters) = (&status.refused, &status.counters);
-    [
-        ("packets", refused.packets),
-        ("packets_senseless", refused.packets_senseless),
-        ("chunks_damaged", refused.chunks_damaged),
-        ("snapshots_too_long", refused.snapshots_too_long),
-        ("snapshots_by_peers", refused.snapshots_by_peers),
-        ("requests", refused.requests),
-        ("misaddressed", counters.misaddressed),
-        ("forgotten_incarnations", counters.forgotten_incarnations),
-        ("malformed", counters.malformed),
-        ("second_leader", counters.second_leader),
-        ("conflicts_with_committed", counters.conflicts_with_committed),
-        ("acknowledged_unsent", counters.acknowledged_unsent),
-        ("appends_dropped", counters.appends_dropped),
-        ("snapshots_refused", counters.snapshots_refused),
-    ]
 }
 
 fn row_cells(row: &Row<'_>) -> [String; 12] {
@@ -148,16 +105,4 @@ fn row_cells(row: &Row<'_>) -> [String; 12] {
         }),
         refused(status).iter().map(|(_, count)| count).sum::<u64>().to_string(),
     ]
-}
-
-fn role(status: &Status) -> &'static str {
-    if !status.running {
-        return "stopped";
-    }
-    match status.role {
-        Role::Follower => "follower",
-        Role::PreCandidate => "pre-candidate",
-        Role::Candidate => "candidate",
-        Role::Leader => "leader",
-    }
 }

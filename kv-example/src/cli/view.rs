@@ -8,6 +8,7 @@ use raft_rsm::{Client, ClientError, Status};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::report::log_end_json;
 use crate::store::Store;
 
 /// What each node that was asked says of itself.
@@ -103,12 +104,7 @@ impl View {
     }
 }
 
-/// Where a log ends, as two numbers: indexes alone say nothing of which of two logs is the newer one (§5.4.1).
-pub(super) fn log_end_json(id: EntryId) -> Value {
-    json!({ "term": id.term.0, "index": id.index.0 })
-}
-
-/// The same for a table, in the order in which logs are compared.
+/// The last entry of a log for a table, in the order in which logs are compared.
 pub(super) fn log_end_cell(id: EntryId) -> String {
     format!("term {}, index {}", id.term, id.index)
 }

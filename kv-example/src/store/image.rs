@@ -1,8 +1,10 @@
 //! The store as it is written into a snapshot.
 //!
 //! ```text
-//! image = "KVSTORE" format:u8 keys:u64 entry*
-//! entry = key_bytes:u32 value_bytes:u32 version:u64 key value      (numbers little-endian, keys ascending)
+//! image = "KVSTORE" format:u8 revision:u64 time:u64 leases:u64 lease* keys:u64 entry*
+//! lease = id:u64 ttl:u64 ends_at:u64                                  (times in nanoseconds; ids ascending)
+//! entry = key_bytes:u32 value_bytes:u32 version:u64 created:u64 modified:u64 lease:u64 key value
+//!                                                       (lease 0: none; numbers little-endian, keys ascending)
 //! ```
 //!
 //! It is written and read an entry at a time, so memory holds one entry beside the map. Checksums are the
@@ -10,30 +12,44 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Map, Version, Versioned};
+use super::leases::Leases;
+use super::{LeaseId, Map, Revision, State, Version, Versioned};
 
 const MAGIC: &[u8; 7] = b"KVSTORE";
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
-pub(super) fn write(map: &Map, image: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(state: &State, image: &mut dyn Write) -> io::Result<()> {
+    let State { map, leases, revision, time } = state;
     let mut image = io::BufWriter::new(image);
     image.write_all(MAGIC)?;
     image.write_all(&[FORMAT])?;
+    for number in [revision.0, nanos(*time), leases.len() as u64] {
+        image.write_all(&number.to_le_bytes())?;
+    }
+    for (id, lease) in leases.iter() {
+        for number in [id.0, nanos(lease.ttl), nanos(lease.ends_at)] {
+            image.write_all(&number.to_le_bytes())?;
+        }
+    }
     image.write_all(&(map.len() as u64).to_le_bytes())?;
     for (key, versioned) in map {
+        let Versioned { version, value, created, modified, lease } = versioned;
         image.write_all(&length(key.len())?)?;
-        image.write_all(&length(versioned.value.len())?)?;
-        image.write_all(&versioned.version.0.to_le_bytes())?;
+        image.write_all(&length(value.len())?)?;
+        for number in [version.0, created.0, modified.0, lease.map_or(0, |lease| lease.0)] {
+            image.write_all(&number.to_le_bytes())?;
+        }
         image.write_all(key.as_bytes())?;
-        image.write_all(&versioned.value)?;
+        image.write_all(value)?;
     }
     image.flush()
 }
 
-pub(super) fn read(image: &mut dyn Read) -> io::Result<Map> {
+pub(super) fn read(image: &mut dyn Read) -> io::Result<State> {
     let mut image = io::BufReader::new(image);
     if &array::<7>(&mut image)? != MAGIC {
         return Err(senseless("this is no image of a key/value store"));
@@ -44,30 +60,67 @@ pub(super) fn read(image: &mut dyn Read) -> io::Result<Map> {
             "the image has format {format}, this program reads format {FORMAT}: use the version that wrote it, or a newer one"
         )));
     }
-    let keys = u64::from_le_bytes(array(&mut image)?);
+    let revision = Revision(number(&mut image)?);
+    let time = Duration::from_nanos(number(&mut image)?);
+    let mut leases = read_leases(&mut image)?;
+    let map = read_map(&mut image, &mut leases)?;
+    if image.read(&mut [0])? != 0 {
+        return Err(senseless(format!("the image goes on after its {} keys", map.len())));
+    }
+    Ok(State { map, leases, revision, time })
+}
+
+fn read_leases(image: &mut impl Read) -> io::Result<Leases> {
+    let mut leases = Leases::default();
+    for _ in 0..number(image)? {
+        let id = LeaseId(number(image)?);
+        let (ttl, ends_at) = (number(image)?, number(image)?);
+        if id.0 == 0 || leases.get(id).is_some() {
+            return Err(senseless(format!("the image has lease {id} twice, or it is none")));
+        }
+        leases.restore(id, Duration::from_nanos(ttl), Duration::from_nanos(ends_at));
+    }
+    Ok(leases)
+}
+
+fn read_map(image: &mut impl Read, leases: &mut Leases) -> io::Result<Map> {
+    let keys = number(image)?;
     let mut map = Map::new();
     let mut last: Option<Arc<str>> = None;
-    for number in 0..keys {
-        let key_bytes = u32::from_le_bytes(array(&mut image)?);
-        let value_bytes = u32::from_le_bytes(array(&mut image)?);
-        let version = Version(u64::from_le_bytes(array(&mut image)?));
-        let key: Arc<str> = String::from_utf8(bytes(&mut image, key_bytes)?)
-            .map_err(|_| senseless(format!("key {number} of the image is not UTF-8")))?
+    for at in 0..keys {
+        let key_bytes = u32::from_le_bytes(array(image)?);
+        let value_bytes = u32::from_le_bytes(array(image)?);
+        let version = Version(number(image)?);
+        let (created, modified) = (Revision(number(image)?), Revision(number(image)?));
+        let lease = Some(number(image)?).filter(|lease| *lease != 0).map(LeaseId);
+        let key: Arc<str> = String::from_utf8(bytes(image, key_bytes)?)
+            .map_err(|_| senseless(format!("key {at} of the image is not UTF-8")))?
             .into();
         if last.is_some_and(|last| last >= key) {
-            return Err(senseless(format!("key {number} of the image is out of order")));
+            return Err(senseless(format!("key {at} of the image is out of order")));
         }
         if version == Version::ABSENT {
-            return Err(senseless(format!("key {number} of the image has version 0")));
+            return Err(senseless(format!("key {at} of the image has version 0")));
         }
-        let value = Bytes::from(bytes(&mut image, value_bytes)?);
-        map.insert(key.clone(), Versioned { version, value });
+        if let Some(lease) = lease {
+            if leases.get(lease).is_none() {
+                return Err(senseless(format!("key {at} of the image is tied to no lease")));
+            }
+            leases.tie(&key, lease);
+        }
+        let value = Bytes::from(bytes(image, value_bytes)?);
+        map.insert(key.clone(), Versioned { version, value, created, modified, lease });
         last = Some(key);
     }
-    if image.read(&mut [0])? != 0 {
-        return Err(senseless(format!("the image goes on after its {keys} keys")));
-    }
     Ok(map)
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn number(image: &mut impl Read) -> io::Result<u64> {
+    array(image).map(u64::from_le_bytes)
 }
 
 fn length(bytes: usize) -> io::Result<[u8; 4]> {

@@ -1,12 +1,26 @@
-use std::collections::BTreeMap;
+mod leases;
+mod model;
+mod transactions;
+mod watching;
+
 use std::time::Duration;
 
-use quickcheck::{Arbitrary, Gen, QuickCheck};
+use quickcheck::QuickCheck;
 use raft_rsm::raft_core::{LogIndex, Term};
 
 use super::*;
 
 const CONTEXT: Context = Context { index: LogIndex(1), term: Term(1), time: Duration::ZERO };
+
+fn context(index: u64, seconds: u64) -> Context {
+    Context { index: LogIndex(index), term: Term(1), time: Duration::from_secs(seconds) }
+}
+
+/// What a replica does with a committed command.
+fn apply(store: &mut Store, context: &Context, command: Command) -> Response {
+    store.advance(context);
+    store.apply(context, command)
+}
 
 fn put(store: &mut Store, key: &str, value: &[u8], version: u64) -> Response {
     let value = Bytes::copy_from_slice(value);
@@ -23,7 +37,7 @@ fn scan(store: &Store, prefix: &str, after: Option<&str>, limit: u32) -> Page {
     let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
     match store.query(Query::Scan { prefix, after, limit }) {
         Answer::Page(page) => page,
-        Answer::Value(_) => panic!("a scan returns a page"),
+        other => panic!("a scan returns a page: {other:?}"),
     }
 }
 
@@ -64,7 +78,7 @@ fn version_0_creates_and_the_right_version_replaces_and_adds_one() {
     let mut store = Store::default();
     assert_eq!(put(&mut store, "k", b"a", 0), written(1));
     assert_eq!(put(&mut store, "k", b"b", 1), written(2));
-    let expected = Versioned { version: Version(2), value: Bytes::from_static(b"b") };
+    let expected = Versioned::first(Version(2), Bytes::from_static(b"b"));
     assert_eq!(store.query(Query::Get { key: "k".to_owned() }), Answer::Value(Some(expected)));
     assert_eq!(store.query(Query::Get { key: "other".to_owned() }), Answer::Value(None));
 }
@@ -101,7 +115,8 @@ fn a_key_is_deleted_whatever_its_version_or_only_at_the_given_one() {
 
 #[test]
 fn what_is_too_large_is_not_admitted_but_what_is_in_the_log_is_applied() {
-    let mut store = Store::new(Limits { key_bytes_max: 1, value_bytes_max: 1 });
+    let mut store =
+        Store::new(Limits { key_bytes_max: 1, value_bytes_max: 1, ..Limits::default() });
     let value = Bytes::from_static(b"vv");
     let command = Command::Put { key: "k".to_owned(), value, version: Version(0) };
     let problem = store.admission()(&command).unwrap_err();
@@ -153,7 +168,7 @@ fn a_scan_for_no_entries_says_whether_there_are_any() {
 fn a_snapshot_restores_to_the_same_store() {
     for keys in [&[][..], &["a"], &["", "a", "ä", "b"]] {
         let store = store_of(keys);
-        assert_eq!(restored(&image_of(&store)).unwrap().map, store.map);
+        assert_eq!(restored(&image_of(&store)).unwrap().state, store.state);
     }
 }
 
@@ -164,7 +179,7 @@ fn a_restore_replaces_so_that_deleted_keys_stay_deleted() {
     let mut store = store_of(&["b", "c"]);
     put(&mut store, "b", b"newer", 1);
     store.restore(&mut image.as_slice()).unwrap();
-    assert_eq!(store.map, store_of(&["a", "b"]).map);
+    assert_eq!(store.state, store_of(&["a", "b"]).state);
 }
 
 #[test]
@@ -195,120 +210,47 @@ fn an_image_of_another_format_names_both_formats() {
     let mut image = image_of(&store_of(&["a"]));
     image[7] = 9;
     let error = restored(&image).unwrap_err().to_string();
-    assert!(error.contains("format 9") && error.contains("format 1"), "{error}");
+    assert!(error.contains("format 9") && error.contains("format 2"), "{error}");
     image[0] = b'X';
     assert!(restored(&image).is_err());
 }
 
 #[test]
 fn no_image_makes_a_restore_panic_or_claim_memory_that_is_not_there() {
-    fn random_bytes(bytes: Vec<u8>, keys: u8) -> bool {
-        let mut image = b"KVSTORE\x01".to_vec();
-        image.extend_from_slice(&u64::from(keys).to_le_bytes());
+    fn random_bytes(bytes: Vec<u8>, leases: u8, keys: u8) -> bool {
+        let mut image = b"KVSTORE\x02".to_vec();
+        for number in [7, 9, u64::from(leases)] {
+            image.extend_from_slice(&number.to_le_bytes());
+        }
+        if leases == 0 {
+            image.extend_from_slice(&u64::from(keys).to_le_bytes());
+        }
         image.extend_from_slice(&bytes);
-        restored(&image).is_err() || (keys == 0 && bytes.is_empty())
+        restored(&image).is_err() || (leases == 0 && keys == 0 && bytes.is_empty())
     }
-    QuickCheck::new().quickcheck(random_bytes as fn(Vec<u8>, u8) -> bool);
-    let mut huge = b"KVSTORE\x01".to_vec();
+    QuickCheck::new().quickcheck(random_bytes as fn(Vec<u8>, u8, u8) -> bool);
+    let mut huge = b"KVSTORE\x02".to_vec();
+    huge.extend_from_slice(&[0; 24]);
     huge.extend_from_slice(&u64::MAX.to_le_bytes());
     huge.extend_from_slice(&[0xff; 8]);
-    huge.extend_from_slice(&1u64.to_le_bytes());
+    huge.extend_from_slice(&[1; 32]);
     assert!(restored(&huge).is_err());
 }
 
 #[test]
-fn commands_and_responses_survive_their_encoding() {
-    fn round_trip(step: Step) -> bool {
-        let command = step.command();
-        let bytes = postcard::to_stdvec(&command).unwrap();
-        postcard::from_bytes::<Command>(&bytes).unwrap() == command
-    }
-    QuickCheck::new().quickcheck(round_trip as fn(Step) -> bool);
-}
-
-/// A command over few keys and versions, so that they meet.
-#[derive(Clone, Debug)]
-struct Step {
-    key: u8,
-    version: Option<u64>,
-    value: Option<Vec<u8>>,
-}
-
-impl Arbitrary for Step {
-    fn arbitrary(g: &mut Gen) -> Step {
-        Step {
-            key: u8::arbitrary(g) % 5,
-            version: bool::arbitrary(g).then(|| u64::arbitrary(g) % 4),
-            value: (u8::arbitrary(g) % 4 != 0).then(|| Vec::arbitrary(g)),
-        }
-    }
-}
-
-impl Step {
-    fn command(&self) -> Command {
-        let key = format!("key/{}", self.key);
-        match &self.value {
-            Some(value) => Command::Put {
-                key,
-                value: Bytes::from(value.clone()),
-                version: Version(self.version.unwrap_or(0)),
-            },
-            None => Command::Delete { key, version: self.version.map(Version) },
-        }
-    }
-}
-
-/// The rules again, as plainly as they can be said.
-fn model(map: &mut BTreeMap<String, (u64, Bytes)>, command: Command) -> Response {
-    match command {
-        Command::Put { key, value, version } => {
-            let current = map.get(&key).map_or(0, |(version, _)| *version);
-            if current == version.0 {
-                map.insert(key, (current + 1, value));
-                written(current + 1)
-            } else if current == 0 {
-                Response::NoKey
-            } else {
-                mismatch(current)
-            }
-        }
-        Command::Delete { key, version } => match map.get(&key).map(|(version, _)| *version) {
-            None => Response::NoKey,
-            Some(current) if version.is_none_or(|version| version.0 == current) => {
-                map.remove(&key);
-                Response::Deleted { version: Version(current) }
-            }
-            Some(current) => mismatch(current),
-        },
-    }
-}
-
-#[test]
-fn the_store_does_what_the_model_does_also_across_snapshots() {
-    fn agrees(steps: Vec<Step>, snapshot_every: u8, limit: u8) -> bool {
-        let mut store = Store::default();
-        let mut expected = BTreeMap::new();
-        for (number, step) in steps.iter().enumerate() {
-            if number % (usize::from(snapshot_every) + 1) == 0 {
-                store = restored(&image_of(&store)).unwrap();
-            }
-            let response = store.apply(&CONTEXT, step.command());
-            assert_eq!(response, model(&mut expected, step.command()), "step {number}");
-        }
-        let mut seen = Vec::new();
-        let mut after = None;
-        loop {
-            let page = scan(&store, "", after.as_deref(), u32::from(limit % 3) + 1);
-            let more = page.more;
-            after = page.entries.last().map(|(key, _)| key.clone());
-            seen.extend(page.entries);
-            if !more {
-                break;
-            }
-        }
-        seen.into_iter()
-            .map(|(key, Versioned { version, value })| (key, (version.0, value)))
-            .eq(expected)
-    }
-    QuickCheck::new().quickcheck(agrees as fn(Vec<Step>, u8, u8) -> bool);
+fn a_value_is_set_whatever_its_version_unless_one_is_named() {
+    let mut store = Store::default();
+    let mut set = |version: Option<u64>, lease: Option<u64>| {
+        let (key, value) = ("k".to_owned(), Bytes::from_static(b"v"));
+        let (version, lease) = (version.map(Version), lease.map(LeaseId));
+        store.apply(&CONTEXT, Command::Set { key, value, version, lease })
+    };
+    let written = |version| Response::Written { version: Version(version) };
+    assert_eq!(set(Some(1), None), Response::NoKey);
+    assert_eq!(set(None, None), written(1));
+    assert_eq!(set(None, None), written(2));
+    assert_eq!(set(Some(2), None), written(3));
+    assert_eq!(set(Some(2), None), Response::VersionMismatch { current: Version(3) });
+    assert_eq!(set(Some(0), None), Response::VersionMismatch { current: Version(3) });
+    assert_eq!(set(None, Some(9)), Response::NoLease);
 }

@@ -149,7 +149,7 @@ mod tests {
         let mut joiner = Joiner { manifest, line: 0, out: &mut out };
         for key in keys {
             let value = Bytes::from(key.trim_start_matches('0').to_owned());
-            joiner.take(key, &Versioned { version: Version(1), value })?;
+            joiner.take(key, &Versioned::first(Version(1), value))?;
         }
         joiner.finish()?;
         Ok(String::from_utf8(out).unwrap())

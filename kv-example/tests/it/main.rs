@@ -6,6 +6,7 @@ mod bad_input;
 mod commands;
 mod crashes;
 mod demo;
+mod http;
 mod load;
 mod lost_answers;
 mod members;

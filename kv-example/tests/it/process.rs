@@ -259,6 +259,12 @@ impl Cluster {
         self.nodes.get_mut(&id).expect("the node runs")
     }
 
+    /// Where a node serves HTTP.
+    #[track_caller]
+    pub(crate) fn http(&self, id: usize) -> &str {
+        self.nodes[&id].http.as_deref().expect("it serves HTTP")
+    }
+
     /// Runs a client's command; `args` begin with its name.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
         let (name, rest) = args.split_first().expect("a command");
@@ -287,6 +293,8 @@ impl Cluster {
 pub(crate) struct NodeProcess {
     child: Child,
     log: PathBuf,
+    /// Where it serves HTTP, if it does.
+    http: Option<String>,
 }
 
 impl NodeProcess {
@@ -299,7 +307,7 @@ impl NodeProcess {
             .stderr(File::create(log).expect("a log file"))
             .spawn()
             .expect("the program starts");
-        let mut node = NodeProcess { child, log: log.to_owned() };
+        let mut node = NodeProcess { child, log: log.to_owned(), http: None };
         let stdout = node.child.stdout.take().expect("it is piped");
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
@@ -308,7 +316,11 @@ impl NodeProcess {
             sender.send(line)
         });
         match receiver.recv_timeout(PATIENCE) {
-            Ok(line) if line.starts_with("ready: ") => Ok(node),
+            Ok(line) if line.starts_with("ready: ") => {
+                let http = line.trim_end().split_once(", serves HTTP on ");
+                node.http = http.map(|(_, address)| address.to_owned());
+                Ok(node)
+            }
             _ => Err(node.logged()),
         }
     }
@@ -319,6 +331,10 @@ impl NodeProcess {
         let file = File::open(&self.log);
         let _ = file.and_then(|mut file| file.read_to_string(&mut text));
         text
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, name: &str) {

@@ -3,14 +3,16 @@ use std::io::Read;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::executor::block_on;
-use raft_core::{Entries, NodeId, Term};
+use raft_core::{Entries, Entry, NodeId, Payload, Term};
 
 use super::*;
+use crate::Context;
 use crate::error::ProposeError;
 use crate::options::Options;
-use crate::payload::Draft;
+use crate::payload::{Draft, Known};
 use crate::runtime::ThreadRuntime;
 use crate::server::Responder;
+use crate::sessions::{SessionId, SessionLimits, SessionRequest};
 use crate::storage::MemoryStorage;
 
 /// How often the applier of a test makes a mark.
@@ -22,6 +24,8 @@ struct Times {
     value: u8,
     times: Vec<Duration>,
     restores: usize,
+    /// The indexes and times at which what is due was to end.
+    advanced: Vec<(u64, Duration)>,
 }
 
 impl StateMachine for Times {
@@ -38,6 +42,10 @@ impl StateMachine for Times {
 
     fn query(&self, (): ()) -> u8 {
         self.value
+    }
+
+    fn advance(&mut self, context: &Context) {
+        self.advanced.push((context.index.0, context.time));
     }
 
     fn snapshot(&self) -> Box<dyn SnapshotView> {
@@ -85,7 +93,7 @@ fn applier() -> Applier<Times> {
 /// Commands from `first` on: the value and the stamp in seconds of each.
 fn apply(first: u64, commands: &[(u8, u64)]) -> Work {
     let entries = commands.iter().zip(first..).map(|((value, stamp), index)| {
-        let payload = Draft::command(value).expect("a byte").stamp(seconds(*stamp));
+        let payload = Draft::command(Known::Not, value).expect("a byte").stamp(seconds(*stamp));
         Entry::command(id(index), payload)
     });
     let entries: Entries = entries.collect();
@@ -103,8 +111,9 @@ fn carry_out(applier: &mut Applier<Times>, work: impl IntoIterator<Item = Work>)
 fn store(applier: &Applier<Times>, last: u64, value: u8, time: Duration) {
     let meta = SnapshotMeta::new(id(last), voters());
     let view = move |image: &mut dyn Write| image.write_all(&[value]);
-    let header = ImageHeader { time, checksum: None };
-    write_snapshot(&*applier.shared.storage, meta, header, &view).expect("stored");
+    let sessions = Sessions::default().to_image().expect("a table");
+    let header = ImageHeader { time, checksum: None, sessions };
+    write_snapshot(&*applier.shared.storage, meta, &header, &view).expect("stored");
 }
 
 fn marks(applier: &Applier<Times>) -> Vec<Mark> {
@@ -144,7 +153,7 @@ fn the_logs_time_is_the_greatest_stamp_so_far() {
     carry_out(&mut applier, [apply(1, &[(1, 5), (2, 3), (3, 0), (4, 7)])]);
     assert_eq!(applier.machine.times, [5, 5, 5, 7].map(seconds));
     let completions = completions(&applier);
-    let [.., Completion::Applied { last, time }] = completions[..] else {
+    let [.., Completion::Applied { last, time, due: None }] = completions[..] else {
         panic!("{completions:?}")
     };
     assert_eq!((last, time), (id(4), seconds(7)));
@@ -165,7 +174,11 @@ fn where_two_snapshots_arrived_the_newer_one_is_restored_once_and_what_it_contai
     // The second one is durable before the machine comes to restore the first.
     store(&applier, 8, 80, seconds(8));
     let (sender, mut answer) = oneshot::channel();
-    lock(&applier.shared.waiters).add(id(6), seconds(60), Responder::Local(sender));
+    lock(&applier.shared.waiters).add(
+        id(6),
+        seconds(60),
+        Proposer::Command(Responder::Local(sender)),
+    );
 
     carry_out(&mut applier, [restore(5), apply(6, &[(6, 6)]), Work::Snapshot, restore(8)]);
     let answer = (&mut answer).now_or_never().expect("answered").expect("not dropped");
@@ -315,4 +328,85 @@ fn a_received_snapshot_replaces_what_was_queued_to_be_applied() {
     }
     queue.push(apply(31, &[(2, 2)]));
     assert_eq!(queued(&queue), ["restore 30", "answer 10", "answer 20", "answer 30", "apply 1"]);
+}
+
+const LIMITS: SessionLimits =
+    SessionLimits { idle_max_nanos: 60_000_000_000, sessions_max: 10, bytes_max: 10_000 };
+
+/// What waits for an entry is told, once it is applied at `at` seconds.
+fn outcome<T>(
+    applier: &mut Applier<Times>,
+    index: u64,
+    at: u64,
+    draft: Draft,
+    proposer: impl FnOnce(Responder<T, ProposeError>) -> Proposer<Times>,
+) -> Result<T, ProposeError> {
+    let (sender, answer) = oneshot::channel();
+    let proposer = proposer(Responder::Local(sender));
+    lock(&applier.shared.waiters).add(id(index), seconds(60), proposer);
+    let entries: Entries =
+        [Entry::command(id(index), draft.stamp(seconds(at)))].into_iter().collect();
+    carry_out(applier, [Work::Apply(Applies { entries, configuration: voters() })]);
+    answer.now_or_never().expect("answered").expect("not dropped")
+}
+
+fn in_session(session: SessionId, sequence: u64, value: u8) -> Draft {
+    let request = SessionRequest { session, sequence, answered_below: 0 };
+    Draft::command(Known::InSession(request), &value).expect("a byte")
+}
+
+#[test]
+fn a_command_of_a_session_is_told_to_the_machine_once() {
+    let mut applier = applier();
+    let id = outcome(&mut applier, 1, 0, Draft::open(LIMITS), Proposer::Session).unwrap();
+    for index in 2..5 {
+        let draft = in_session(id, 0, 7);
+        assert_eq!(outcome(&mut applier, index, index, draft, Proposer::Command), Ok(7));
+    }
+    assert_eq!(applier.machine.times, [seconds(2)]);
+    let closed = outcome(&mut applier, 5, 5, Draft::close(id), Proposer::Session);
+    assert_eq!(closed, Ok(id));
+    let late = outcome(&mut applier, 6, 6, in_session(id, 0, 7), Proposer::Command);
+    assert_eq!((late, applier.machine.times.len()), (Err(ProposeError::SessionExpired), 1));
+}
+
+#[test]
+fn a_command_with_a_name_is_told_to_the_machine_once() {
+    let mut applier = applier();
+    let named = |value: u8| Draft::command(Known::ByName(b"me", LIMITS), &value).expect("a byte");
+    assert_eq!(outcome(&mut applier, 1, 0, named(7), Proposer::Command), Ok(7));
+    assert_eq!(outcome(&mut applier, 2, 1, named(7), Proposer::Command), Ok(7));
+    let other = outcome(&mut applier, 3, 1, named(8), Proposer::Command);
+    assert_eq!((other, applier.machine.times.len()), (Err(ProposeError::NameTaken), 1));
+}
+
+/// Traps: a dedup table that is not in the snapshot.
+#[test]
+fn sessions_come_back_with_a_snapshot() {
+    let mut first = applier();
+    let session = outcome(&mut first, 1, 0, Draft::open(LIMITS), Proposer::Session).unwrap();
+    assert_eq!(outcome(&mut first, 2, 1, in_session(session, 0, 7), Proposer::Command), Ok(7));
+    let mut second = applier();
+    let meta = SnapshotMeta::new(id(2), voters());
+    let sessions = first.sessions.to_image().expect("a table");
+    let header = ImageHeader { time: seconds(1), checksum: None, sessions };
+    let view = |image: &mut dyn Write| image.write_all(&[7]);
+    write_snapshot(&*second.shared.storage, meta, &header, &view).expect("stored");
+    carry_out(&mut second, [restore(2)]);
+    assert_eq!(outcome(&mut second, 3, 9, in_session(session, 0, 7), Proposer::Command), Ok(7));
+    assert!(second.machine.times.is_empty());
+    // What ends a session in one replica ends it in the other.
+    let late = outcome(&mut second, 4, 69, in_session(session, 1, 7), Proposer::Command);
+    assert_eq!(late, Err(ProposeError::SessionExpired));
+}
+
+#[test]
+fn a_time_mark_lets_what_is_due_end_and_is_told_to_nobody_else() {
+    let mut applier = applier();
+    carry_out(&mut applier, [apply(1, &[(1, 5)])]);
+    let entries: Entries =
+        [Entry::command(id(2), Draft::time_mark().stamp(seconds(9)))].into_iter().collect();
+    carry_out(&mut applier, [Work::Apply(Applies { entries, configuration: voters() })]);
+    assert_eq!((applier.time, applier.machine.times.clone()), (seconds(9), vec![seconds(5)]));
+    assert_eq!(applier.machine.advanced, [(1, seconds(5)), (2, seconds(9))]);
 }

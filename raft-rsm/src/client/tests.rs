@@ -61,13 +61,11 @@ impl Connector for Moved {
     async fn call(&self, to: NodeId, request: Bytes, _: Duration) -> Result<Bytes, CallError> {
         let (kind, _) = protocol::decode_request(&request).expect("a request");
         lock(&self.calls).push((to, kind));
-        Ok(match kind {
-            Kind::Status => protocol::encode_response(Ok(&status())),
-            Kind::Propose | Kind::Query(_) | Kind::Change | Kind::Transfer | Kind::Snapshot => {
-                let elsewhere = Failure::NotLeader { leader: self.hint };
-                protocol::encode_response(if to == LEADER { Ok(&()) } else { Err(elsewhere) })
-            }
-        })
+        if kind == Kind::Status {
+            return Ok(protocol::encode_response(Ok(&status())));
+        }
+        let elsewhere = Failure::NotLeader { leader: self.hint };
+        Ok(protocol::encode_response(if to == LEADER { Ok(&()) } else { Err(elsewhere) }))
     }
 
     fn nodes(&self) -> Vec<NodeId> {
@@ -145,12 +143,10 @@ impl Connector for HandsOver {
         if kind != Kind::Status {
             lock(&self.0).push(to);
         }
-        Ok(match kind {
-            Kind::Transfer => protocol::encode_response(Ok(&NodeId(3))),
-            Kind::Propose | Kind::Query(_) | Kind::Status | Kind::Change | Kind::Snapshot => {
-                protocol::encode_response(Ok(&()))
-            }
-        })
+        if kind == Kind::Transfer {
+            return Ok(protocol::encode_response(Ok(&NodeId(3))));
+        }
+        Ok(protocol::encode_response(Ok(&())))
     }
 
     fn nodes(&self) -> Vec<NodeId> {

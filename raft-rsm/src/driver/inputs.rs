@@ -10,11 +10,12 @@ use super::compaction::LogExtent;
 use super::divergence::{Finding, Heard};
 use super::intake::{Completion, Request};
 use super::queries::Asked;
+use super::waiters::Proposer;
 use crate::StateMachine;
 use crate::applier::{Mark, Work};
 use crate::consistency::Consistency;
 use crate::error::{ProposeError, QueryError, SnapshotError, StopReason};
-use crate::payload::{Draft, HEADER_BYTES};
+use crate::payload::Draft;
 use crate::server::Responder;
 use crate::transport::{Checksum, Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
 use crate::watch::lock;
@@ -42,15 +43,17 @@ impl<M: StateMachine> Driver<M> {
 
     fn step_completion(&mut self, completion: Completion) -> Result<(), StopReason> {
         match completion {
-            Completion::Applied { last, time } => {
+            Completion::Applied { last, time, due } => {
                 self.node.step(Input::Applied(last.index));
                 self.applied = self.applied.max(last.index);
                 if self.node.role() == Role::Leader && last.term == self.node.term() {
                     self.clock.own_term_applied(last.term, time, self.now);
                 }
+                self.clock.set_due(due);
             }
             Completion::Marked(mark) => self.marked(mark)?,
-            Completion::Restored { meta, image_bytes } => {
+            Completion::Restored { meta, image_bytes, due } => {
+                self.clock.set_due(due);
                 self.comparison.restored(meta.last.index);
                 self.node.step(Input::Applied(meta.last.index));
                 self.applied = self.applied.max(meta.last.index);
@@ -206,8 +209,8 @@ impl<M: StateMachine> Driver<M> {
         for request in requests.drain(..) {
             match request {
                 Request::Propose { draft, respond } => self.propose(draft, respond),
-                Request::Query { query, consistency, len_bytes, respond } => {
-                    let asked = Asked { query, respond, len_bytes, deadline: self.deadline() };
+                Request::Query { query, consistency, wait, len_bytes, respond } => {
+                    let asked = self.asked(query, wait, len_bytes, respond);
                     match consistency {
                         Consistency::Linearizable => linearizable.push(asked),
                         Consistency::Lease => by_lease.push(asked),
@@ -230,6 +233,32 @@ impl<M: StateMachine> Driver<M> {
         self.query(linearizable);
     }
 
+    /// Whoever waits for something to be said has as long as others beside that.
+    fn asked(
+        &mut self,
+        query: M::Query,
+        wait: Duration,
+        len_bytes: usize,
+        respond: Responder<M::Answer, QueryError>,
+    ) -> Asked<M> {
+        let wait = wait.min(self.options.request_timeout);
+        let wait_until = if wait.is_zero() { wait } else { self.deadline_in(wait) };
+        let deadline = self.deadline().saturating_add(wait);
+        Asked { query, respond, len_bytes, deadline, wait_until }
+    }
+
+    /// Proposes a time mark if something is due and nobody else has told the log the time.
+    pub(super) fn mark_time_if_due(&mut self) {
+        let term = self.node.term();
+        let is_due = self.clock.mark_at(term).is_some_and(|at| at <= self.now);
+        if is_due && self.node.role() == Role::Leader {
+            self.clock.marked(self.now);
+            let time = self.clock.stamp(term, self.now);
+            // Refused, it is tried again a little later.
+            let _ = self.node.propose(Draft::time_mark().stamp(time));
+        }
+    }
+
     /// By lease only the leader answers, so a client takes whoever does for the leader: a follower sends it on. Returns
     /// those whom this node serves all the same, by a round of heartbeats.
     fn refer_to_leader(&self, by_lease: Vec<Asked<M>>) -> Vec<Asked<M>> {
@@ -245,17 +274,18 @@ impl<M: StateMachine> Driver<M> {
         own
     }
 
-    fn propose(&mut self, draft: Draft, respond: Responder<M::Response, ProposeError>) {
+    fn propose(&mut self, draft: Draft, respond: Proposer<M>) {
         let time = self.clock.stamp(self.node.term(), self.now);
+        let overhead = draft.overhead();
         match self.node.propose(draft.stamp(time)) {
             Ok(id) => {
                 let deadline = self.deadline();
                 self.waiters.add(id, deadline, respond);
             }
             Err(error) => {
-                let error = propose_error(error);
+                let error = propose_error(error, overhead);
                 self.refused.requests += u64::from(error == ProposeError::Busy);
-                respond.answer(Err(error));
+                respond.fail(error);
             }
         }
     }
@@ -345,8 +375,8 @@ impl<M: StateMachine> Driver<M> {
     }
 }
 
-/// The core counts the header of a payload as well; a caller knows only the command.
-fn propose_error(error: raft_core::ProposeError) -> ProposeError {
+/// The core counts what is in front of a command as well; a caller knows only the command.
+fn propose_error(error: raft_core::ProposeError, overhead: usize) -> ProposeError {
     match error {
         raft_core::ProposeError::NotLeader { leader } => ProposeError::NotLeader { leader },
         // It leads in a moment, or this node does again.
@@ -354,8 +384,8 @@ fn propose_error(error: raft_core::ProposeError) -> ProposeError {
             ProposeError::NotLeader { leader: Some(to) }
         }
         raft_core::ProposeError::TooLarge { len, max } => ProposeError::TooLarge {
-            len: len.saturating_sub(HEADER_BYTES),
-            max: max.saturating_sub(HEADER_BYTES),
+            len: len.saturating_sub(overhead),
+            max: max.saturating_sub(overhead),
         },
         // What a later version of the core may refuse for is definitely not done either.
         raft_core::ProposeError::Busy | _ => ProposeError::Busy,

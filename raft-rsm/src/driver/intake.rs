@@ -9,6 +9,7 @@ use raft_core::{EntryId, Envelope, FetchId, Fetched, Message, NodeId, SnapshotMe
 
 use super::operations::{ChangeCaller, TransferCaller};
 use super::snapshot_sending::Sent;
+use super::waiters::Proposer;
 use crate::StateMachine;
 use crate::applier::Mark;
 use crate::consistency::Consistency;
@@ -28,11 +29,13 @@ use crate::watch::lock;
 pub(crate) enum Request<M: StateMachine> {
     Propose {
         draft: Draft,
-        respond: Responder<M::Response, ProposeError>,
+        respond: Proposer<M>,
     },
     Query {
         query: M::Query,
         consistency: Consistency,
+        /// How long it may wait for the machine to have something to say.
+        wait: Duration,
         /// What it counts for, in bytes.
         len_bytes: usize,
         respond: Responder<M::Answer, QueryError>,
@@ -54,11 +57,11 @@ pub(crate) type SnapshotCaller = Responder<EntryId, SnapshotError>;
 #[derive(Debug)]
 pub(crate) enum Completion {
     /// The machine has applied everything up to `last`.
-    Applied { last: EntryId, time: Duration },
+    Applied { last: EntryId, time: Duration, due: Option<Duration> },
     /// The machine's running checksum at an index at which it is compared.
     Marked(Mark),
     /// The machine's state is the one of this snapshot.
-    Restored { meta: SnapshotMeta, image_bytes: u64 },
+    Restored { meta: SnapshotMeta, image_bytes: u64, due: Option<Duration> },
     /// A snapshot of the machine is durable.
     SnapshotTaken { meta: SnapshotMeta, image_bytes: u64 },
     /// There was nothing to take a snapshot of.
@@ -188,7 +191,7 @@ impl<M: StateMachine> Batch<M> {
 impl<M: StateMachine> Request<M> {
     fn len_bytes(&self) -> usize {
         match self {
-            Request::Propose { draft, .. } => draft.body_len(),
+            Request::Propose { draft, .. } => draft.encoded().len(),
             Request::Query { len_bytes, .. } => *len_bytes,
             Request::Change { change, .. } => change.len_bytes(),
             Request::Transfer { .. } | Request::Snapshot(_) => 0,
@@ -198,10 +201,10 @@ impl<M: StateMachine> Request<M> {
     /// Answers a request that was not taken up: it has no effect.
     pub(crate) fn refuse(self, why: Refusal) {
         match self {
-            Request::Propose { respond, .. } => respond.answer(Err(match why {
+            Request::Propose { respond, .. } => respond.fail(match why {
                 Refusal::Busy => ProposeError::Busy,
                 Refusal::Stopped => ProposeError::Stopped,
-            })),
+            }),
             Request::Query { respond, .. } => respond.answer(Err(match why {
                 Refusal::Busy => QueryError::Busy,
                 Refusal::Stopped => QueryError::Stopped,

@@ -19,6 +19,16 @@ pub(crate) struct Asked<M: StateMachine> {
     pub(crate) len_bytes: usize,
     /// When the wait ends, on the runtime's clock.
     pub(crate) deadline: Duration,
+    /// Until when it waits for the machine to have something to say; zero: it does not.
+    pub(crate) wait_until: Duration,
+}
+
+/// A query that the machine is to answer now.
+#[derive(Debug)]
+pub(crate) struct Begun<Q> {
+    pub(crate) query: Q,
+    /// It may [wait](Queries::wait) instead.
+    pub(crate) may_wait: bool,
 }
 
 /// Where a group of queries stands. Those that arrive together go together.
@@ -30,12 +40,15 @@ enum Place {
     Index(LogIndex),
     /// The applier has them, under this number.
     Machine(u64),
+    /// The machine has nothing to say to them yet.
+    Nothing,
 }
 
 struct Answering<M: StateMachine> {
     respond: Responder<M::Answer, QueryError>,
     len_bytes: usize,
     deadline: Duration,
+    wait_until: Duration,
 }
 
 /// All queries that wait at this node. The driver and the applier share them.
@@ -45,11 +58,18 @@ pub(crate) struct Queries<M: StateMachine> {
     answering: Option<Answering<M>>,
     load: Load,
     next_group: u64,
+    stopped: bool,
 }
 
 impl<M: StateMachine> Queries<M> {
     pub(crate) fn new() -> Queries<M> {
-        Queries { groups: BTreeMap::new(), answering: None, load: Load::default(), next_group: 1 }
+        Queries {
+            groups: BTreeMap::new(),
+            answering: None,
+            load: Load::default(),
+            next_group: 1,
+            stopped: false,
+        }
     }
 
     /// All of them.
@@ -87,7 +107,7 @@ impl<M: StateMachine> Queries<M> {
             let place = *place;
             match place {
                 Place::Index(wanted) if wanted <= index => ready.extend(self.take(place)),
-                Place::Read(_) | Place::Index(_) | Place::Machine(_) => break,
+                Place::Read(_) | Place::Index(_) | Place::Machine(_) | Place::Nothing => break,
             }
         }
         ready
@@ -105,14 +125,44 @@ impl<M: StateMachine> Queries<M> {
     }
 
     /// The next query of this group, for the machine to answer: [`Queries::finish`] tells whom.
-    pub(crate) fn begin(&mut self, group: u64) -> Option<M::Query> {
+    pub(crate) fn begin(&mut self, group: u64) -> Option<Begun<M::Query>> {
         let asked = self.groups.get_mut(&Place::Machine(group))?;
-        let Some(Asked { query, respond, len_bytes, deadline }) = asked.pop_front() else {
+        let Some(Asked { query, respond, len_bytes, deadline, wait_until }) = asked.pop_front()
+        else {
             self.groups.remove(&Place::Machine(group));
             return None;
         };
-        self.answering = Some(Answering { respond, len_bytes, deadline });
-        Some(query)
+        self.answering = Some(Answering { respond, len_bytes, deadline, wait_until });
+        Some(Begun { query, may_wait: !wait_until.is_zero() })
+    }
+
+    /// The machine has nothing to say yet to the query that it was to answer.
+    pub(crate) fn wait(&mut self, query: M::Query) {
+        let Some(answering) = self.answering.take() else { return };
+        let Answering { respond, len_bytes, deadline, wait_until } = answering;
+        self.load.count -= 1;
+        self.load.bytes -= len_bytes;
+        let asked = Asked { query, respond, len_bytes, deadline, wait_until };
+        self.put(Place::Nothing, vec![asked]);
+    }
+
+    /// Takes out those that wait for the machine to have something to say.
+    pub(crate) fn take_waiting(&mut self) -> Vec<Asked<M>> {
+        self.take(Place::Nothing).into()
+    }
+
+    /// There is nothing to say to these yet.
+    pub(crate) fn wait_on(&mut self, asked: Vec<Asked<M>>) {
+        self.put(Place::Nothing, asked);
+    }
+
+    /// Takes out those that have waited long enough: they are to be answered whatever there is to say.
+    pub(crate) fn have_waited(&mut self, now: Duration) -> Vec<Asked<M>> {
+        let (mut late, left): (Vec<_>, Vec<_>) =
+            self.take(Place::Nothing).into_iter().partition(|asked| asked.wait_until <= now);
+        self.put(Place::Nothing, left);
+        late.iter_mut().for_each(|asked| asked.wait_until = Duration::ZERO);
+        late
     }
 
     /// The machine has answered. `None`: nobody waits for that any more.
@@ -127,7 +177,13 @@ impl<M: StateMachine> Queries<M> {
     pub(crate) fn sweep(&mut self, now: Duration) -> Option<Duration> {
         let earliest = |queries: &Queries<M>| {
             let answering = queries.answering.as_ref().map(|answering| answering.deadline);
-            let waiting = queries.groups.values().flatten().map(|asked| asked.deadline);
+            let waiting = queries.groups.iter().flat_map(|(place, asked)| {
+                let ends = |asked: &Asked<M>| match place {
+                    Place::Nothing => asked.wait_until,
+                    Place::Read(_) | Place::Index(_) | Place::Machine(_) => asked.deadline,
+                };
+                asked.iter().map(ends)
+            });
             waiting.chain(answering).min()
         };
         if earliest(self)? > now {
@@ -152,6 +208,7 @@ impl<M: StateMachine> Queries<M> {
 
     /// Ends every wait, because the node stops.
     pub(crate) fn stop(&mut self) {
+        self.stopped = true;
         for asked in std::mem::take(&mut self.groups).into_values().flatten() {
             asked.respond.answer(Err(QueryError::Stopped));
         }
@@ -164,6 +221,10 @@ impl<M: StateMachine> Queries<M> {
     fn put(&mut self, place: Place, asked: impl Into<VecDeque<Asked<M>>>) {
         let mut asked = asked.into();
         if asked.is_empty() {
+            return;
+        }
+        if self.stopped {
+            asked.into_iter().for_each(|asked| asked.respond.answer(Err(QueryError::Stopped)));
             return;
         }
         self.load.count += asked.len();

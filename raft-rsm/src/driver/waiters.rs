@@ -10,6 +10,7 @@ use super::intake::KEPT_ITEMS;
 use crate::StateMachine;
 use crate::error::{ProposeError, Uncertain};
 use crate::server::Responder;
+use crate::sessions::SessionId;
 
 /// One who waits.
 pub(crate) struct Waiter<M: StateMachine> {
@@ -20,8 +21,22 @@ pub(crate) struct Waiter<M: StateMachine> {
     respond: Proposer<M>,
 }
 
-/// Who waits for the response to a command.
-pub(crate) type Proposer<M> = Responder<<M as StateMachine>::Response, ProposeError>;
+/// Who waits for what an entry leads to.
+pub(crate) enum Proposer<M: StateMachine> {
+    /// The response to a command.
+    Command(Responder<M::Response, ProposeError>),
+    /// The session that is opened or closed.
+    Session(Responder<SessionId, ProposeError>),
+}
+
+impl<M: StateMachine> Proposer<M> {
+    pub(crate) fn fail(self, error: ProposeError) {
+        match self {
+            Proposer::Command(respond) => respond.answer(Err(error)),
+            Proposer::Session(respond) => respond.answer(Err(error)),
+        }
+    }
+}
 
 /// Why a wait ends without the entry being applied.
 #[derive(Copy, Clone, Debug)]
@@ -80,9 +95,9 @@ impl<M: StateMachine> Waiters<M> {
                     to.queue.push_back(waiter);
                     moved = true;
                 }
-                Some(_) => waiter.respond.answer(Err(Unmet::Superseded.into())),
+                Some(_) => waiter.respond.fail(Unmet::Superseded.into()),
                 // Committed entries come without a gap, so everybody before them was served.
-                None => waiter.respond.answer(Err(Unmet::Maybe(Uncertain::SnapshotPassed).into())),
+                None => waiter.respond.fail(Unmet::Maybe(Uncertain::SnapshotPassed).into()),
             }
         }
         self.committed(last.id.term);
@@ -101,7 +116,7 @@ impl<M: StateMachine> Waiters<M> {
         for _ in 0..waiting {
             let Some(waiter) = self.queue.pop_front() else { break };
             if waiter.id.term < term {
-                waiter.respond.answer(Err(Unmet::Superseded.into()));
+                waiter.respond.fail(Unmet::Superseded.into());
             } else {
                 self.queue.push_back(waiter);
             }
@@ -111,7 +126,7 @@ impl<M: StateMachine> Waiters<M> {
     /// Ends the waits for entries up to `last`, which a snapshot has replaced unseen.
     pub(crate) fn passed_by_snapshot(&mut self, last: EntryId) {
         while let Some(respond) = self.take_up_to(last.index) {
-            respond.answer(Err(Unmet::Maybe(Uncertain::SnapshotPassed).into()));
+            respond.fail(Unmet::Maybe(Uncertain::SnapshotPassed).into());
         }
         self.committed(last.term);
     }
@@ -141,7 +156,7 @@ impl<M: StateMachine> Waiters<M> {
         let mut left = VecDeque::with_capacity(self.queue.len());
         for waiter in self.queue.drain(..) {
             if waiter.deadline <= now {
-                waiter.respond.answer(Err(Unmet::Maybe(Uncertain::TimedOut).into()));
+                waiter.respond.fail(Unmet::Maybe(Uncertain::TimedOut).into());
             } else {
                 left.push_back(waiter);
             }
@@ -153,7 +168,7 @@ impl<M: StateMachine> Waiters<M> {
     /// Ends every wait, because the node stops.
     pub(crate) fn stop(&mut self) {
         for waiter in self.queue.drain(..) {
-            waiter.respond.answer(Err(Unmet::Maybe(Uncertain::Stopped).into()));
+            waiter.respond.fail(Unmet::Maybe(Uncertain::Stopped).into());
         }
     }
 }
@@ -181,7 +196,7 @@ mod tests {
         let answers = ids.iter().map(|(index, term)| {
             let (sender, receiver) = oneshot::channel();
             let deadline = Duration::from_secs(*index);
-            waiters.add(id(*index, *term), deadline, Responder::Local(sender));
+            waiters.add(id(*index, *term), deadline, Proposer::Command(Responder::Local(sender)));
             receiver
         });
         let answers = answers.collect();

@@ -12,8 +12,18 @@ use crate::event::{CallId, CallOutcome, Digest, Event, RequestKind};
 #[derive(Debug, Default)]
 pub struct ExactlyOnce {
     commands: BTreeMap<Digest, Count>,
-    calls: BTreeMap<CallId, Digest>,
+    calls: BTreeMap<CallId, Sent>,
+    /// The commands of sessions and with names that were sent, each with whether it was answered.
+    known: BTreeMap<Digest, bool>,
     applied: LogIndex,
+}
+
+/// One transmission.
+#[derive(Copy, Clone, Debug)]
+enum Sent {
+    Plain(Digest),
+    /// By what it is known, and the command.
+    Known(Digest, Digest),
 }
 
 #[derive(Copy, Clone, Debug, Default)]
@@ -50,12 +60,33 @@ impl Checker for ExactlyOnce {
     fn observe(&mut self, _: Duration, _: &View, event: &Event) -> Result<(), String> {
         match event {
             Event::Asked { call, kind: RequestKind::Propose(command), .. } => {
-                self.calls.insert(*call, *command);
+                self.calls.insert(*call, Sent::Plain(*command));
                 self.commands.entry(*command).or_default().sent += 1;
                 Ok(())
             }
+            // However often it is sent, it counts once.
+            Event::Asked { call, kind: RequestKind::ProposeKnown { known, command }, .. } => {
+                self.calls.insert(*call, Sent::Known(*known, *command));
+                if !self.known.contains_key(known) {
+                    self.known.insert(*known, false);
+                    self.commands.entry(*command).or_default().sent += 1;
+                }
+                Ok(())
+            }
             Event::CallEnded { call, outcome } => {
-                let Some(command) = self.calls.remove(call) else { return Ok(()) };
+                let command = match self.calls.remove(call) {
+                    None => return Ok(()),
+                    Some(Sent::Plain(command)) => command,
+                    Some(Sent::Known(known, command)) => {
+                        let was_answered = self.known.entry(known).or_default();
+                        // A refusal says nothing of the other transmissions.
+                        if *outcome != CallOutcome::Answered || *was_answered {
+                            return Ok(());
+                        }
+                        *was_answered = true;
+                        command
+                    }
+                };
                 let count = self.commands.entry(command).or_default();
                 match outcome {
                     CallOutcome::Answered => count.answered += 1,
@@ -114,6 +145,23 @@ mod tests {
         // A "maybe" may be sent again.
         let again = [asked(1), ended(1, CallOutcome::Maybe), asked(2)];
         assert_eq!(check(&[&again, &twice[..]].concat()), Ok(()));
+    }
+
+    #[test]
+    fn a_command_of_a_session_counts_once_however_often_it_is_sent_and_answered() {
+        let sent = |call, known| {
+            let kind = RequestKind::ProposeKnown { known: Digest(known), command: COMMAND };
+            Event::Asked { call: CallId(call), client: 1, to: node(1), kind, bytes: 10 }
+        };
+        let answered = |call| ended(call, CallOutcome::Answered);
+        let again = [sent(1, 5), ended(1, CallOutcome::Maybe), sent(2, 5), sent(3, 5)];
+        let once = [&again[..], &[applied(1, 1), answered(2), answered(3)]].concat();
+        assert_eq!(check(&once), Ok(()));
+        let twice = [&once[..], &[applied(1, 2)]].concat();
+        assert_caught(check(&twice), "sent 1 times and applied 2");
+        let other = [&once[..], &[sent(4, 6), applied(1, 2), answered(4)]].concat();
+        assert_eq!(check(&other), Ok(()));
+        assert_caught(check(&[&again[..], &[answered(2)]].concat()), "applied 0 times");
     }
 
     #[test]

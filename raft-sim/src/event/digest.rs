@@ -166,8 +166,14 @@ impl Event {
                 to.write_u64(call.0);
                 to.write_u64(*client);
                 to.write_u64(*bytes as u64);
+                if let RequestKind::ProposeKnown { known, .. } = kind {
+                    to.write_u64(known.0);
+                }
                 to.write_u64(match kind {
-                    RequestKind::Propose(command) => command.0,
+                    RequestKind::Propose(command) | RequestKind::ProposeKnown { command, .. } => {
+                        command.0
+                    }
+                    RequestKind::Session => 5,
                     RequestKind::Query(Consistency::Linearizable) => 1,
                     RequestKind::Status => 2,
                     RequestKind::Query(Consistency::Lease) => 3,

@@ -11,7 +11,7 @@ use futures::channel::oneshot;
 use futures::future::{Either, select};
 use raft_rsm::raft_core::NodeId;
 use raft_rsm::transport::{CallError, Connector, Reply};
-use raft_rsm::wire::{Outcome, Request, read_answer, read_consistency, read_request};
+use raft_rsm::wire::{Known, Outcome, Request, read_answer, read_consistency, read_request};
 
 use super::conditions::Direction;
 use super::lies::{LIE_CHANCE, Lie};
@@ -323,9 +323,9 @@ impl State {
     /// What a client gets as its answer: of a network that lies, at times the one before, to the same kind of call.
     fn maybe_swap(&mut self, kind: RequestKind, answer: Bytes) -> Bytes {
         let place = match kind {
-            RequestKind::Propose(_) => 0,
+            RequestKind::Propose(_) | RequestKind::ProposeKnown { .. } => 0,
             RequestKind::Query(_) => 1,
-            RequestKind::Status => return answer,
+            RequestKind::Session | RequestKind::Status => return answer,
         };
         let is_lying = self.lie == Some(Lie::AnswersOfAnotherCall);
         if !is_lying || !matches!(read_answer(&answer), Some(Outcome::Answered(_))) {
@@ -339,6 +339,16 @@ impl State {
 fn request_kind(request: &[u8]) -> RequestKind {
     match read_request(request) {
         Some(Request::Propose(command)) => RequestKind::Propose(Digest::of(command)),
+        Some(Request::ProposeKnown { known, command }) => {
+            let known = match known {
+                Known::InSession(session, sequence) => {
+                    Digest::of(&[session.0.to_le_bytes(), sequence.to_le_bytes()].concat())
+                }
+                Known::ByName(name) => Digest::of(name),
+            };
+            RequestKind::ProposeKnown { known, command: Digest::of(command) }
+        }
+        Some(Request::Session) => RequestKind::Session,
         Some(Request::Query(_)) => {
             RequestKind::Query(read_consistency(request).unwrap_or_default())
         }

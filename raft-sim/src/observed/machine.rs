@@ -2,8 +2,9 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use raft_rsm::raft_core::EntryId;
+use raft_rsm::raft_core::{EntryId, LogIndex};
 use raft_rsm::{Admission, Context, SnapshotView, StateMachine};
 
 use super::Observer;
@@ -46,6 +47,18 @@ impl<M: StateMachine> StateMachine for ObservedMachine<M> {
             response: Digest::of_value(&response),
         });
         response
+    }
+
+    fn advance(&mut self, context: &Context) {
+        self.machine().advance(context);
+    }
+
+    fn due(&self) -> Option<Duration> {
+        self.machine().due()
+    }
+
+    fn is_ready(&self, query: &M::Query, since: LogIndex) -> bool {
+        self.machine().is_ready(query, since)
     }
 
     fn admission(&self) -> Admission<M::Command> {

@@ -263,7 +263,7 @@ impl TestClient {
 
     /// Checks that a key has this value; returns its version.
     pub(super) async fn expect(&self, key: &str, value: &str) -> Version {
-        let Versioned { version, value: found } =
+        let Versioned { version, value: found, .. } =
             self.get(key).await.unwrap_or_else(|| panic!("there is no key {key}"));
         assert_eq!(found, value.as_bytes(), "the value of {key}");
         version

@@ -6,6 +6,7 @@ use raft_core::{Incarnation, Term};
 
 use super::*;
 use crate::nothing::Nothing;
+use crate::payload::Known;
 
 fn intake(change: impl FnOnce(&mut Options)) -> Intake<Nothing> {
     let mut options = Options::new(NodeId(1));
@@ -17,7 +18,8 @@ fn intake(change: impl FnOnce(&mut Options)) -> Intake<Nothing> {
 fn ask(intake: &Intake<Nothing>, len_bytes: usize) -> bool {
     let (sender, answer) = oneshot::channel();
     let (respond, consistency) = (Responder::Local(sender), Consistency::Stale);
-    intake.request(Request::Query { query: (), consistency, len_bytes, respond });
+    let wait = Duration::ZERO;
+    intake.request(Request::Query { query: (), consistency, wait, len_bytes, respond });
     match answer.now_or_never() {
         None => true,
         Some(answer) => {
@@ -30,8 +32,9 @@ fn ask(intake: &Intake<Nothing>, len_bytes: usize) -> bool {
 /// Whether it was taken.
 fn propose(intake: &Intake<Nothing>, len_bytes: usize) -> bool {
     let (sender, answer) = oneshot::channel();
-    let draft = Draft::encoded_command(&vec![0; len_bytes]);
-    intake.request(Request::Propose { draft, respond: Responder::Local(sender) });
+    let draft = Draft::encoded_command(Known::Not, &vec![0; len_bytes]);
+    intake
+        .request(Request::Propose { draft, respond: Proposer::Command(Responder::Local(sender)) });
     match answer.now_or_never() {
         None => true,
         Some(answer) => {

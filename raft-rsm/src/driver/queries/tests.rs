@@ -36,7 +36,8 @@ fn asked(query: u64, deadline: u64) -> (Asked<Echo>, Answer) {
     let (sender, receiver) = oneshot::channel();
     let deadline = Duration::from_secs(deadline);
     let len_bytes = usize::try_from(query).expect("short");
-    let asked = Asked { query, respond: Responder::Local(sender), len_bytes, deadline };
+    let (respond, wait_until) = (Responder::Local(sender), Duration::ZERO);
+    let asked = Asked { query, respond, len_bytes, deadline, wait_until };
     (asked, receiver)
 }
 
@@ -48,7 +49,7 @@ fn some(numbers: impl IntoIterator<Item = u64>) -> (Vec<Asked<Echo>>, Vec<Answer
 /// The machine takes this group: the queries, in the order in which it answers them.
 fn take_group(queries: &mut Queries<Echo>, group: u64) -> Vec<u64> {
     let mut taken = Vec::new();
-    while let Some(query) = queries.begin(group) {
+    while let Some(Begun { query, .. }) = queries.begin(group) {
         taken.push(query);
         queries.finish().expect("who asked").answer(Ok(query));
     }
@@ -202,16 +203,17 @@ fn the_deadline_of_the_query_that_is_being_answered_holds_too() {
     let mut queries = Queries::new();
     let (asked, mut answers) = some([1, 2, 9]);
     let group = queries.hand_to_machine(asked, None);
-    assert_eq!(queries.begin(group), Some(1));
+    assert_eq!(queries.begin(group).map(|begun| begun.query), Some(1));
     assert_eq!(queries.load(), load(3, 12));
     assert_eq!(queries.sweep(Duration::from_secs(2)), Some(Duration::from_secs(9)));
     assert_eq!(answer(&mut answers[0]), Some(Err(QueryError::TimedOut)));
     assert_eq!(answer(&mut answers[1]), Some(Err(QueryError::TimedOut)));
     assert!(queries.finish().is_none(), "nobody waits for it");
-    assert_eq!(queries.begin(group), Some(9));
+    assert_eq!(queries.begin(group).map(|begun| begun.query), Some(9));
     queries.stop();
     assert_eq!(answer(&mut answers[2]), Some(Err(QueryError::Stopped)));
-    assert_eq!((queries.begin(group), queries.load()), (None, load(0, 0)));
+    assert!(queries.begin(group).is_none());
+    assert_eq!(queries.load(), load(0, 0));
 }
 
 /// A sweep leaves no empty group behind: the machine would be asked for nothing.
@@ -240,4 +242,62 @@ fn a_stop_answers_everybody_and_takes_nobody_back() {
     }
     assert_eq!(queries.load(), load(0, 0));
     assert!(take_group(&mut queries, group).is_empty());
+}
+
+/// One that waits until there is something to say, or until this second.
+fn waits(number: u64, wait_until: u64) -> (Asked<Echo>, Answer) {
+    let (mut asked, answer) = asked(number, 100);
+    asked.wait_until = Duration::from_secs(wait_until);
+    (asked, answer)
+}
+
+/// The machine has nothing to say to any of this group.
+fn say_nothing(queries: &mut Queries<Echo>, group: u64) {
+    while let Some(Begun { query, may_wait }) = queries.begin(group) {
+        assert!(may_wait);
+        queries.wait(query);
+    }
+}
+
+#[test]
+fn who_waits_for_something_to_be_said_is_answered_then_or_when_it_has_waited_long_enough() {
+    let mut queries = Queries::new();
+    let ((first, mut first_answer), (second, mut second_answer)) = (waits(3, 10), waits(4, 20));
+    let group = queries.hand_to_machine(vec![first, second], None);
+    say_nothing(&mut queries, group);
+    assert_eq!((answer(&mut first_answer), queries.load()), (None, load(2, 7)));
+    // The end of the wait is no error, so it comes before the deadline.
+    assert_eq!(queries.sweep(Duration::from_secs(5)), Some(Duration::from_secs(10)));
+    assert!(queries.have_waited(Duration::from_secs(9)).is_empty());
+
+    let late = queries.have_waited(Duration::from_secs(10));
+    let group = queries.hand_to_machine(late, None);
+    let Begun { query, may_wait } = queries.begin(group).unwrap();
+    assert_eq!((query, may_wait), (3, false));
+    queries.finish().unwrap().answer(Ok(query));
+    assert_eq!(answer(&mut first_answer), Some(Ok(3)));
+
+    let waiting = queries.take_waiting();
+    assert_eq!(waiting.len(), 1);
+    let group = queries.hand_to_machine(waiting, None);
+    assert_eq!(take_group(&mut queries, group), [4]);
+    assert_eq!((answer(&mut second_answer), queries.load()), (Some(Ok(4)), load(0, 0)));
+}
+
+#[test]
+fn nobody_is_left_waiting_for_something_to_be_said_by_a_node_that_stops() {
+    let mut queries = Queries::new();
+    let ((first, mut first_answer), (second, mut second_answer)) = (waits(3, 10), waits(4, 20));
+    let group = queries.hand_to_machine(vec![first], None);
+    say_nothing(&mut queries, group);
+    let group = queries.hand_to_machine(vec![second], None);
+    say_nothing(&mut queries, group);
+    // The applier looks at them just then.
+    let mut looked_at = queries.take_waiting();
+    queries.wait_on(vec![looked_at.remove(0)]);
+    queries.stop();
+    assert_eq!(answer(&mut first_answer), Some(Err(QueryError::Stopped)));
+    queries.wait_on(looked_at);
+    assert_eq!(answer(&mut second_answer), Some(Err(QueryError::Stopped)));
+    assert_eq!(queries.load(), load(0, 0));
 }
