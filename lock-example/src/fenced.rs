@@ -155,7 +155,7 @@ impl FencedLock {
             Ok(Entered::NoLease) => return Ok(None),
             Err(error) => return Err(entering(error)),
         }
-        loop {
+        while lease.is_held() {
             // What fails here may succeed later, as long as the place is kept.
             let step = until(lease.lost(), self.step(line, lease)).await;
             match step {
@@ -165,6 +165,7 @@ impl FencedLock {
                 Some(Err(_)) => self.runtime.sleep(PAUSE).await,
             }
         }
+        Ok(None)
     }
 
     /// Looks who stands before `lease`, and waits until the last of them is gone.
@@ -205,7 +206,7 @@ impl FencedLock {
         KeptLease::grant(&self.clerk, &self.runtime, ttl).await.map_err(|error| match error {
             LeaseError::TooMany => AcquireError::TooMany,
             LeaseError::Client(error) => AcquireError::Client(error),
-            other => AcquireError::Client(ClientError::Unreadable { reason: other.to_string() }),
+            other @ (LeaseError::NoLease | _) => unexpected(&other),
         })
     }
 
@@ -253,8 +254,16 @@ fn entering(error: TransactError) -> AcquireError {
     match error {
         TransactError::Client(error) => AcquireError::Client(error),
         TransactError::TooMany => AcquireError::TooMany,
-        other => AcquireError::Client(ClientError::Unreadable { reason: other.to_string() }),
+        other @ (TransactError::NoLease
+        | TransactError::ConditionFailed { .. }
+        | TransactError::Maybe
+        | _) => unexpected(&other),
     }
+}
+
+/// An answer that nobody gives to what was asked.
+fn unexpected(error: &dyn std::error::Error) -> AcquireError {
+    AcquireError::Client(ClientError::Unreadable { reason: error.to_string() })
 }
 
 /// The lock, as long as its lease lives. Dropped, the lock is passed on as well, in the background.

@@ -187,7 +187,9 @@ impl Lock {
 fn failed(error: PutError) -> ClientError {
     match error {
         PutError::Client(error) => error,
-        other => ClientError::Maybe { reason: other.to_string() },
+        other @ (PutError::VersionMismatch { .. } | PutError::NoKey | PutError::Maybe | _) => {
+            ClientError::Maybe { reason: other.to_string() }
+        }
     }
 }
 

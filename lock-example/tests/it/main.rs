@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by a panic")]
 
+mod bad_input;
+mod commands;
+mod process;
 mod scenarios;
 mod swarm;
