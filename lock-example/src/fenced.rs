@@ -59,6 +59,9 @@ pub enum AcquireError {
     /// Others held it all the while.
     #[error("others held the lock all the while")]
     TimedOut,
+    /// The store did not answer in time, so that nobody knows who holds the lock.
+    #[error("the store did not answer in time: is a majority of its nodes there?")]
+    NoAnswer,
     /// No such lock is possible.
     #[error("a name of a lock has 1 to {NAME_BYTES_MAX} bytes, not {bytes}")]
     Name {
@@ -102,9 +105,12 @@ impl FencedLock {
         let line = Line::new(self.clerk.clone(), name);
         let mut place = None;
         let turn = within(&*self.runtime, patience, self.turn(&line, ttl, &mut place)).await;
-        self.outcome(name, turn.unwrap_or(Err(AcquireError::TimedOut)).map(Some), place)
-            .await?
-            .ok_or(AcquireError::TimedOut)
+        let in_vain = match line.has_seen_others() {
+            true => AcquireError::TimedOut,
+            false => AcquireError::NoAnswer,
+        };
+        let token = turn.unwrap_or(Err(in_vain)).map(Some);
+        self.outcome(name, token, place).await?.ok_or(AcquireError::NoAnswer)
     }
 
     /// Returns the lock if nobody else has it or waits for it; `patience` is for the store to answer.
@@ -121,7 +127,7 @@ impl FencedLock {
         let line = Line::new(self.clerk.clone(), name);
         let mut place = None;
         let tried = within(&*self.runtime, patience, self.attempt(&line, ttl, &mut place)).await;
-        self.outcome(name, tried.unwrap_or(Err(AcquireError::TimedOut)), place).await
+        self.outcome(name, tried.unwrap_or(Err(AcquireError::NoAnswer)), place).await
     }
 
     /// How many hold the lock `name` or wait for it.

