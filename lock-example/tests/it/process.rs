@@ -5,12 +5,16 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use kv_example::clerk::Clerk;
+use kv_example::connect::{connect, within};
 use kv_example::node;
 use kv_example::store::Store;
+use lock_example::fenced::FencedLock;
 use raft_rsm::raft_core::NodeId;
+use raft_rsm::runtime::TokioRuntime;
 use raft_rsm::{Begin, Cluster, Raft};
 
 /// Nothing here takes nearly as long; it only ends a test that hangs.
@@ -169,6 +173,15 @@ impl Nodes {
 
     pub(crate) fn run(&self, options: &[&str], script: &str) -> Ran {
         self.begin(options, script).ended()
+    }
+
+    /// How many hold the lock or wait for it.
+    pub(crate) fn in_line(&self) -> usize {
+        self.runtime.block_on(async {
+            let client = connect(&self.cluster.parse().unwrap(), within(PATIENCE)).unwrap();
+            let runtime = Arc::new(TokioRuntime::current().unwrap());
+            FencedLock::new(Clerk::new(client), runtime).in_line("l").await.unwrap()
+        })
     }
 
     /// A process that holds the lock, with a lease of this time.
