@@ -31,15 +31,20 @@ use crate::versioned::{AcquireError, Lock};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// How long a client waits for a lock. All of them have their turn within it, even if those before them die one after the
-/// other, and it is shorter than what an operation may take in the simulator.
+/// How long a client waits for a lock: less than what an operation may take in the simulator.
 const PATIENCE: Duration = MS.saturating_mul(9_000);
 
-/// How long leases live.
-const TTLS: std::ops::Range<Duration> = MS.saturating_mul(300)..MS.saturating_mul(800);
+/// So many clients share a lock: all of them have their turn within [`PATIENCE`] even where answers are late.
+const SHARERS: u64 = 4;
 
-/// Longer than any lease.
-const PAUSES: std::ops::Range<Duration> = MS.saturating_mul(300)..MS.saturating_mul(2_500);
+/// Later, holders neither die nor sleep: when all faults have ended, each client must have its turn in time.
+const RECKLESS_UNTIL: Duration = MS.saturating_mul(40_000);
+
+/// How long leases live: some answers of a slow network take as long, most of them do not.
+const TTLS: std::ops::Range<Duration> = MS.saturating_mul(1_000)..MS.saturating_mul(1_500);
+
+/// Shorter than a lease, or longer.
+const PAUSES: std::ops::Range<Duration> = MS.saturating_mul(500)..MS.saturating_mul(4_000);
 
 /// How long a lock is held.
 const HOLDS: std::ops::Range<Duration> = Duration::ZERO..MS.saturating_mul(100);
@@ -49,8 +54,6 @@ const CLOCK_DRIFT_PPM: u64 = 1000;
 
 /// One request of a client of the versioned lock ends after this, so that several of them fit into one operation.
 const REQUEST_WITHIN: Duration = MS.saturating_mul(2_500);
-
-const VERSIONED: &str = "versioned";
 
 /// Clients that take both kinds of locks.
 #[derive(Default)]
@@ -97,8 +100,12 @@ impl Workload for Locks {
 
 impl Locks {
     async fn take_fenced(&self, session: &mut Session<Locks>) {
-        let name = format!("fenced {}", session.random().index(2));
-        let fate = *session.random().choose(&FATES);
+        let name = format!("fenced {}", session.number() / SHARERS);
+        let drawn = *session.random().choose(&FATES);
+        let fate = match session.cluster().now() < RECKLESS_UNTIL {
+            true => drawn,
+            false => Fate::Releases,
+        };
         let ttl = session.random().duration(&TTLS);
         let (hold, pause) = (session.random().duration(&HOLDS), session.random().duration(&PAUSES));
         let process = Process::start(session);
@@ -169,7 +176,7 @@ impl Locks {
             Some((lock, _)) => lock,
             None => versioned_lock(session),
         };
-        let request = Request::Acquire { lock: VERSIONED.to_owned(), holder: Some(holder) };
+        let request = Request::Acquire { lock: versioned_name(number), holder: Some(holder) };
         let call = async {
             match lock.acquire(PATIENCE).await {
                 Ok(()) => Ended::Answered(Answer::Granted(None)),
@@ -202,7 +209,7 @@ impl Locks {
         };
         let is_free = match may_hold {
             true => {
-                let request = Request::Release { lock: VERSIONED.to_owned(), holder };
+                let request = Request::Release { lock: versioned_name(number), holder };
                 matches!(session.record(request, released).await, Ended::Answered(_))
             }
             false => matches!(released.await, Ended::Answered(_)),
@@ -220,12 +227,16 @@ impl Locks {
     }
 }
 
+fn versioned_name(client: u64) -> String {
+    format!("versioned {}", client / SHARERS)
+}
+
 fn versioned_lock(session: &Session<Locks>) -> Lock {
     let mut options = ClientOptions::default();
     options.deadline = REQUEST_WITHIN;
     let (cluster, number) = (session.cluster(), session.number());
     let clerk = Clerk::new(cluster.client(number, options));
-    Lock::new(clerk, cluster.world_runtime(number), VERSIONED)
+    Lock::new(clerk, cluster.world_runtime(number), &versioned_name(number))
 }
 
 /// A process of a client.
