@@ -104,6 +104,12 @@ impl<W: Workload> Session<W> {
         self.client.clone()
     }
 
+    /// The cluster: for a client that needs more than requests, such as a process of its own or time that passes.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster<W::Machine> {
+        &self.cluster
+    }
+
     /// Chance of its own.
     pub fn random(&mut self) -> &mut Random {
         &mut self.random

@@ -1,0 +1,203 @@
+//! A lock on nothing but versioned put and get, and what "maybe" takes to get right.
+//!
+//! The lock is a key. Its value is empty while the lock is free, else a random id that no other acquisition has. To
+//! acquire is to put an id at the version at which the key was read empty; to release is to put the empty value at the
+//! version that the acquisition led to. The key is never deleted, so its versions never begin again: a put is carried out
+//! once at most, however often it is sent and however late it arrives.
+//!
+//! Whoever dies while it holds such a lock holds it for ever. [`FencedLock`](crate::fenced::FencedLock) does not have that
+//! problem.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kv_example::clerk::{Clerk, PutError};
+use kv_example::store::Version;
+use raft_rsm::{ClientError, Runtime};
+
+use crate::time::within;
+
+/// Who finds the lock taken looks again after a pause between this and twice as long.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// One client's side of a lock. The clerk tells by versions what came twice: it needs no session.
+pub struct Lock {
+    clerk: Clerk,
+    runtime: Arc<dyn Runtime>,
+    key: String,
+    state: State,
+}
+
+/// What this client knows of its hold on the lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Free,
+    /// A put of `id` at `version` is on its way, or was: nobody knows whether it is carried out, or will be.
+    Unsettled {
+        id: Bytes,
+        version: Version,
+    },
+    /// The value is our id, at `version`.
+    Held {
+        version: Version,
+    },
+}
+
+/// Why the lock is not held, as far as is known.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcquireError {
+    /// *Definitely not*: somebody else held it all the while.
+    #[error("somebody else holds the lock")]
+    Taken,
+    /// *Maybe*: an answer is missing. Until [`Lock::release`] or [`Lock::acquire`] has succeeded, the lock may be held
+    /// by this client, or be so later.
+    #[error("the lock may be held")]
+    Maybe,
+    /// *Definitely not*: the request failed.
+    #[error(transparent)]
+    Client(ClientError),
+}
+
+impl Lock {
+    /// The lock whose key is `key`. Nothing is sent yet.
+    #[must_use]
+    pub fn new(clerk: Clerk, runtime: Arc<dyn Runtime>, key: &str) -> Lock {
+        Lock { clerk, runtime, key: key.to_owned(), state: State::Free }
+    }
+
+    /// Whether this client knows that it holds the lock.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self.state, State::Held { .. })
+    }
+
+    /// Whether an attempt of this client to acquire the lock was left without an answer.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        matches!(self.state, State::Unsettled { .. })
+    }
+
+    /// Acquires the lock within `patience`; who holds it already goes on to hold it.
+    ///
+    /// # Errors
+    /// [`AcquireError`]. After [`AcquireError::Maybe`], or when the future was dropped, the next [`Lock::acquire`] or
+    /// [`Lock::release`] finds out first what came of it.
+    pub async fn acquire(&mut self, patience: Duration) -> Result<(), AcquireError> {
+        let runtime = Arc::clone(&self.runtime);
+        let acquired = within(&*runtime, patience, self.acquire_at_last()).await;
+        match acquired {
+            Some(acquired) => acquired,
+            None if self.is_unsettled() => Err(AcquireError::Maybe),
+            None => Err(AcquireError::Taken),
+        }
+    }
+
+    /// Releases the lock if this client holds it or may hold it. Repeated, it changes nothing, whoever holds the lock then:
+    /// each put names the version at which the lock was this client's.
+    ///
+    /// # Errors
+    /// The lock may be held as before, or free: release it again.
+    pub async fn release(&mut self) -> Result<(), ClientError> {
+        self.settle().await?;
+        let State::Held { version } = self.state else { return Ok(()) };
+        match self.clerk.put(&self.key, Bytes::new(), version).await {
+            // Only the holder changes the key of a lock that is held. If it has changed, an earlier release did it.
+            Ok(_) | Err(PutError::VersionMismatch { .. } | PutError::NoKey | PutError::Maybe) => {
+                self.state = State::Free;
+                Ok(())
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn acquire_at_last(&mut self) -> Result<(), AcquireError> {
+        self.settle().await.map_err(|_| AcquireError::Maybe)?;
+        while !self.is_held() && !self.attempt().await? {
+            let spread = u64::try_from(PAUSE.as_micros()).unwrap_or(u64::MAX).max(1);
+            let more = Duration::from_micros(self.runtime.random() % spread);
+            self.runtime.sleep(PAUSE + more).await;
+        }
+        Ok(())
+    }
+
+    /// Tries once. Returns whether the lock is held.
+    async fn attempt(&mut self) -> Result<bool, AcquireError> {
+        let found = self.clerk.get(&self.key).await.map_err(AcquireError::Client)?;
+        let version = match found {
+            Some(found) if !found.value.is_empty() => return Ok(false),
+            Some(found) => found.version,
+            None => Version::ABSENT,
+        };
+        let id = self.draw_id();
+        // Written down first: the future may be dropped at any await.
+        self.state = State::Unsettled { id: id.clone(), version };
+        match self.clerk.put(&self.key, id, version).await {
+            Ok(version) => self.state = State::Held { version },
+            Err(PutError::VersionMismatch { .. } | PutError::NoKey) => self.state = State::Free,
+            // The key has left `version`, so the put is done or never will be: whose id is there?
+            Err(PutError::Maybe) => self.look().await.map_err(|_| AcquireError::Maybe)?,
+            Err(error) => {
+                let error = failed(error);
+                if error.may_take_effect() {
+                    return Err(AcquireError::Maybe);
+                }
+                self.state = State::Free;
+                return Err(AcquireError::Client(error));
+            }
+        }
+        Ok(self.is_held())
+    }
+
+    /// Finds out what came of a put that was left without an answer. To read the key is not enough, for the put may still
+    /// be on its way: an empty value at the version that it names takes its place, or shows that it is too late.
+    async fn settle(&mut self) -> Result<(), ClientError> {
+        let State::Unsettled { version, .. } = self.state else { return Ok(()) };
+        match self.clerk.put(&self.key, Bytes::new(), version).await {
+            Ok(_) => {
+                self.state = State::Free;
+                Ok(())
+            }
+            Err(PutError::VersionMismatch { .. } | PutError::NoKey | PutError::Maybe) => {
+                self.look().await
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Of a put that is done or never will be.
+    async fn look(&mut self) -> Result<(), ClientError> {
+        let State::Unsettled { id, .. } = &self.state else { return Ok(()) };
+        let found = self.clerk.get(&self.key).await?;
+        self.state = match found {
+            Some(found) if found.value == *id => State::Held { version: found.version },
+            Some(_) | None => State::Free,
+        };
+        Ok(())
+    }
+
+    /// 128 bits of chance, as hexadecimal digits.
+    fn draw_id(&self) -> Bytes {
+        format!("{:016x}{:016x}", self.runtime.random(), self.runtime.random()).into()
+    }
+}
+
+/// Of a put that met no version.
+fn failed(error: PutError) -> ClientError {
+    match error {
+        PutError::Client(error) => error,
+        other @ (PutError::VersionMismatch { .. } | PutError::NoKey | PutError::Maybe | _) => {
+            ClientError::Maybe { reason: other.to_string() }
+        }
+    }
+}
+
+impl std::fmt::Debug for Lock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lock")
+            .field("key", &self.key)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,155 @@
+//! `lock-example run` and its kin, as processes.
+
+use crate::process::{Nodes, eventually, run};
+
+#[test]
+fn the_exit_code_of_the_command_is_passed_on() {
+    let nodes = Nodes::start();
+    for code in [0, 1, 7, 255] {
+        let ran = nodes.run(&[], &format!("exit {code}"));
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(code), ""));
+    }
+    assert_eq!(nodes.run(&[], "kill -TERM $$").code, Some(128 + 15));
+}
+
+#[test]
+fn the_command_has_the_name_and_a_token_that_grows() {
+    let nodes = Nodes::start();
+    let tokens: Vec<u64> = (0..3)
+        .map(|_| {
+            let ran = nodes.run(&[], "echo $LOCK_NAME $LOCK_TOKEN");
+            let said = ran.stdout.trim().to_owned();
+            said.strip_prefix("l ").expect("the name").parse().expect("a number")
+        })
+        .collect();
+    assert!(tokens.is_sorted_by(|one, next| one < next), "{tokens:?}");
+}
+
+#[test]
+fn commands_have_the_lock_one_after_the_other() {
+    let nodes = Nodes::start();
+    // It fails where another one has made the directory.
+    let script = "mkdir alone && sleep 0.05 && rmdir alone";
+    let running: Vec<_> = (0..5).map(|_| nodes.begin(&[], script)).collect();
+    for one in running {
+        let ran = one.ended();
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_line_is_added_with_the_token_of_the_environment_and_an_old_one_is_refused() {
+    let nodes = Nodes::start();
+    let program = env!("CARGO_BIN_EXE_lock-example");
+    let ran = nodes.run(&[], &format!("'{program}' append log 'my turn' && echo $LOCK_TOKEN"));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let token: u64 = ran.stdout.trim().parse().unwrap();
+    assert_eq!(nodes.read("log"), format!("{token}\tmy turn\n"));
+    let old = (token - 1).to_string();
+    let log = nodes.path("log").display().to_string();
+    run(&["append", "--token", &old, &log, "too late"])
+        .fails(1, &["is old", "nothing was written"]);
+    assert_eq!(nodes.read("log"), format!("{token}\tmy turn\n"));
+}
+
+#[test]
+fn who_waits_too_long_starts_nothing_and_says_so() {
+    let nodes = Nodes::start();
+    let _holder = nodes.hold("10s");
+    let ran = nodes.run(&["--wait", "300ms"], "touch started");
+    ran.fails(124, &["\"l\"", "--wait"]);
+    assert!(!nodes.path("started").exists());
+}
+
+#[test]
+fn the_lock_of_a_killed_holder_passes_on() {
+    let nodes = Nodes::start();
+    let mut holder = nodes.hold("1s");
+    assert_eq!(holder.write("a line"), "written");
+    holder.signal("KILL");
+    let ran = nodes.run(&[], "echo $LOCK_TOKEN");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.trim().parse::<u64>().unwrap() > holder.token);
+}
+
+/// Trap 47: the holder wakes up after its lease went to another, and writes.
+#[test]
+fn a_stopped_holder_that_wakes_up_after_its_lease_is_refused_by_the_fence() {
+    let nodes = Nodes::start();
+    let mut holder = nodes.hold("1s");
+    assert_eq!(holder.write("the first"), "written");
+    holder.signal("STOP");
+    let program = env!("CARGO_BIN_EXE_lock-example");
+    let ran = nodes.run(&[], &format!("'{program}' append fenced 'the second'"));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    holder.signal("CONT");
+    let answer = holder.write("too late");
+    assert!(answer.starts_with("refused: ") && answer.contains("is old"), "{answer}");
+    let lines = nodes.read("fenced");
+    assert!(lines.ends_with("\tthe second\n") && lines.lines().count() == 2, "{lines}");
+}
+
+#[test]
+fn a_command_whose_lease_is_lost_is_told_to_end_and_killed_if_it_does_not() {
+    for trap in ["echo told >> told; exit 0", ""] {
+        let nodes = Nodes::start();
+        let script = format!("trap '{trap}' TERM; echo > started; while :; do sleep 0.05; done");
+        let running = nodes.begin(&["--ttl", "1s", "--grace", "500ms"], &script);
+        eventually("it starts", || nodes.path("started").exists().then_some(()));
+        // Its command goes on, as it does where only one of two processes is stopped.
+        running.signal("STOP");
+        assert_eq!(nodes.run(&[], "exit 0").code, Some(0));
+        running.signal("CONT");
+        let ran = running.ended();
+        // The shell may have a word of its own about what it has started.
+        assert_eq!(ran.code, Some(123), "{ran:?}");
+        assert!(ran.stderr.starts_with("error: the lease of lock \"l\" is lost"), "{ran:?}");
+        let expected = if trap.is_empty() { "" } else { "told\n" };
+        assert_eq!(nodes.read("told"), expected);
+    }
+}
+
+#[test]
+fn signals_are_passed_on_to_the_command() {
+    let nodes = Nodes::start();
+    for (name, code) in [("TERM", 9), ("INT", 8)] {
+        let script = format!(
+            "trap 'exit 9' TERM; trap 'exit 8' INT; echo > {name}; while :; do sleep 0.05; done"
+        );
+        let running = nodes.begin(&[], &script);
+        eventually("it starts", || nodes.path(name).exists().then_some(()));
+        running.signal(name);
+        assert_eq!(running.ended().code, Some(code), "{name}");
+    }
+}
+
+#[test]
+fn who_is_told_to_end_while_waiting_leaves_the_line() {
+    let nodes = Nodes::start();
+    let holder = nodes.hold("10s");
+    // Its lease would keep the next one waiting for longer than that one waits.
+    let waiting = nodes.begin(&["--ttl", "1h"], "touch started");
+    eventually("it waits", || (nodes.in_line() == 2).then_some(()));
+    let behind = nodes.begin(&["--wait", "20s"], "exit 0");
+    eventually("the next one waits", || (nodes.in_line() == 3).then_some(()));
+    waiting.signal("TERM");
+    assert_eq!(waiting.ended().code, Some(128 + 15));
+    drop(holder);
+    assert_eq!(behind.ended().code, Some(0));
+    assert!(!nodes.path("started").exists());
+}
+
+#[test]
+fn the_demonstration_ends_well_and_says_the_same_as_json() {
+    let ran = run(&["demo"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for part in ["worker 5", "killed it", "refused: token"] {
+        assert!(ran.stdout.contains(part), "no {part:?} in {ran:?}");
+    }
+    let ran = run(&["demo", "--json"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for line in ran.stdout.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert!(event["event"].is_string(), "{line}");
+    }
+}
