@@ -15,6 +15,8 @@ use crate::{Configuration, Effects, EntryId, Member, Message, Node, NodeId, Term
 #[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Votes {
     answers: Vec<Answer>,
+    /// Who was asked again at once, for it has become a rival. Once each: two that refuse each other would not come to rest.
+    rivals: Vec<NodeId>,
     /// When it began to ask.
     pub(crate) since: Duration,
     /// The leader has told this node to campaign (diss. §3.10).
@@ -36,7 +38,8 @@ impl Votes {
     /// Asked for from `now` on, and again after `interval`.
     fn new(now: Duration, interval: Duration) -> Votes {
         let ask_again_at = now.saturating_add(interval);
-        Votes { answers: Vec::new(), since: now, transfer: false, ask: true, ask_again_at }
+        let (answers, rivals) = (Vec::new(), Vec::new());
+        Votes { answers, rivals, since: now, transfer: false, ask: true, ask_again_at }
     }
 
     /// A grant counts whenever it comes: a refusal that it overtakes was about the time before.
@@ -62,12 +65,16 @@ impl Votes {
     #[cfg(feature = "model")]
     pub(crate) fn canonicalize(&mut self) {
         self.answers.sort_by_key(|answer| answer.from.id);
+        self.rivals.sort();
     }
 
-    /// Asks a node again that has refused.
+    /// Asks a node again that may have refused: at once for the first time, and with all the others later.
     fn ask_again(&mut self, id: NodeId) {
         self.answers.retain(|answer| answer.from.id != id || answer.granted);
-        self.ask = true;
+        if !self.rivals.contains(&id) {
+            self.rivals.push(id);
+            self.ask = true;
+        }
     }
 }
 
