@@ -1,5 +1,6 @@
 //! What the clients of a run do, and what they were told.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,10 +17,14 @@ use crate::executor::Executor;
 use crate::history::{Ended, History};
 use crate::model::Model;
 use crate::model::machine::{MachineModel, Request};
+use crate::observed::Told;
 use crate::random::Random;
 
 /// Makes machines in the state in which every replica begins.
 pub type Factory<M> = Arc<dyn Fn() -> M + Send + Sync>;
+
+/// What machines of this kind are told.
+pub type ToldTo<M> = Told<<M as StateMachine>::Command>;
 
 /// What a query may ask for, each as often as it is drawn.
 const CONSISTENCIES: [Consistency; 6] = [
@@ -47,6 +52,20 @@ pub trait Workload: Sized + Send + Sync + 'static {
 
     /// Does one operation, or a few, of one client, all of them through [`Session::record`] or [`Session::query`].
     async fn operation(&self, session: &mut Session<Self>);
+
+    /// Judges a run once it is over, by all that the machines were told, in the order of the log, and by what the clients
+    /// have kept for it.
+    ///
+    /// # Errors
+    /// What is wrong, in a sentence.
+    fn judge(&self, _told: &[ToldTo<Self::Machine>]) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// What the clients did, counted, for the summary.
+    fn counts(&self) -> BTreeMap<String, u64> {
+        BTreeMap::new()
+    }
 
     /// The state of a machine, as far as it must be the same on all replicas that were told the same. `None`: it is not
     /// compared.
@@ -102,6 +121,12 @@ impl<W: Workload> Session<W> {
     #[must_use]
     pub fn client(&self) -> Client<W::Machine> {
         self.client.clone()
+    }
+
+    /// The cluster: for a client that needs more than requests, such as a process of its own or time that passes.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster<W::Machine> {
+        &self.cluster
     }
 
     /// Chance of its own.
