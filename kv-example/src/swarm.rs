@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use raft_rsm::{Client, ClientError, ClientOptions, Runtime, StateMachine};
+use raft_rsm::{Client, ClientError, ClientOptions, Options, Runtime, StateMachine};
 use raft_sim::event::Digest;
 use raft_sim::history::Ended;
 use raft_sim::model::register::{self, VersionedStore};
@@ -96,6 +96,8 @@ struct Member {
     /// Of one of the [`SESSIONS`].
     in_session: Clerk,
     may_use_names: bool,
+    /// There is room for all sessions and their answers.
+    is_roomy: bool,
     favourite: Kind,
     runtime: Arc<dyn Runtime>,
     lease: Option<LeaseId>,
@@ -217,7 +219,10 @@ impl<M> Clerks<M> {
             client,
             brief: Clerk::new(brief),
             in_session: in_session.clone(),
-            may_use_names: session.cluster().sessions_last() >= NAMES_REMEMBERED_MIN,
+            may_use_names: session
+                .cluster()
+                .all_allow(|options| options.session_idle_max >= NAMES_REMEMBERED_MIN),
+            is_roomy: session.cluster().all_allow(is_roomy),
             favourite: *session.random().choose(&KINDS),
             runtime: session.cluster().world_runtime(session.number()),
             lease: None,
@@ -256,6 +261,7 @@ impl<M> Clerks<M> {
             return;
         }
         let way = match member.may_use_names && session.random().chance(0.25) {
+            _ if !may_be_in_session(session, member) => Way::Once,
             true => Way::Named(session.random().next()),
             false => Way::InSession,
         };
@@ -298,6 +304,7 @@ impl<M> Clerks<M> {
             }
         }
         let way = *session.random().choose(&[Way::Once, Way::InSession, Way::InSession]);
+        let way = if may_be_in_session(session, member) { way } else { Way::Once };
         self.write(session, member, way, Command::Transact(transaction)).await;
     }
 
@@ -452,6 +459,16 @@ trait StoreWorkload: Workload<Machine: StoreMachine, Model = StoreModel> {}
 impl<W: Workload<Machine: StoreMachine, Model = StoreModel>> StoreWorkload for W {}
 
 const DONE: Ended<Reply> = Ended::Answered(Reply::Done);
+
+/// Whether 15 clients, who share a few sessions, find room for all that they have under way.
+fn is_roomy(options: &Options) -> bool {
+    options.sessions_max >= 1000 && options.session_bytes_max >= 100_000
+}
+
+/// Where there is no room, a command ends at its deadline, and then nobody knows of the last transmission.
+fn may_be_in_session<W: StoreWorkload>(session: &Session<W>, member: &Member) -> bool {
+    member.is_roomy || !session.must_be_answered()
+}
 
 /// What is spoken is the store's language, whatever the machine.
 fn client_of<W: StoreWorkload>(session: &Session<W>, deadline: Option<Duration>) -> Client<Store> {

@@ -9,6 +9,8 @@ use futures::executor::block_on;
 use futures::future::join_all;
 use kv_example::clerk::Clerk;
 use kv_example::store::{Store, Version};
+use raft_rsm::Options;
+use raft_rsm::raft_core::NodeId;
 
 use self::stand::{Stand, allocated};
 
@@ -42,7 +44,9 @@ fn kv_memory() {
     let clients = i64::try_from(CLIENTS).unwrap();
     let with_log = allocated() - before - data;
     // The end of the log is in memory a second time, up to a limit, however many clients there are.
-    let log = i64::try_from(stand.raft.status().log_bytes).unwrap().min(stand.tail_bytes_max);
+    let tail_bytes_max = Options::new(NodeId(1)).core.limits.tail_bytes_max;
+    let tail_bytes_max = i64::try_from(tail_bytes_max).unwrap();
+    let log = i64::try_from(stand.raft.status().log_bytes).unwrap().min(tail_bytes_max);
     assert!(with_log - log <= BYTES_A_CLIENT_MAX * clients, "{with_log} bytes, {log} for the log");
     // What is there for as long as the keys are.
     stand.compact();

@@ -258,13 +258,10 @@ impl<M: StateMachine> Cluster<M> {
         Arc::new(ProcessRuntime::new(executor, WORLD, Clock::TRUE, random, work_time))
     }
 
-    /// How long sessions and names are remembered that nobody uses: [`Options::session_idle_max`], of the node with the
-    /// shortest.
+    /// Whether each node allows this of what is remembered of sessions and names, whoever leads.
     #[must_use]
-    pub fn sessions_last(&self) -> Duration {
-        let nodes = self.nodes();
-        let last = nodes.values().map(|node| node.setup.options.session_idle_max).min();
-        last.unwrap_or_default()
+    pub fn all_allow(&self, is_allowed: impl Fn(&Options) -> bool) -> bool {
+        self.nodes().values().all(|node| is_allowed(&node.setup.options))
     }
 
     /// Changes how a node is set up; it counts from its next start.

@@ -502,6 +502,7 @@ async fn story<M: StateMachine, W: Workload<Machine = M>>(
     let last = sessions.into_iter().flatten().map(|mut session| {
         let workload = Arc::clone(&workload);
         async move {
+            session.all_faults_have_ended();
             for _ in 0..LAST_OPERATIONS {
                 workload.operation(&mut session).await;
             }

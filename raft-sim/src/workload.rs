@@ -82,6 +82,8 @@ pub struct Session<W: Workload> {
     random: Random,
     /// How many operations it has begun.
     begun: u64,
+    /// Whatever is asked for now must be answered.
+    must_be_answered: bool,
     shared: Arc<Shared<W::Model>>,
 }
 
@@ -102,7 +104,7 @@ impl<W: Workload> Session<W> {
         random: Random,
         shared: Arc<Shared<W::Model>>,
     ) -> Session<W> {
-        Session { number, client, cluster, random, begun: 0, shared }
+        Session { number, client, cluster, random, begun: 0, must_be_answered: false, shared }
     }
 
     /// The client's number; each has its own, from 0.
@@ -121,6 +123,17 @@ impl<W: Workload> Session<W> {
     #[must_use]
     pub fn client(&self) -> Client<W::Machine> {
         self.client.clone()
+    }
+
+    /// Whether all faults have ended: whatever is asked for now must be answered. So this is not the time for what may end
+    /// without an answer although nothing fails, such as a command in a session for which the nodes have no room.
+    #[must_use]
+    pub fn must_be_answered(&self) -> bool {
+        self.must_be_answered
+    }
+
+    pub(crate) fn all_faults_have_ended(&mut self) {
+        self.must_be_answered = true;
     }
 
     /// The cluster: for a client that needs more than requests, such as a process of its own or time that passes.

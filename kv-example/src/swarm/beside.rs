@@ -11,8 +11,8 @@ use raft_sim::workload::{Session, command_failed};
 use super::judge::{Kept, Promise, Watched};
 use super::model::{Reply, Request};
 use super::{Clerks, Member, StoreWorkload};
-use crate::clerk::{LeaseError, TransactError, WatchError};
-use crate::store::{Cursor, LeaseId, Revision, Transaction, Write};
+use crate::clerk::{LeaseError, TransactError, Watch, WatchError};
+use crate::store::{Cursor, Event, LeaseId, Revision, Transaction, Write};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -29,6 +29,9 @@ const DRIFT: f64 = 0.1;
 
 /// What can be watched.
 const PREFIXES: [&str; 6] = ["", "kept/", "deleted/", "together/", "lease/", "kept/1"];
+
+/// A watcher without an answer asks so often again.
+const ASKED_MAX: usize = 4;
 
 /// A page that holds all keys of a run.
 const PAGE_KEYS: u32 = 10_000;
@@ -155,7 +158,7 @@ impl<M> Clerks<M> {
                 }
             };
             let told = {
-                let batch = watch.next_batch();
+                let batch = batch(&mut watch);
                 futures::pin_mut!(batch);
                 match select(batch, member.runtime.sleep(patience)).await {
                     Either::Left((told, _)) => Some(told),
@@ -181,6 +184,18 @@ impl<M> Clerks<M> {
         };
         session.record(Request::Beside("watch"), call).await;
     }
+}
+
+/// Asks again where somebody could not be asked who might remember what the others have forgotten: for a while, that is no
+/// answer.
+async fn batch(watch: &mut Watch) -> Result<Vec<Event>, WatchError> {
+    for _ in 0..ASKED_MAX {
+        match watch.next_batch().await {
+            Err(WatchError::Client(_)) => {}
+            told @ (Ok(_) | Err(WatchError::Compacted { .. })) => return told,
+        }
+    }
+    watch.next_batch().await
 }
 
 /// Of the watch that was begun last.

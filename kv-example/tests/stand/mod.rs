@@ -24,17 +24,15 @@ static ALLOCATED: PeakAlloc = PeakAlloc;
 const ONE: NodeId = NodeId(1);
 
 /// The node, and the way to it.
-pub struct Stand {
-    pub raft: Raft<Store>,
-    /// The end of the log is in memory, too, up to so many bytes.
-    pub tail_bytes_max: i64,
+pub(crate) struct Stand {
+    pub(crate) raft: Raft<Store>,
     runtime: Arc<dyn Runtime>,
     connector: Arc<dyn Connector>,
 }
 
 impl Stand {
     /// Starts a node, which leads.
-    pub fn start(dir: &Path, store: Store) -> Stand {
+    pub(crate) fn start(dir: &Path, store: Store) -> Stand {
         let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new());
         let network = MemoryNetwork::new(Arc::clone(&runtime), MemoryOptions::default());
         let storage = FileStorageOptions::new(dir.join("data"), ClusterId(1), ONE);
@@ -46,7 +44,6 @@ impl Stand {
         ));
         let mut options = Options::new(ONE);
         options.snapshot_log_bytes = SNAPSHOT_LOG_BYTES;
-        let tail_bytes_max = i64::try_from(options.core.limits.tail_bytes_max).unwrap();
         let raft = block_on(Raft::start(
             options,
             store,
@@ -55,21 +52,21 @@ impl Stand {
             Arc::clone(&runtime),
         ))
         .unwrap();
-        let stand = Stand { raft, tail_bytes_max, runtime, connector: network.connector() };
+        let stand = Stand { raft, runtime, connector: network.connector() };
         // Threads, buffers, a leader.
         let first = Clerk::new(stand.client());
         block_on(first.put("first", Bytes::new(), Version::ABSENT)).unwrap();
         stand
     }
 
-    pub fn client(&self) -> Client<Store> {
+    pub(crate) fn client(&self) -> Client<Store> {
         let mut options = ClientOptions::default();
         options.call_timeout = Duration::from_secs(10);
         Client::new(Arc::clone(&self.connector), Arc::clone(&self.runtime), options)
     }
 
     /// Takes a snapshot, and waits until the log has become short: the write that makes it so comes after the snapshot.
-    pub fn compact(&self) {
+    pub(crate) fn compact(&self) {
         const LOG_BYTES_MAX: u64 = 4 * 1024 * 1024;
         block_on(self.raft.snapshot()).unwrap();
         for _ in 0..1000 {
@@ -82,6 +79,6 @@ impl Stand {
     }
 }
 
-pub fn allocated() -> i64 {
+pub(crate) fn allocated() -> i64 {
     i64::try_from(ALLOCATED.current_usage()).unwrap()
 }
