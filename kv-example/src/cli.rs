@@ -1,10 +1,13 @@
 //! The command line: what can be said, and what is done about it.
 
 mod clients;
+mod lease;
 mod members;
 mod recover;
 mod status;
+mod transact;
 mod view;
+mod watch;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -63,6 +66,12 @@ enum Action {
     Delete(DeleteArgs),
     /// Print the keys that begin with a prefix, and their values
     Scan(ScanArgs),
+    /// Write several keys at one moment, if their versions are as expected
+    Txn(transact::TransactArgs),
+    /// Grant a lease, keep it alive, end it, or show it: keys that are tied to it end with it
+    Lease(lease::LeaseArgs),
+    /// Print what happens to the keys that begin with a prefix, as it happens
+    Watch(watch::WatchArgs),
     /// Write a text file into the store, a key a line
     Import(ImportArgs),
     /// Print the text that was imported, byte for byte
@@ -206,6 +215,7 @@ Examples:
   kv-example put --cluster $CLUSTER greeting hello --version 0    # only if there is no such key
   kv-example put --cluster $CLUSTER greeting 'good day' --version 1
   kv-example put --cluster $CLUSTER -- balance -5                 # a value that begins with a dash
+  kv-example put --cluster $CLUSTER --lease $LEASE worker alive   # gone when the lease ends
 
 Without --version, the current version is read first: if somebody else writes in between, nothing is \
 written, and the exit code is 1.")]
@@ -219,6 +229,9 @@ struct PutArgs {
     /// Write only if the key has this version; 0: only if it does not exist
     #[arg(long, value_name = "N")]
     version: Option<u64>,
+    /// Tie the key to this lease (see `lease`) [default: to none]
+    #[arg(long, value_name = "LEASE")]
+    lease: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -344,6 +357,9 @@ async fn act(action: Action) -> Result<(), Failure> {
         Action::Get(args) => clients::get(args).await,
         Action::Delete(args) => clients::delete(args).await,
         Action::Scan(args) => clients::scan(args).await,
+        Action::Txn(args) => transact::transact(args).await,
+        Action::Lease(args) => lease::lease(args).await,
+        Action::Watch(args) => watch::watch(args).await,
         Action::Import(args) => clients::import(args).await,
         Action::Export(args) => clients::export(args).await,
         Action::Status(args) => status::status(args).await,

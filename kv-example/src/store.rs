@@ -23,7 +23,7 @@ use raft_rsm::raft_core::LogIndex;
 use raft_rsm::{Admission, Context, SnapshotView, StateMachine};
 
 pub use self::command::*;
-use self::history::History;
+use self::history::{Happened, History};
 use self::leases::{Lease, Leases, TooMany};
 use crate::limits::Limits;
 
@@ -63,7 +63,9 @@ struct State {
     time: Duration,
 }
 
-type Map = OrdMap<Arc<str>, Versioned>;
+/// A value is there once, for the map and for the history: a map of small entries takes less room than one of large ones,
+/// since its nodes are never quite full.
+type Map = OrdMap<Arc<str>, Arc<Versioned>>;
 
 impl Store {
     /// A store without keys, on a node that takes keys and values up to `limits`.
@@ -93,12 +95,12 @@ impl Store {
     /// The value of a key, if the key exists.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Versioned> {
-        self.state.map.get(key)
+        self.state.map.get(key).map(|versioned| &**versioned)
     }
 
     /// All keys with their values, in the order of the keys' bytes.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Versioned)> {
-        self.state.map.iter().map(|(key, versioned)| (&**key, versioned))
+        self.state.map.iter().map(|(key, versioned)| (&**key, &**versioned))
     }
 
     fn version(&self, key: &str) -> Version {
@@ -217,26 +219,22 @@ impl Store {
         if let Some(lease) = lease {
             leases.tie(&key, lease);
         }
-        let versioned = Versioned { version, value, created, modified: at, lease };
-        let change = Change::Put(versioned.clone());
-        let event = Event { revision: at, key: Arc::clone(&key), change };
-        map.insert(key, versioned);
+        let versioned = Arc::new(Versioned { version, value, created, modified: at, lease });
+        map.insert(Arc::clone(&key), Arc::clone(&versioned));
         *revision = at;
-        self.history.push(event, self.limits.history_bytes_max);
+        self.history.push(at, key, Happened::Put(versioned), self.limits.history_bytes_max);
         version
     }
 
     fn remove(&mut self, at: Revision, key: &str) {
         let State { map, leases, revision, .. } = &mut self.state;
-        let Some((key, Versioned { version, lease, .. })) = map.remove_with_key(key) else {
-            return;
-        };
+        let Some((key, removed)) = map.remove_with_key(key) else { return };
+        let Versioned { version, lease, .. } = *removed;
         if let Some(lease) = lease {
             leases.untie(&key, lease);
         }
         *revision = at;
-        let event = Event { revision: at, key, change: Change::Deleted { version } };
-        self.history.push(event, self.limits.history_bytes_max);
+        self.history.push(at, key, Happened::Deleted(version), self.limits.history_bytes_max);
     }
 
     fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Page {
@@ -259,7 +257,7 @@ impl Store {
                 break;
             }
             bytes += cost;
-            page.entries.push((String::from(&**key), versioned.clone()));
+            page.entries.push((String::from(&**key), (**versioned).clone()));
         }
         page
     }

@@ -41,8 +41,11 @@ pub const STALE_READS: &str = "stale reads";
 /// The name of the checker that looks at the members' states, once a run is over.
 pub const SAME_STATE: &str = "same state";
 
+/// The name of the workload's own judgement, once a run is over.
+pub const WORKLOAD: &str = "workload";
+
 /// The names of all checkers.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 13] = [
     "election safety",
     "leader append-only",
     "log matching",
@@ -55,6 +58,7 @@ pub const NAMES: [&str; 12] = [
     LINEARIZABILITY,
     STALE_READS,
     SAME_STATE,
+    WORKLOAD,
 ];
 
 /// Watches a run for one kind of violation.
@@ -101,7 +105,7 @@ mod tests {
     fn each_checker_goes_by_its_name() {
         let mut names: Vec<&str> =
             all(Budgets::none(), Duration::MAX).iter().map(|checker| checker.name()).collect();
-        names.extend([LINEARIZABILITY, STALE_READS, SAME_STATE]);
+        names.extend([LINEARIZABILITY, STALE_READS, SAME_STATE, WORKLOAD]);
         assert_eq!(names, NAMES);
     }
 }

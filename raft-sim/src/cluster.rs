@@ -21,7 +21,7 @@ use crate::disk::Disk;
 use crate::event::{Crash, Event, HandOver, Listener};
 use crate::executor::{Executor, ProcessId, Sleep, WORLD};
 use crate::network::Network;
-use crate::observed::ObservedMachine;
+use crate::observed::{Ledger, ObservedMachine, Told};
 use crate::random::Random;
 use crate::runtime::{Clock, ProcessRuntime, WorkTime};
 
@@ -71,6 +71,7 @@ struct Shared<M: StateMachine> {
     listener: Arc<dyn Listener>,
     machine: Arc<dyn Fn() -> M + Send + Sync>,
     random: Random,
+    ledger: Arc<Ledger>,
     nodes: Mutex<BTreeMap<NodeId, Node<M>>>,
 }
 
@@ -150,7 +151,8 @@ impl<M: StateMachine> Cluster<M> {
             (id, node)
         });
         let nodes = Mutex::new(nodes.collect());
-        let shared = Shared { executor, network, listener, machine, random, nodes };
+        let ledger = Arc::default();
+        let shared = Shared { executor, network, listener, machine, random, ledger, nodes };
         Cluster { shared: Arc::new(shared) }
     }
 
@@ -222,6 +224,18 @@ impl<M: StateMachine> Cluster<M> {
         leaders.max_by_key(|status| status.term).map(|status| status.id)
     }
 
+    /// What the machines were told so far, by whichever node was the first to apply it, in the order of the log.
+    #[must_use]
+    pub fn told(&self) -> Vec<Told<M::Command>> {
+        self.shared.ledger.told::<M>()
+    }
+
+    /// Two machines that were told different times of the log at the same entry, if there are any.
+    #[must_use]
+    pub fn told_differently(&self) -> Option<String> {
+        self.shared.ledger.difference()
+    }
+
     /// A client that can call every node.
     #[must_use]
     pub fn client(&self, number: u64, options: ClientOptions) -> Client<M> {
@@ -242,6 +256,12 @@ impl<M: StateMachine> Cluster<M> {
         let executor = self.shared.executor.clone();
         let work_time = Arc::new(|_: &str| Duration::ZERO);
         Arc::new(ProcessRuntime::new(executor, WORLD, Clock::TRUE, random, work_time))
+    }
+
+    /// Whether each node allows this of what is remembered of sessions and names, whoever leads.
+    #[must_use]
+    pub fn all_allow(&self, is_allowed: impl Fn(&Options) -> bool) -> bool {
+        self.nodes().values().all(|node| is_allowed(&node.setup.options))
     }
 
     /// Changes how a node is set up; it counts from its next start.

@@ -99,6 +99,7 @@ pub mod workload;
 
 pub use cluster::{Cluster, NodeSetup};
 pub use faults::Faults;
+pub use observed::Told;
 pub use random::Random;
 pub use recorder::{TraceTo, Violation};
 pub use report::{Counts, MembershipCounts, Report, TransferCounts};

@@ -1,8 +1,11 @@
 //! The node's own machine and storage, with somebody who looks over their shoulder.
 
+mod ledger;
 mod machine;
 mod storage;
 
+pub(crate) use self::ledger::Ledger;
+pub use self::ledger::Told;
 pub use self::machine::ObservedMachine;
 pub use self::storage::ObservedStorage;
 
@@ -21,20 +24,22 @@ pub struct Observer {
     listener: Arc<dyn Listener>,
     /// Has the node's status told, if it has changed: called before a write is told that came out of the change.
     look: Arc<dyn Fn() + Send + Sync>,
+    /// Takes down what the machines are told.
+    ledger: Arc<Ledger>,
     /// Where the snapshot ends that was opened last: a restore reads that one.
     opened: Arc<Mutex<EntryId>>,
 }
 
 impl Observer {
     /// Tells `listener` what happens at `node`; before a write it calls `look`.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         node: NodeId,
         executor: Executor,
         listener: Arc<dyn Listener>,
         look: Arc<dyn Fn() + Send + Sync>,
+        ledger: Arc<Ledger>,
     ) -> Observer {
-        Observer { node, executor, listener, look, opened: Arc::default() }
+        Observer { node, executor, listener, look, ledger, opened: Arc::default() }
     }
 
     fn tell(&self, event: Event) {

@@ -146,6 +146,7 @@ impl Plan {
         }
         draw_clocks(&mut random.fork("clocks"), &mut setups, bounds.faults.clock_drift_ppm);
         if bounds.draws_settings {
+            draw_sessions(&mut random.fork("sessions"), &mut setups);
             draw_lease(&mut random.fork("lease"), &mut setups, bounds.faults.clock_drift_ppm);
         }
         let baseline = match shape.index(6) {
@@ -217,6 +218,26 @@ fn draw_settings(random: &mut Random, setups: &mut [NodeSetup]) {
         options.snapshots_sending_max = snapshots_sending_max;
         options.snapshot_bytes_per_second_max = snapshot_bytes_per_second_max;
         options.core.catch_up_max = catch_up_max;
+    }
+}
+
+/// Sessions that end soon, and tables that are full soon, in half of the seeds. The nodes differ in some of them: what counts
+/// is what a leader writes into the log.
+fn draw_sessions(random: &mut Random, setups: &mut [NodeSetup]) {
+    if random.chance(0.5) {
+        return;
+    }
+    let idle_max = [300 * MS, SECOND, 3 * SECOND, 60 * SECOND];
+    let sessions_max = [1, 3, 10, 1000];
+    let bytes_max = [64, 300, 2000, 1024 * 1024];
+    let alike =
+        (*random.choose(&idle_max), *random.choose(&sessions_max), *random.choose(&bytes_max));
+    let differ = random.chance(0.3);
+    for NodeSetup { options, .. } in setups {
+        let own =
+            (*random.choose(&idle_max), *random.choose(&sessions_max), *random.choose(&bytes_max));
+        (options.session_idle_max, options.sessions_max, options.session_bytes_max) =
+            if differ { own } else { alike };
     }
 }
 

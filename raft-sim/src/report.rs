@@ -62,6 +62,8 @@ pub struct Counts {
     pub transfers: TransferCounts,
     /// Faults, by kind.
     pub faults: BTreeMap<String, u64>,
+    /// What the workload itself has counted.
+    pub workload: BTreeMap<String, u64>,
     /// What went through the network, for all nodes together.
     pub network: NetworkCounters,
     /// What happened on all disks together.
@@ -233,6 +235,9 @@ impl Counts {
         self.calls_maybe += other.calls_maybe;
         for (kind, count) in &other.reads {
             *self.reads.entry(kind.clone()).or_default() += count;
+        }
+        for (kind, count) in &other.workload {
+            *self.workload.entry(kind.clone()).or_default() += count;
         }
         self.membership.add(other.membership);
         self.transfers.add(other.transfers);

@@ -1,5 +1,6 @@
 //! A run: a plan carried out, and judged.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ use raft_rsm::{ClientOptions, StateMachine, Status};
 
 use crate::checkers::linearizability::{STEPS_MAX, Undecided, Verdict, check_with};
 use crate::checkers::stale::StaleReads;
-use crate::checkers::{self, Budgets, Checker, LINEARIZABILITY, SAME_STATE, STALE_READS};
+use crate::checkers::{self, Budgets, Checker, LINEARIZABILITY, SAME_STATE, STALE_READS, WORKLOAD};
 use crate::cluster::{Cluster, NodeSetup};
 use crate::event::Listener;
 use crate::executor::{Executor, Step, WORLD};
@@ -241,11 +242,18 @@ impl<M: StateMachine, W: Workload<Machine = M>> Simulation<Factory<M>, W> {
             if let Some(problem) = stale.err().filter(|_| is_watching(STALE_READS)) {
                 run.violate(STALE_READS, problem);
             }
-            if let Some(problem) = run.differing(&*workload).filter(|_| is_watching(SAME_STATE)) {
+            let told_differently = run.cluster.told_differently();
+            let differing = told_differently.or_else(|| run.differing(&*workload));
+            if let Some(problem) = differing.filter(|_| is_watching(SAME_STATE)) {
                 run.violate(SAME_STATE, problem);
             }
+            if is_watching(WORKLOAD)
+                && let Err(problem) = workload.judge(&run.cluster.told())
+            {
+                run.violate(WORKLOAD, problem);
+            }
         }
-        run.end(plan, undecided)
+        run.end(plan, undecided, workload.counts())
     }
 }
 
@@ -281,7 +289,7 @@ impl<M: StateMachine> Simulation<Factory<M>, ()> {
         if !run.recorder.is_violated() {
             run.recorder.finish(run.executor.now());
         }
-        run.end(&plan, None)
+        run.end(&plan, None, BTreeMap::new())
     }
 }
 
@@ -438,7 +446,12 @@ impl<M: StateMachine> Run<M> {
         counts
     }
 
-    fn end(self, plan: &Plan, undecided: Option<Undecided>) -> Result<Report, Failure> {
+    fn end(
+        self,
+        plan: &Plan,
+        undecided: Option<Undecided>,
+        workload: BTreeMap<String, u64>,
+    ) -> Result<Report, Failure> {
         let report = Report {
             seed: plan.seed,
             nodes: plan.members(),
@@ -446,7 +459,7 @@ impl<M: StateMachine> Run<M> {
             virtual_time: self.executor.now(),
             steps: self.executor.steps(),
             events: self.recorder.events(),
-            counts: self.counts(),
+            counts: Counts { workload, ..self.counts() },
             undecided,
         };
         let violation = self.recorder.violation();
@@ -490,6 +503,7 @@ async fn story<M: StateMachine, W: Workload<Machine = M>>(
     let last = sessions.into_iter().flatten().map(|mut session| {
         let workload = Arc::clone(&workload);
         async move {
+            session.all_faults_have_ended();
             for _ in 0..LAST_OPERATIONS {
                 workload.operation(&mut session).await;
             }

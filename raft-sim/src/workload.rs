@@ -1,5 +1,6 @@
 //! What the clients of a run do, and what they were told.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,10 +17,14 @@ use crate::executor::Executor;
 use crate::history::{Ended, History};
 use crate::model::Model;
 use crate::model::machine::{MachineModel, Request};
+use crate::observed::Told;
 use crate::random::Random;
 
 /// Makes machines in the state in which every replica begins.
 pub type Factory<M> = Arc<dyn Fn() -> M + Send + Sync>;
+
+/// What machines of this kind are told.
+pub type ToldTo<M> = Told<<M as StateMachine>::Command>;
 
 /// What a query may ask for, each as often as it is drawn.
 const CONSISTENCIES: [Consistency; 6] = [
@@ -48,6 +53,20 @@ pub trait Workload: Sized + Send + Sync + 'static {
     /// Does one operation, or a few, of one client, all of them through [`Session::record`] or [`Session::query`].
     async fn operation(&self, session: &mut Session<Self>);
 
+    /// Judges a run once it is over, by all that the machines were told, in the order of the log, and by what the clients
+    /// have kept for it.
+    ///
+    /// # Errors
+    /// What is wrong, in a sentence.
+    fn judge(&self, _told: &[ToldTo<Self::Machine>]) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// What the clients did, counted, for the summary.
+    fn counts(&self) -> BTreeMap<String, u64> {
+        BTreeMap::new()
+    }
+
     /// The state of a machine, as far as it must be the same on all replicas that were told the same. `None`: it is not
     /// compared.
     fn state(&self, _machine: &Self::Machine) -> Option<Digest> {
@@ -63,6 +82,8 @@ pub struct Session<W: Workload> {
     random: Random,
     /// How many operations it has begun.
     begun: u64,
+    /// Whatever is asked for now must be answered.
+    must_be_answered: bool,
     shared: Arc<Shared<W::Model>>,
 }
 
@@ -83,7 +104,7 @@ impl<W: Workload> Session<W> {
         random: Random,
         shared: Arc<Shared<W::Model>>,
     ) -> Session<W> {
-        Session { number, client, cluster, random, begun: 0, shared }
+        Session { number, client, cluster, random, begun: 0, must_be_answered: false, shared }
     }
 
     /// The client's number; each has its own, from 0.
@@ -102,6 +123,17 @@ impl<W: Workload> Session<W> {
     #[must_use]
     pub fn client(&self) -> Client<W::Machine> {
         self.client.clone()
+    }
+
+    /// Whether all faults have ended: whatever is asked for now must be answered. So this is not the time for what may end
+    /// without an answer although nothing fails, such as a command in a session for which the nodes have no room.
+    #[must_use]
+    pub fn must_be_answered(&self) -> bool {
+        self.must_be_answered
+    }
+
+    pub(crate) fn all_faults_have_ended(&mut self) {
+        self.must_be_answered = true;
     }
 
     /// The cluster: for a client that needs more than requests, such as a process of its own or time that passes.

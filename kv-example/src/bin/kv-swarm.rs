@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use kv_example::store::Store;
-use kv_example::swarm::Clerks;
+use kv_example::swarm::{self, Clerks};
 
 fn main() -> ExitCode {
     let command = "cargo run --release -p kv-example --bin kv-swarm --";
-    raft_sim::cli::run(command, Store::default, Clerks::default)
+    raft_sim::cli::run(command, swarm::store, Clerks::default)
 }

@@ -12,6 +12,10 @@ use crate::store::{Answer, Changes, Cursor, Event, Query, Revision, Store};
 /// that was left behind.
 const WAIT: Duration = Duration::from_secs(5);
 
+/// A node that cannot be asked may remember what others have forgotten; when it could not be asked so often in a row, it may
+/// be gone for good, and is not waited for.
+const UNHEARD_MAX: u32 = 3;
+
 /// The events of the keys that begin with a prefix, in their order: none is missed and none comes twice, whichever node
 /// answers.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub struct Watch {
     told: VecDeque<Event>,
     /// ... and from where to go on when all of that is taken.
     next: Cursor,
+    /// How often in a row those who could be asked had forgotten, and somebody could not be asked.
+    unheard: u32,
 }
 
 /// Why there is no event.
@@ -42,7 +48,7 @@ pub enum WatchError {
 impl Watch {
     pub(super) fn new(client: Client<Store>, prefix: &str, from: Cursor) -> Watch {
         let prefix = prefix.to_owned();
-        Watch { client, prefix, told: VecDeque::new(), next: from }
+        Watch { client, prefix, told: VecDeque::new(), next: from, unheard: 0 }
     }
 
     /// The next event, as soon as it happens. Dropping the future loses nothing.
@@ -87,6 +93,7 @@ impl Watch {
             Changes::Events { events, next } => (events, next),
             Changes::Compacted { oldest } => self.ask_the_others(&query, oldest).await?,
         };
+        self.unheard = 0;
         self.told.extend(events);
         self.next = next;
         Ok(())
@@ -94,7 +101,7 @@ impl Watch {
 
     /// A node that has restored a snapshot has forgotten what others still know.
     async fn ask_the_others(
-        &self,
+        &mut self,
         query: &Query,
         mut oldest: Revision,
     ) -> Result<(Vec<Event>, Cursor), WatchError> {
@@ -109,10 +116,13 @@ impl Watch {
                 Err(error) => unheard = Some(error),
             }
         }
-        // Whoever was not heard may still know it.
         match unheard {
-            Some(error) => Err(error.into()),
-            None => Err(WatchError::Compacted { oldest }),
+            // Whoever was not heard may still know it.
+            Some(error) if self.unheard < UNHEARD_MAX => {
+                self.unheard += 1;
+                Err(error.into())
+            }
+            Some(_) | None => Err(WatchError::Compacted { oldest }),
         }
     }
 }

@@ -9,22 +9,22 @@ use bytes::Bytes;
 use raft_rsm::ClientError;
 
 use super::{ClusterArgs, DeleteArgs, ExportArgs, GetArgs, ImportArgs, PutArgs, ScanArgs};
-use crate::clerk::{Clerk, DeleteError, PutError};
+use crate::clerk::{Clerk, DeleteError, PutError, TransactError};
 use crate::connect::{connect, within};
 use crate::failure::Failure;
 use crate::output::{self, print, print_line, progress_bar, stdout_outcome};
-use crate::store::{Version, Versioned};
+use crate::store::{self, Condition, LeaseId, Transaction, Version, Versioned};
 use crate::text::{self, ExportError, Import, ImportError, Imported, Survey};
 
 /// Keys a page of a scan.
 const PAGE_KEYS: u32 = 1000;
 
-fn clerk(args: &ClusterArgs) -> Result<Clerk, Failure> {
+pub(super) fn clerk(args: &ClusterArgs) -> Result<Clerk, Failure> {
     connect(&args.cluster, within(args.timeout)).map(Clerk::new)
 }
 
 pub(super) async fn put(args: PutArgs) -> Result<(), Failure> {
-    let PutArgs { cluster, key, value, version } = args;
+    let PutArgs { cluster, key, value, version, lease } = args;
     let clerk = clerk(&cluster)?;
     let value = Bytes::from(value.into_encoded_bytes());
     let expected = match version {
@@ -34,9 +34,42 @@ pub(super) async fn put(args: PutArgs) -> Result<(), Failure> {
             current.map_or(Version::ABSENT, |current| current.version)
         }
     };
-    match clerk.put(&key, value, expected).await {
+    let put = match lease {
+        Some(lease) => put_tied(&clerk, &key, value, expected, LeaseId(lease)).await,
+        None => clerk.put(&key, value, expected).await.map_err(Some),
+    };
+    match put {
         Ok(new) => print_line(&new.to_string()),
-        Err(error) => Err(put_failure(&key, version.is_some(), expected, error)),
+        Err(Some(error)) => Err(put_failure(&key, version.is_some(), expected, error)),
+        Err(None) => Err(Failure::refused(format!(
+            "there is no lease {}, or no longer, or it has too many keys; nothing was written",
+            lease.unwrap_or_default()
+        ))),
+    }
+}
+
+/// A put that ties the key to a lease, with the same answers; `None`: it cannot be tied to it.
+async fn put_tied(
+    clerk: &Clerk,
+    key: &str,
+    value: Bytes,
+    expected: Version,
+    lease: LeaseId,
+) -> Result<Version, Option<PutError>> {
+    let condition = Condition { key: key.to_owned(), version: expected };
+    let write = store::Write::Put { key: key.to_owned(), value, lease: Some(lease) };
+    let transaction = Transaction { conditions: vec![condition], writes: vec![write] };
+    match clerk.transact(transaction).await {
+        Ok(_) => Ok(expected.next()),
+        Err(TransactError::NoLease | TransactError::TooMany) => Err(None),
+        Err(TransactError::ConditionFailed { current: Version::ABSENT, .. }) => {
+            Err(Some(PutError::NoKey))
+        }
+        Err(TransactError::ConditionFailed { current, .. }) => {
+            Err(Some(PutError::VersionMismatch { current }))
+        }
+        Err(TransactError::Maybe) => Err(Some(PutError::Maybe)),
+        Err(TransactError::Client(error)) => Err(Some(PutError::Client(error))),
     }
 }
 
@@ -222,7 +255,7 @@ fn client_failure(key: &str, error: ClientError) -> Failure {
     client_failure_at(&format!("key {}", output::quoted(key)), error)
 }
 
-fn client_failure_at(place: &str, error: ClientError) -> Failure {
+pub(super) fn client_failure_at(place: &str, error: ClientError) -> Failure {
     let message = format!("{place}: {error}");
     if matches!(error, ClientError::NotAdmitted { .. } | ClientError::TooLarge { .. }) {
         return Failure::refused(message);

@@ -205,6 +205,18 @@ impl StateMachine for Observed {
         lock(&self.store).apply(context, command)
     }
 
+    fn advance(&mut self, context: &Context) {
+        lock(&self.store).advance(context);
+    }
+
+    fn due(&self) -> Option<Duration> {
+        lock(&self.store).due()
+    }
+
+    fn is_ready(&self, query: &Query, since: LogIndex) -> bool {
+        lock(&self.store).is_ready(query, since)
+    }
+
     fn admission(&self) -> Admission<Command> {
         lock(&self.store).admission()
     }

@@ -4,8 +4,9 @@
 //! within a limit. What it remembers is the same on every node, event for event.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::command::{Change, Changes, Cursor, Event, Revision};
+use super::command::{Change, Changes, Cursor, Event, Revision, Version, Versioned};
 
 /// One answer holds at most this many bytes of events (but always one event): it has to fit into a message.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -16,12 +17,27 @@ const EVENT_OVERHEAD_BYTES: usize = 128;
 /// The last events of all keys, in their order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
-    events: VecDeque<Event>,
+    events: VecDeque<Remembered>,
     bytes: usize,
     /// All events of this moment and later ones are there.
     oldest: Revision,
     /// The last moment that may have brought events.
     last: Revision,
+}
+
+/// An event, sharing its key and its value with the store as long as that has them.
+#[derive(Clone, Debug)]
+struct Remembered {
+    revision: Revision,
+    key: Arc<str>,
+    happened: Happened,
+}
+
+/// What has happened to a key.
+#[derive(Clone, Debug)]
+pub(super) enum Happened {
+    Put(Arc<Versioned>),
+    Deleted(Version),
 }
 
 impl History {
@@ -35,8 +51,15 @@ impl History {
         self.last = self.last.max(revision);
     }
 
-    pub(super) fn push(&mut self, event: Event, bytes_max: usize) {
-        self.passed(event.revision);
+    pub(super) fn push(
+        &mut self,
+        revision: Revision,
+        key: Arc<str>,
+        happened: Happened,
+        bytes_max: usize,
+    ) {
+        self.passed(revision);
+        let event = Remembered { revision, key, happened };
         self.bytes += cost(&event);
         self.events.push_back(event);
         while self.bytes > bytes_max
@@ -72,7 +95,7 @@ impl History {
                 if bytes > ANSWER_BYTES_MAX && !events.is_empty() {
                     return Changes::Events { events, next };
                 }
-                events.push(event.clone());
+                events.push(event.to_event());
             }
             next = here;
         }
@@ -92,7 +115,7 @@ impl History {
         self.bytes
     }
 
-    fn after(&self, from: Cursor) -> impl Iterator<Item = &Event> {
+    fn after(&self, from: Cursor) -> impl Iterator<Item = &Remembered> {
         let first = self.events.partition_point(|event| event.revision < from.revision);
         let skip = usize::try_from(from.skip).unwrap_or(usize::MAX);
         let here = self.events.range(first..).take(skip);
@@ -101,10 +124,20 @@ impl History {
     }
 }
 
-fn cost(event: &Event) -> usize {
-    let value = match &event.change {
-        Change::Put(versioned) => versioned.value.len(),
-        Change::Deleted { .. } => 0,
+impl Remembered {
+    fn to_event(&self) -> Event {
+        let change = match &self.happened {
+            Happened::Put(versioned) => Change::Put((**versioned).clone()),
+            Happened::Deleted(version) => Change::Deleted { version: *version },
+        };
+        Event { revision: self.revision, key: Arc::clone(&self.key), change }
+    }
+}
+
+fn cost(event: &Remembered) -> usize {
+    let value = match &event.happened {
+        Happened::Put(versioned) => versioned.value.len(),
+        Happened::Deleted(_) => 0,
     };
     EVENT_OVERHEAD_BYTES + event.key.len() + value
 }

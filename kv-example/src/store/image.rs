@@ -37,7 +37,7 @@ pub(super) fn write(state: &State, image: &mut dyn Write) -> io::Result<()> {
     }
     image.write_all(&(map.len() as u64).to_le_bytes())?;
     for (key, versioned) in map {
-        let Versioned { version, value, created, modified, lease } = versioned;
+        let Versioned { version, value, created, modified, lease } = &**versioned;
         image.write_all(&length(key.len())?)?;
         image.write_all(&length(value.len())?)?;
         for number in [version.0, created.0, modified.0, lease.map_or(0, |lease| lease.0)] {
@@ -109,7 +109,8 @@ fn read_map(image: &mut impl Read, leases: &mut Leases) -> io::Result<Map> {
             leases.tie(&key, lease);
         }
         let value = Bytes::from(bytes(image, value_bytes)?);
-        map.insert(key.clone(), Versioned { version, value, created, modified, lease });
+        let versioned = Versioned { version, value, created, modified, lease };
+        map.insert(Arc::clone(&key), Arc::new(versioned));
         last = Some(key);
     }
     Ok(map)

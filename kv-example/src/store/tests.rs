@@ -35,10 +35,10 @@ fn delete(store: &mut Store, key: &str, version: Option<u64>) -> Response {
 
 fn scan(store: &Store, prefix: &str, after: Option<&str>, limit: u32) -> Page {
     let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
-    match store.query(Query::Scan { prefix, after, limit }) {
-        Answer::Page(page) => page,
-        other => panic!("a scan returns a page: {other:?}"),
-    }
+    let Answer::Page(page) = store.query(Query::Scan { prefix, after, limit }) else {
+        panic!("a scan returns a page")
+    };
+    page
 }
 
 fn keys(page: &Page) -> Vec<&str> {

@@ -34,6 +34,63 @@ fn keys_are_written_read_listed_and_deleted_at_versions() {
 }
 
 #[test]
+fn several_keys_are_written_at_one_moment_or_not_at_all() {
+    let cluster = Cluster::start(1, &[]);
+    let print = |args: &[&str]| cluster.run(args).ok().text().to_owned();
+    print(&["put", "old", "a=b"]);
+    let made =
+        print(&["txn", "--if", "old=1", "--if", "new=0", "--put", "new=a=b", "--delete", "old"]);
+    assert!(made.trim_end().parse::<u64>().is_ok(), "{made}");
+    assert_eq!(print(&["scan"]), "new\t1\ta=b\n");
+    let again = cluster.run(&["txn", "--if", "old=1", "--delete", "new"]);
+    again.fails(1, &["no key \"old\"", "nothing was written"]);
+    let other = cluster.run(&["txn", "--if", "new=7", "--delete", "new"]);
+    other.fails(1, &["\"new\" has version 1", "nothing was written"]);
+    cluster.run(&["txn", "--put", "k=1", "--delete", "k"]).fails(2, &["\"k\" is written twice"]);
+    cluster.run(&["txn", "--put", "k"]).fails(2, &["KEY=VALUE"]);
+    cluster.run(&["txn", "--put", "k=v", "--lease", "7"]).fails(1, &["no such lease"]);
+    assert_eq!(print(&["scan"]), "new\t1\ta=b\n");
+}
+
+#[test]
+fn a_lease_takes_its_keys_with_it_and_whoever_watches_sees_it() {
+    let cluster = Cluster::start(1, &[]);
+    let print = |args: &[&str]| cluster.run(args).ok().text().to_owned();
+    let lease = print(&["lease", "grant", "--ttl", "600"]);
+    let lease = lease.trim_end();
+    assert_eq!(print(&["put", "worker/1", "alive", "--lease", lease]), "1\n");
+    assert_eq!(print(&["lease", "keep-alive", lease]), "600\n");
+    let shown = print(&["lease", "show", lease]);
+    assert!(shown.contains("ttl   600 s") && shown.contains("key   worker/1"), "{shown}");
+    let shown = print(&["lease", "show", lease, "--json"]);
+    assert!(shown.contains("\"keys\":[\"worker/1\"]"), "{shown}");
+    print(&["lease", "revoke", lease]);
+    cluster.run(&["get", "worker/1"]).fails(1, &["no key"]);
+    for action in ["show", "keep-alive"] {
+        cluster.run(&["lease", action, lease]).fails(1, &[lease, "no such lease"]);
+    }
+    cluster.run(&["put", "k", "v", "--lease", lease]).fails(1, &["no lease", lease]);
+    cluster.run(&["lease", "grant", "--ttl", "0"]).fails(2, &["seconds"]);
+    let brief = print(&["lease", "grant", "--ttl", "3"]);
+    print(&["put", "worker/2", "dying", "--lease", brief.trim_end()]);
+    // Nobody writes any more.
+    let watched = print(&["watch", "--prefix", "worker/", "--from", "1", "--count", "4"]);
+    let lines: Vec<Vec<&str>> =
+        watched.lines().map(|line| line.split('\t').skip(1).collect()).collect();
+    let put = |key, value| vec!["put", key, "1", value];
+    let deleted = |key| vec!["delete", key, "1"];
+    let expected = [
+        put("worker/1", "alive"),
+        deleted("worker/1"),
+        put("worker/2", "dying"),
+        deleted("worker/2"),
+    ];
+    assert_eq!(lines, expected, "{watched}");
+    let json = print(&["watch", "--from", "1", "--count", "1", "--json"]);
+    assert!(json.contains("\"deleted\":false") && json.contains("\"lease\":"), "{json}");
+}
+
+#[test]
 fn a_text_comes_back_byte_for_byte_whatever_was_there_before() {
     let cluster = Cluster::start(1, &[]);
     let file = cluster.dir().join("text");

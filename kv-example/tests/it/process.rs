@@ -267,8 +267,10 @@ impl Cluster {
 
     /// Runs a client's command; `args` begin with its name.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        let (name, rest) = args.split_first().expect("a command");
-        let mut all = vec![*name, "--cluster", &self.members];
+        // What is done about a lease is a command of its own.
+        let (command, rest) = args.split_at(if args[0] == "lease" { 2 } else { 1 });
+        let mut all = command.to_vec();
+        all.extend(["--cluster", &self.members]);
         all.extend(rest);
         run(&all)
     }

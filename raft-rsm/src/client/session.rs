@@ -162,10 +162,10 @@ impl<M: StateMachine> Session<M> {
         }
         let request = encode_bare(Kind::OpenSession)?;
         // One that is opened twice is remembered in vain until it ends by itself.
-        let answer = self.execute(request, ends_at).await.map_err(|error| match error {
-            ClientError::Maybe { reason } => ClientError::Unavailable { reason },
-            error => error,
-        })?;
+        let answer = match self.execute(request, ends_at).await {
+            Err(ClientError::Maybe { reason }) => return Err(ClientError::Unavailable { reason }),
+            answer => answer?,
+        };
         let id = decode(&answer)?;
         let mut state = lock(&self.state);
         (state.id, state.next) = (Some(id), 0);

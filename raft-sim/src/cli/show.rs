@@ -130,6 +130,7 @@ fn counts(counts: &Counts) {
         membership,
         transfers,
         faults,
+        workload,
         network,
         disks,
     } = counts;
@@ -168,6 +169,11 @@ fn counts(counts: &Counts) {
     ));
     let reads: Vec<String> = reads.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     line(&format!("  reads           {}", reads.join(", ")));
+    if !workload.is_empty() {
+        let workload: Vec<String> =
+            workload.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        line(&format!("  workload        {}", workload.join(", ")));
+    }
     line(&format!(
         "  membership      {} changes, {} refused, {} failed; {} joint configurations entered, {} left, {} of them \
          by another leader; {} disks wiped, {} nodes readmitted",

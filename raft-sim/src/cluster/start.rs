@@ -49,7 +49,10 @@ impl Start {
             looking.look(id, process);
         });
         let listener = Arc::clone(&shared.listener);
-        let observer = Observer::new(id, shared.executor.clone(), listener, look);
+        let observer = {
+            let ledger = Arc::clone(&shared.ledger);
+            Observer::new(id, shared.executor.clone(), listener, look, ledger)
+        };
         let storage: Arc<dyn Storage> =
             Arc::new(ObservedStorage::new(Arc::new(storage), observer.clone()));
         let machine = Arc::new(Mutex::new((shared.machine)()));

@@ -39,17 +39,25 @@ impl<M: StateMachine> StateMachine for ObservedMachine<M> {
 
     fn apply(&mut self, context: &Context, command: M::Command) -> M::Response {
         let digest = Digest::of_value(&command);
+        let ledger = &self.observer.ledger;
+        let takes_down = ledger.takes_down(context);
+        let encoded = takes_down.then(|| postcard::to_allocvec(&command).ok()).flatten();
         let response = self.machine().apply(context, command);
+        let answered = Digest::of_value(&response);
+        if let Some(encoded) = encoded {
+            ledger.applied(context, encoded, answered);
+        }
         self.observer.tell(Event::Applied {
             node: self.observer.node,
             id: EntryId::new(context.term, context.index),
             command: digest,
-            response: Digest::of_value(&response),
+            response: answered,
         });
         response
     }
 
     fn advance(&mut self, context: &Context) {
+        self.observer.ledger.advanced(context, self.observer.executor.now());
         self.machine().advance(context);
     }
 

@@ -8,6 +8,7 @@
 //! | `election.rs`, `log.rs`, `persistence.rs`, `figure8.rs`, `snapshots.rs` | Raft |
 //! | `counter.rs`, `rsm.rs` | a replicated machine and those who call it |
 //! | `failover.rs`, `idle.rs` | how long nobody leads; what a cluster costs that nobody asks for anything |
+//! | `log_time.rs` | the log's own time: what is due ends, the same everywhere |
 //! | `switches.rs`, `pauses.rs` | mixed settings; nodes that stand still, and clocks that differ |
 //!
 //! A scenario that fails says its seed. `SCENARIO_SEEDS=7 cargo test -p raft-sim --test it re_election -- --nocapture` runs
@@ -20,6 +21,7 @@ mod figure8;
 mod idle;
 mod ledger;
 mod log;
+mod log_time;
 mod pauses;
 mod persistence;
 mod rsm;

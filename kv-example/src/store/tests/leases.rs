@@ -4,10 +4,9 @@ use super::*;
 
 fn grant(store: &mut Store, index: u64, at: u64, ttl: u64) -> LeaseId {
     let ttl = Duration::from_secs(ttl);
-    match apply(store, &context(index, at), Command::Grant { ttl }) {
-        Response::Granted { lease } => lease,
-        other => panic!("{other:?}"),
-    }
+    let granted = apply(store, &context(index, at), Command::Grant { ttl });
+    let Response::Granted { lease } = granted else { panic!("{granted:?}") };
+    lease
 }
 
 fn tie(store: &mut Store, index: u64, at: u64, key: &str, lease: LeaseId) -> Response {

@@ -7,10 +7,9 @@ fn from(revision: u64) -> Cursor {
 }
 
 fn changes(store: &Store, prefix: &str, from: Cursor) -> Changes {
-    match store.query(Query::Changes { prefix: prefix.to_owned(), from }) {
-        Answer::Changes(changes) => changes,
-        other => panic!("{other:?}"),
-    }
+    let answer = store.query(Query::Changes { prefix: prefix.to_owned(), from });
+    let Answer::Changes(changes) = answer else { panic!("{answer:?}") };
+    changes
 }
 
 /// The keys and revisions of the events, and from where to go on.

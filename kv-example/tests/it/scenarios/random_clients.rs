@@ -34,6 +34,8 @@ struct Scenario {
     partitions: bool,
     threshold: Option<u64>,
     has_random_keys: bool,
+    /// Every write is made exactly once.
+    in_sessions: bool,
 }
 
 /// Clients and servers, and nothing goes wrong.
@@ -46,6 +48,7 @@ const fn scenario(clients: u64, servers: usize) -> Scenario {
         partitions: false,
         threshold: None,
         has_random_keys: false,
+        in_sessions: false,
     }
 }
 
@@ -75,6 +78,10 @@ impl Scenario {
 
     const fn random_keys(self) -> Scenario {
         Scenario { has_random_keys: true, ..self }
+    }
+
+    const fn in_sessions(self) -> Scenario {
+        Scenario { in_sessions: true, ..self }
     }
 
     fn play(self) {
@@ -113,8 +120,8 @@ impl Scenario {
         let found = world.client(u64::MAX).get("k").await;
         let Version(version) = found.map_or(Version::ABSENT, |versioned| versioned.version);
         let is_all_well = !self.is_unreliable && !self.crashes && !self.partitions;
-        if is_all_well {
-            assert_eq!(puts.maybe, 0, "nothing failed");
+        if is_all_well || self.in_sessions {
+            assert_eq!(puts.maybe, 0, "nothing failed, or all is known");
         }
         let possible = puts.done..=puts.done + puts.maybe;
         assert!(possible.contains(&version), "version {version} after {puts:?}");
@@ -124,7 +131,10 @@ impl Scenario {
         let random = world.random.fork(&format!("round {round}"));
         let until = world.cluster.now() + ROUND;
         let clients = (0..self.clients).map(|number| {
-            let client = world.client(number);
+            let client = match self.in_sessions {
+                true => world.client_in_session(number),
+                false => world.client(number),
+            };
             let random = random.fork(&format!("client {number}"));
             world.spawn(self.put_until(client, until, random))
         });
@@ -165,6 +175,11 @@ impl Scenario {
             let number = if self.has_random_keys { random.index(KEYS) } else { 0 };
             let key = if self.has_random_keys { format!("k{number}") } else { "k".to_owned() };
             let value = format!("{:x}", random.next());
+            // Keys begin anew, at versions that they had before.
+            if self.in_sessions && self.has_random_keys && random.chance(0.3) {
+                client.delete(&key, believed[number]).await;
+                believed[number] = Version::ABSENT;
+            }
             let (version, is_done) = client.put_until_written(&key, value, believed[number]).await;
             believed[number] = version;
             *(if is_done { &mut puts.done } else { &mut puts.maybe }) += 1;
@@ -279,6 +294,58 @@ fn kv_snapshot_unreliable_recover_partition_linearizable() {
     scenario(15, 7).unreliable().crashes().partitions().snapshots().random_keys().play();
 }
 
+#[test]
+fn kv_session_basic() {
+    scenario(1, 5).in_sessions().play();
+}
+
+#[test]
+fn kv_session_concurrent() {
+    scenario(5, 5).in_sessions().play();
+}
+
+#[test]
+fn kv_session_unreliable() {
+    scenario(5, 5).in_sessions().unreliable().play();
+}
+
+#[test]
+fn kv_session_many_partitions_many_clients() {
+    scenario(5, 5).in_sessions().partitions().play();
+}
+
+#[test]
+fn kv_session_persist_concurrent_unreliable() {
+    scenario(5, 5).in_sessions().unreliable().crashes().play();
+}
+
+#[test]
+fn kv_session_persist_partition_unreliable_linearizable() {
+    scenario(15, 7).in_sessions().unreliable().crashes().partitions().random_keys().play();
+}
+
+#[test]
+fn kv_session_snapshot_unreliable_recover() {
+    scenario(5, 5).in_sessions().unreliable().crashes().snapshots().play();
+}
+
+#[test]
+fn kv_session_snapshot_unreliable_recover_partition() {
+    scenario(5, 5).in_sessions().unreliable().crashes().partitions().snapshots().play();
+}
+
+#[test]
+fn kv_session_snapshot_unreliable_recover_partition_linearizable() {
+    scenario(15, 7)
+        .in_sessions()
+        .unreliable()
+        .crashes()
+        .partitions()
+        .snapshots()
+        .random_keys()
+        .play();
+}
+
 /// The same on a cluster of one, as far as it makes sense.
 #[test]
 fn kv_single_server_random_clients() {
@@ -289,6 +356,8 @@ fn kv_single_server_random_clients() {
         scenario(5, 1).unreliable().crashes(),
         scenario(20, 1).crashes().snapshots(),
         scenario(15, 1).unreliable().crashes().snapshots().random_keys(),
+        scenario(5, 1).in_sessions().unreliable().crashes(),
+        scenario(15, 1).in_sessions().unreliable().crashes().snapshots().random_keys(),
     ] {
         scenario.play();
     }

@@ -11,11 +11,11 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::{Either, select};
-use kv_example::clerk::{Clerk, PutError};
+use kv_example::clerk::{Clerk, DeleteError, PutError};
 use kv_example::store::{Store, Version, Versioned};
 use kv_example::swarm::{Model, Outcome, read, written};
-use raft_rsm::ClientOptions;
 use raft_rsm::raft_core::NodeId;
+use raft_rsm::{Client, ClientOptions};
 use raft_sim::checkers::linearizability::check;
 use raft_sim::event::{Digest, Site};
 use raft_sim::executor::WORLD;
@@ -110,10 +110,19 @@ pub(super) fn compact(setup: &mut NodeSetup, threshold: Option<u64>) {
 impl World {
     /// A client that knows all nodes and never gives up.
     pub(super) fn client(&self, number: u64) -> TestClient {
+        self.client_with(number, Clerk::new)
+    }
+
+    /// The same, in a session of its own.
+    pub(super) fn client_in_session(&self, number: u64) -> TestClient {
+        self.client_with(number, Clerk::in_session)
+    }
+
+    fn client_with(&self, number: u64, clerk: fn(Client<Store>) -> Clerk) -> TestClient {
         let mut options = ClientOptions::default();
         options.deadline = 3600 * SECOND;
         options.call_timeout = CALL_TIMEOUT;
-        let clerk = Clerk::new(self.cluster.client(number, options));
+        let clerk = clerk(self.cluster.client(number, options));
         TestClient { number, clerk, world: self.clone() }
     }
 
@@ -222,6 +231,24 @@ impl TestClient {
         };
         self.end(id, outcome);
         came_of_it
+    }
+
+    /// Deletes a key at this version; whether it was done. Only for clients in a session: they know.
+    pub(super) async fn delete(&self, key: &str, version: Version) -> bool {
+        let Version(number) = version;
+        let id = self.begin(Request::Delete { key: key.to_owned(), version: Some(number) });
+        let (is_done, reply) = match self.clerk.delete(key, Some(version)).await {
+            Ok(Version(version)) => (true, Reply::Deleted { version }),
+            Err(DeleteError::VersionMismatch { current: Version(current) }) => {
+                (false, Reply::VersionMismatch { current })
+            }
+            Err(DeleteError::NoKey) => (false, Reply::NoKey),
+            Err(other @ (DeleteError::Maybe | DeleteError::Client(_) | _)) => {
+                panic!("client {} does not know: {other}", self.number)
+            }
+        };
+        self.end(id, Outcome::Answered(reply));
+        is_done
     }
 
     /// Puts at the version that it believes in, then gets, until the put is done or may be. Returns the version that it
