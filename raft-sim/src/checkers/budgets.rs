@@ -145,6 +145,7 @@ fn configuration_bytes(configuration: &Configuration) -> usize {
 /// Reads that may each have a leader start a round of heartbeats.
 #[derive(Debug, Default)]
 struct Reads {
+    /// All that were asked: one may arrive when its client has given it up.
     queries: BTreeSet<CallId>,
     /// Those that a follower has sent on.
     sent_on: BTreeSet<ParcelId>,
@@ -171,7 +172,6 @@ impl Reads {
                 let reached = self.reached.entry(*node).or_default();
                 reached.iter_mut().filter(|time| **time >= since).for_each(|time| *time = now);
             }
-            Event::CallEnded { call, .. } => _ = self.queries.remove(call),
             Event::Sent { parcel, packet, .. } => {
                 if let Packet::Raft(envelope) = &**packet
                     && let Message::ReadIndex { .. } = envelope.message
@@ -256,6 +256,7 @@ mod tests {
 
     use super::super::told::{assert_caught, commits, sent, sent_bytes, started, tell, tell_at};
     use super::*;
+    use crate::event::CallOutcome;
 
     const BUDGETS: Budgets = Budgets {
         packet_bytes_max: 1000,
@@ -323,6 +324,10 @@ mod tests {
         let of_late = [(8000, asked.clone()), (8001, arrived.clone())];
         assert_eq!(check(&of_late, 11), Ok(()));
         assert_caught(check(&of_late, 12), "12 heartbeats within a second");
+        // Its client has given it up on its way.
+        let ended = Event::CallEnded { call, outcome: CallOutcome::Maybe };
+        let late = [(7000, asked.clone()), (7001, ended), (8001, arrived.clone())];
+        assert_eq!(check(&late, 11), Ok(()));
         let long_ago = [(1000, asked.clone()), (1001, arrived.clone())];
         assert_caught(check(&long_ago, 11), "11 heartbeats within a second");
         let (paused, resumed) = (Event::Paused { node: to }, Event::Resumed { node: to });
