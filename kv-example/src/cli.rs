@@ -16,10 +16,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use raft_rsm::raft_core::NodeId;
 use raft_rsm::{Begin, Cluster, check_address};
 
+use crate::connect::Consistency;
 use crate::failure::{Failure, one_line};
 use crate::limits::Limits;
 use crate::node::is_every_address;
@@ -90,24 +91,6 @@ enum Action {
     Snapshot(members::SnapshotArgs),
     /// Begin a new cluster with what the last survivor has
     Recover(recover::RecoverArgs),
-}
-
-/// How fresh an answer has to be.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
-enum Consistency {
-    Linearizable,
-    Lease,
-    Stale,
-}
-
-impl From<Consistency> for raft_rsm::Consistency {
-    fn from(consistency: Consistency) -> raft_rsm::Consistency {
-        match consistency {
-            Consistency::Linearizable => raft_rsm::Consistency::Linearizable,
-            Consistency::Lease => raft_rsm::Consistency::Lease,
-            Consistency::Stale => raft_rsm::Consistency::Stale,
-        }
-    }
 }
 
 /// Which cluster, and how long to try.

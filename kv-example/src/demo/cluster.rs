@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 use raft_rsm::raft_core::{LogIndex, NodeId, Role};
 use raft_rsm::{Admission, Begin, Cluster, Context, Raft, SnapshotView, StateMachine, Status};
 
+use crate::connect::free_ports;
 use crate::failure::Failure;
 use crate::node;
 use crate::store::{Answer, Command, Query, Response, Store};
@@ -56,7 +56,7 @@ impl DemoCluster {
             starts += 1;
             // Each try has disks of its own: what a failed one leaves belongs to other addresses.
             let disks = if starts == 1 { disks.to_owned() } else { disks.join(starts.to_string()) };
-            match DemoCluster::start_on(&disks, free_ports()?).await {
+            match DemoCluster::start_on(&disks, free_ports(NODES)?).await {
                 Err(failure) if starts == STARTS_MAX => return Err(failure),
                 Err(_) => {}
                 Ok(cluster) => return Ok(cluster),
@@ -167,22 +167,6 @@ async fn until<T>(
         }
         tokio::time::sleep(POLL).await;
     }
-}
-
-fn free_ports() -> Result<Cluster, Failure> {
-    let cannot = |error: io::Error| {
-        Failure::environment(format!("cannot listen on the loopback interface: {error}"))
-    };
-    // All at once, so that they differ.
-    let listeners = (0..NODES)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(cannot)?;
-    let mut members = Vec::new();
-    for (id, listener) in (1..).zip(&listeners) {
-        members.push(format!("{id}={}", listener.local_addr().map_err(cannot)?));
-    }
-    members.join(",").parse().map_err(Failure::environment)
 }
 
 fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {

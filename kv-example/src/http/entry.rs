@@ -2,30 +2,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::store::Versioned;
-
-/// How fresh an answer has to be.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Consistency {
-    #[default]
-    Linearizable,
-    Lease,
-    Stale,
-}
-
-impl From<Consistency> for raft_rsm::Consistency {
-    fn from(consistency: Consistency) -> raft_rsm::Consistency {
-        match consistency {
-            Consistency::Linearizable => raft_rsm::Consistency::Linearizable,
-            Consistency::Lease => raft_rsm::Consistency::Lease,
-            Consistency::Stale => raft_rsm::Consistency::Stale,
-        }
-    }
-}
 
 /// A key with its value: always as `value_base64`, and as `value`, too, where it is text.
 pub(super) fn entry_json(key: &str, versioned: &Versioned) -> Value {

@@ -11,12 +11,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::condition::condition;
-use super::entry::Consistency;
 use super::error::{HttpError, etag, json_response};
 use super::key::Key;
 use super::routes::{NoParameters, Parameters};
 use super::write::carry_out;
 use super::{Node, body};
+use crate::connect::Consistency;
 use crate::store::{Answer, Command, LeaseId, Query, Response as Outcome, Version, Versioned};
 
 #[derive(Deserialize)]

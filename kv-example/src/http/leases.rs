@@ -12,11 +12,11 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::entry::Consistency;
 use super::error::{HttpError, json_response};
 use super::routes::{NoParameters, Parameters};
 use super::write::carry_out;
 use super::{Node, body};
+use crate::connect::Consistency;
 use crate::store::{Answer, Command, LeaseId, LeaseInfo, Query, Response as Outcome};
 
 /// What asks for a lease is short.

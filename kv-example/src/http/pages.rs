@@ -9,10 +9,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Node;
-use super::entry::{Consistency, entry_json};
+use super::entry::entry_json;
 use super::error::{HttpError, json_response};
 use super::held::holding;
 use super::routes::Parameters;
+use crate::connect::Consistency;
 use crate::store::{Answer, Page, Query};
 
 const LIMIT_DEFAULT: u32 = 100;

@@ -19,9 +19,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Node;
 use super::condition::only;
-use super::entry::{Consistency, entry_json};
+use super::entry::entry_json;
 use super::error::HttpError;
 use super::routes::Parameters;
+use crate::connect::Consistency;
 use crate::store::{Answer, Change, Changes, Cursor, Event, Query, Revision};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");

@@ -1,9 +1,8 @@
 //! Three nodes of the store in this process.
 
-use std::io;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
+use kv_example::connect::free_ports;
 use kv_example::failure::Failure;
 use kv_example::node;
 use kv_example::store::Store;
@@ -28,7 +27,7 @@ impl Nodes {
         loop {
             starts += 1;
             // Each try has disks of its own: what a failed one leaves belongs to other addresses.
-            match Nodes::start_on(&disks.join(starts.to_string()), free_ports()?).await {
+            match Nodes::start_on(&disks.join(starts.to_string()), free_ports(NODES)?).await {
                 Err(failure) if starts == STARTS_MAX => return Err(failure),
                 Err(_) => {}
                 Ok(nodes) => return Ok(nodes),
@@ -59,20 +58,4 @@ impl Nodes {
             raft.shutdown().await;
         }
     }
-}
-
-fn free_ports() -> Result<Cluster, Failure> {
-    let cannot = |error: io::Error| {
-        Failure::environment(format!("cannot listen on the loopback interface: {error}"))
-    };
-    // All at once, so that they differ.
-    let listeners = (0..NODES)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(cannot)?;
-    let mut members = Vec::new();
-    for (id, listener) in (1..).zip(&listeners) {
-        members.push(format!("{id}={}", listener.local_addr().map_err(cannot)?));
-    }
-    members.join(",").parse().map_err(Failure::environment)
 }
