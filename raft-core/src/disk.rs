@@ -5,14 +5,14 @@
 
 use core::time::Duration;
 
-use crate::{HardState, LogIndex, NodeId, SnapshotMeta, Term, WriteId};
+use crate::{HardState, LogIndex, SnapshotMeta, Term, Vote, WriteId};
 
 /// What the disk is known to hold.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "model", derive(Hash))]
 pub(crate) struct Disk {
     /// The term and vote that are durable.
-    durable_vote: (Term, Option<NodeId>),
+    durable_vote: (Term, Option<Vote>),
     /// The entries of the present log up to here are durable. Zero while the log's start itself is not.
     durable: LogIndex,
     /// The entries of the present log up to here are durable or in the write that is out.
@@ -34,7 +34,7 @@ struct Out {
     id: WriteId,
     /// When it left.
     since: Duration,
-    vote: (Term, Option<NodeId>),
+    vote: (Term, Option<Vote>),
     /// When it is durable, so are the entries of the present log up to here. A truncation lowers it, so
     /// that what was overwritten meanwhile never counts.
     covers: LogIndex,
@@ -77,9 +77,9 @@ impl Disk {
         self.durable_vote.0 > Term(0)
     }
 
-    /// Whether a vote for `candidate` in `term` is durable.
-    pub(crate) fn holds_vote(&self, term: Term, candidate: NodeId) -> bool {
-        self.durable_vote == (term, Some(candidate))
+    /// Whether this vote in `term` is durable.
+    pub(crate) fn holds_vote(&self, term: Term, vote: Vote) -> bool {
+        self.durable_vote == (term, Some(vote))
     }
 
     /// Whether a write is out: the next one waits for it.

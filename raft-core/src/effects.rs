@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 
 use crate::{
-    ChangeFailed, Configuration, Entries, Envelope, LogIndex, NodeId, ReadRefused, SnapshotMeta,
-    Term,
+    ChangeFailed, Configuration, Entries, Envelope, Incarnation, LogIndex, NodeId, ReadRefused,
+    SnapshotMeta, Term,
 };
 
 /// All that a node wants done since the last drain. Everything in it may start at once and in
@@ -89,10 +89,27 @@ pub struct HardState {
     /// The latest term that the node has seen.
     pub term: Term,
     /// Whom it voted for in that term.
-    pub vote: Option<NodeId>,
+    pub vote: Option<Vote>,
     /// An index known to be committed. The paper keeps it in memory only; written beside what is
     /// written anyway, it lets a restarted node apply before it has found a leader.
     pub commit: LogIndex,
+}
+
+/// A vote (§5.2). It is for one incarnation: a machine that was given up and comes back, and the one that takes its place,
+/// are two candidates under one id.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Vote {
+    /// The candidate.
+    pub candidate: NodeId,
+    /// Its incarnation, as it asked ([`crate::Envelope::incarnation`]).
+    pub incarnation: Incarnation,
+}
+
+impl core::fmt::Display for Vote {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "node {}, incarnation {}", self.candidate, self.incarnation)
+    }
 }
 
 /// Committed entries that are durable here, without a gap.

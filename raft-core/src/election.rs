@@ -8,7 +8,9 @@ use core::time::Duration;
 use crate::configuration::Speaker;
 use crate::node::{Follower, RoleState};
 use crate::quorum::Tally;
-use crate::{Configuration, Effects, EntryId, Member, Message, Node, NodeId, Term};
+use crate::{
+    Configuration, Effects, EntryId, Incarnation, Member, Message, Node, NodeId, Term, Vote,
+};
 
 /// The answers that a candidate or pre-candidate has so far.
 #[derive(Clone, Debug)]
@@ -116,6 +118,11 @@ impl Node {
         Speaker { id, incarnation, is_meant: self.configurations.is_known() }
     }
 
+    /// The vote of this node for itself.
+    pub(crate) fn own_vote(&self) -> Vote {
+        Vote { candidate: self.options.id, incarnation: self.incarnation }
+    }
+
     pub(crate) fn is_sole_voter(&self) -> bool {
         let configuration = self.configuration();
         let [voter] = configuration.voters() else { return false };
@@ -145,14 +152,13 @@ impl Node {
             // Status must not show a leader that is not heard any more.
             self.leader = None;
             let campaigns = matches!(self.role, RoleState::Candidate(_));
-            if campaigns && !self.disk.holds_vote(self.term, self.options.id) {
+            if campaigns && !self.disk.holds_vote(self.term, self.own_vote()) {
                 // The disk has not even taken this term in. A slow one would never catch up with the next.
                 self.reset_election_timer();
                 return;
             }
             match self.campaigns() {
-                // A learner always asks first: its term must not climb while it is cut off, and whoever has voted in a
-                // term for a former incarnation of this node is past that term, and refuses (diss. §9.6).
+                // A learner always asks first: its term must not climb while it is cut off (diss. §9.6).
                 true if self.options.pre_vote || !self.is_electable() => self.pre_campaign(),
                 true => self.campaign(false),
                 false => self.reset_election_timer(),
@@ -186,7 +192,7 @@ impl Node {
     /// Raises the term and votes for itself (§5.2). Neither leaves the node, nor counts, before it is durable.
     pub(crate) fn campaign(&mut self, transfer: bool) {
         self.enter_term(self.term.next());
-        self.vote = Some(self.options.id);
+        self.vote = Some(self.own_vote());
         let votes = Votes::new(self.now(), self.options.heartbeat_interval);
         self.role = RoleState::Candidate(Votes { transfer, ..votes });
         self.reset_election_timer();
@@ -194,9 +200,9 @@ impl Node {
 
     /// The disk has caught up: if it holds the candidate's own vote, that counts now.
     pub(crate) fn own_vote_may_count(&mut self) {
-        let (term, own) = (self.term, self.as_speaker());
+        let (term, own, own_vote) = (self.term, self.as_speaker(), self.own_vote());
         if let RoleState::Candidate(votes) = &mut self.role
-            && self.disk.holds_vote(term, own.id)
+            && self.disk.holds_vote(term, own_vote)
         {
             votes.record(own, true);
             self.count_votes();
@@ -227,12 +233,12 @@ impl Node {
         if !matches!(self.role, RoleState::PreCandidate(_) | RoleState::Candidate(_)) {
             return;
         }
-        let id = self.options.id;
+        let (id, own_vote) = (self.options.id, self.own_vote());
         let campaign = self.term.next();
         let last = self.log.last();
         let (votes, message) = match &mut self.role {
             RoleState::PreCandidate(votes) => (votes, Message::PreVote { campaign, last }),
-            RoleState::Candidate(votes) if self.disk.holds_vote(self.term, id) => {
+            RoleState::Candidate(votes) if self.disk.holds_vote(self.term, own_vote) => {
                 let transfer = votes.transfer;
                 (votes, Message::RequestVote { last, transfer })
             }
@@ -315,24 +321,27 @@ impl Node {
     }
 
     /// Answers a [`Message::RequestVote`] of the current term: one vote a term, first come, first served, and only
-    /// for a log at least as up-to-date as the own one (§5.2, §5.4.1).
+    /// for a log at least as up-to-date as the own one (§5.2, §5.4.1). Another incarnation is another candidate: both may
+    /// be about, one as a voter of the configuration before a change and one of that after it.
     ///
     /// Whether the candidate is a voter in the configuration known here does not matter: it may know a newer one.
-    pub(crate) fn receive_request_vote(&mut self, from: NodeId, last: EntryId) {
+    pub(crate) fn receive_request_vote(&mut self, from: Speaker, last: EntryId) {
+        let asked = Vote { candidate: from.id, incarnation: from.incarnation };
         let free = match self.vote {
-            Some(vote) => vote == from,
+            Some(vote) => vote == asked,
             None => self.leader.is_none(),
         };
         let granted = free && last >= self.log.last() && self.has_joined();
         if granted {
-            self.vote = Some(from);
+            self.vote = Some(asked);
             // It leaves once it is durable: `drain_vote`.
             self.follower.vote_owed = true;
             // A pre-candidate stands back for the one that it voted for.
             self.role = RoleState::Follower;
             self.reset_election_timer();
         } else {
-            let answer = self.envelope(from, Message::VoteResponse { granted });
+            let answer = Message::VoteResponse { candidate: from.incarnation, granted };
+            let answer = self.envelope(from.id, answer);
             self.answers.push(answer);
         }
     }
@@ -351,17 +360,27 @@ impl Node {
 
     /// A granted vote leaves only once it is durable.
     pub(crate) fn drain_vote(&mut self, effects: &mut Effects) {
-        if let Some(candidate) = self.vote
+        if let Some(vote) = self.vote
             && self.follower.vote_owed
-            && self.disk.holds_vote(self.term, candidate)
+            && self.disk.holds_vote(self.term, vote)
         {
             self.follower.vote_owed = false;
-            let answer = self.envelope(candidate, Message::VoteResponse { granted: true });
-            effects.messages.push(answer);
+            let Vote { candidate, incarnation } = vote;
+            let answer = Message::VoteResponse { candidate: incarnation, granted: true };
+            effects.messages.push(self.envelope(candidate, answer));
         }
     }
 
-    pub(crate) fn receive_vote_response(&mut self, from: Speaker, granted: bool) {
+    pub(crate) fn receive_vote_response(
+        &mut self,
+        from: Speaker,
+        candidate: Incarnation,
+        granted: bool,
+    ) {
+        if candidate != self.incarnation {
+            self.counters.misaddressed += 1;
+            return;
+        }
         let counts = self.vote_counts(from);
         if let RoleState::Candidate(votes) = &mut self.role
             && counts

@@ -82,8 +82,8 @@ mod transfer;
 
 pub use configuration::{Configuration, Incarnation, Member};
 pub use effects::{
-    Applies, ChangeOutcome, Effects, Fetch, FetchId, HardState, Read, ReadId, SendSnapshot, Write,
-    WriteId,
+    Applies, ChangeOutcome, Effects, Fetch, FetchId, HardState, Read, ReadId, SendSnapshot, Vote,
+    Write, WriteId,
 };
 pub use entries::Entries;
 pub use entry::{Entry, EntryId, LogIndex, NodeId, Payload, Term};

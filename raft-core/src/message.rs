@@ -51,7 +51,9 @@ pub enum Message {
     },
     /// The answer to a [`Message::RequestVote`]; a granted one is durable before it leaves.
     VoteResponse {
-        /// Whether the sender voted for the receiver, in the envelope's term.
+        /// Which incarnation of the receiver had asked: for another one the answer is none.
+        candidate: Incarnation,
+        /// Whether the sender voted for it, in the envelope's term.
         granted: bool,
     },
     /// Entries of the leader's log (§5.3).

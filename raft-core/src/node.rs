@@ -16,7 +16,7 @@ use crate::reads::FollowerReads;
 use crate::{
     ChangeOutcome, Configuration, Counters, Effects, Entries, EntryId, Envelope, HardState,
     Incarnation, Input, LogIndex, Message, NodeId, Options, Payload, ProposeError, Read,
-    RestoreError, Restored, Role, SnapshotMeta, Status, Term,
+    RestoreError, Restored, Role, SnapshotMeta, Status, Term, Vote,
 };
 
 /// One replica of one group: a value that takes in facts by [`Node::step`] and requests by methods of their own,
@@ -57,7 +57,7 @@ pub struct Node {
     /// The time of the last tick; `None` before the first.
     pub(crate) clock: Option<Duration>,
     pub(crate) term: Term,
-    pub(crate) vote: Option<NodeId>,
+    pub(crate) vote: Option<Vote>,
     pub(crate) log: Log,
     pub(crate) commit: LogIndex,
     /// The newest durable snapshot.
@@ -514,7 +514,7 @@ impl Node {
         assert!(self.log.start().index <= self.commit, "only committed entries are compacted (§7)");
         assert!(self.log.last().term <= self.term, "an entry's term has begun (§5.1)");
         if let RoleState::Leader(_) = self.role {
-            let voted = self.disk.holds_vote(self.term, self.options.id);
+            let voted = self.disk.holds_vote(self.term, self.own_vote());
             assert!(voted, "a leader's own vote is durable (§5.2)");
         }
     }

@@ -42,14 +42,16 @@ impl Node {
             return;
         }
         if term < self.term {
-            self.refuse_old_term(from, &message);
+            self.refuse_old_term(speaker, &message);
             return;
         }
         match message {
             // They were taken above: they are about a term that nobody is in yet.
             Message::PreVote { .. } | Message::PreVoteResponse { .. } => {}
-            Message::RequestVote { last, transfer: _ } => self.receive_request_vote(from, last),
-            Message::VoteResponse { granted } => self.receive_vote_response(speaker, granted),
+            Message::RequestVote { last, transfer: _ } => self.receive_request_vote(speaker, last),
+            Message::VoteResponse { candidate, granted } => {
+                self.receive_vote_response(speaker, candidate, granted);
+            }
             Message::AppendEntries { previous, entries, commit } => {
                 self.receive_append_entries(from, previous, entries, commit);
             }
@@ -88,9 +90,11 @@ impl Node {
 
     /// Tells who lives in an old term that it is over. Whatever the settings of either side: a leader that is ignored
     /// by a node of a later term, and does not learn of it, would block that node for ever.
-    fn refuse_old_term(&mut self, from: NodeId, message: &Message) {
+    fn refuse_old_term(&mut self, from: Speaker, message: &Message) {
         let answer = match message {
-            Message::RequestVote { .. } => Message::VoteResponse { granted: false },
+            Message::RequestVote { .. } => {
+                Message::VoteResponse { candidate: from.incarnation, granted: false }
+            }
             Message::AppendEntries { previous, .. } => {
                 Message::AppendResponse(AppendOutcome::Rejected {
                     previous: previous.index,
@@ -111,7 +115,7 @@ impl Node {
             | Message::TimeoutNow
             | Message::ReadIndexResponse { .. } => return,
         };
-        let answer = self.envelope(from, answer);
+        let answer = self.envelope(from.id, answer);
         self.answers.push(answer);
     }
 }

@@ -128,7 +128,7 @@ impl Status {
             id: node.options.id,
             role: node.role(),
             term: node.term,
-            vote: node.vote,
+            vote: node.vote.map(|vote| vote.candidate),
             leader: node.leader,
             commit: node.commit,
             handed_out: node.applying.handed_out,

@@ -191,7 +191,7 @@ impl Cluster {
 /// What `from` answers to something old that `to` has said.
 fn refusal(state: &State, to: NodeId, from: NodeId) -> Option<Envelope> {
     let term = state.server(from)?.node.term();
-    let message = Message::VoteResponse { granted: false };
+    let message = Message::VoteResponse { candidate: Incarnation(0), granted: false };
     Some(Envelope { from, incarnation: Incarnation(0), is_meant: true, to, term, message })
 }
 

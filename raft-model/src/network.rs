@@ -7,7 +7,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use raft_core::{Entries, EntryId, Envelope, LogIndex, Message, NodeId, Role, Term};
+use raft_core::{Entries, EntryId, Envelope, LogIndex, Message, NodeId, Role, Term, Vote};
 
 use crate::bounds::Bounds;
 use crate::server::Server;
@@ -121,7 +121,7 @@ fn request(envelope: &Envelope, to: &Server, from: &Server, bounds: &Bounds) -> 
 /// only be answered that an earlier one is over.
 fn is_refusal(envelope: &Envelope, to: &Server) -> bool {
     match envelope.message {
-        Message::VoteResponse { granted } => !granted,
+        Message::VoteResponse { candidate: _, granted } => !granted,
         Message::AppendResponse(_) | Message::HeartbeatResponse { .. } => {
             envelope.term > to.disk.term()
         }
@@ -139,7 +139,7 @@ fn is_refusal(envelope: &Envelope, to: &Server) -> bool {
 /// Whether the vote of a term is given for good and the candidate no longer asks for it: it is answered without a
 /// consequence. (A pre-candidate would stand back for the one that it has voted for.)
 fn is_decided(envelope: &Envelope, to: &Server, from: &Server, bounds: &Bounds) -> bool {
-    let may_stand_back = |vote| bounds.pre_vote && vote == envelope.from;
+    let may_stand_back = |vote: Vote| bounds.pre_vote && vote.candidate == envelope.from;
     let given = to.disk.hard_state.vote.is_some_and(|vote| !may_stand_back(vote));
     given && !from.campaigns_in(envelope.term)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use raft_core::{
     AppendOutcome, Configuration, EntryId, Envelope, LogIndex, Member, Message, NodeId, Role, Term,
+    Vote,
 };
 
 use crate::server::{Done, Server};
@@ -196,19 +197,22 @@ fn is_backed(envelope: &Envelope, state: &State) -> bool {
     let term = envelope.term;
     let disk = &from.disk;
     let is_over = disk.term() > term;
-    let voted = |vote| is_over || (disk.term(), disk.hard_state.vote) == (term, Some(vote));
+    let voted = |candidate, incarnation| {
+        let vote = Vote { candidate, incarnation };
+        is_over || (disk.term(), disk.hard_state.vote) == (term, Some(vote))
+    };
     match &envelope.message {
-        Message::VoteResponse { granted: true } => voted(envelope.to),
+        Message::VoteResponse { candidate, granted: true } => voted(envelope.to, *candidate),
         // A candidate or leader has voted for itself; what is refused for its term says nothing of it any more.
         Message::RequestVote { .. } | Message::AppendEntries { .. } | Message::TimeoutNow => {
-            voted(envelope.from)
+            voted(envelope.from, envelope.incarnation)
         }
         Message::AppendResponse(AppendOutcome::Accepted { matched }) => {
             is_over || (disk.term() == term && holds_leaders_log(state, from, term, *matched))
         }
         Message::PreVote { .. }
         | Message::PreVoteResponse { .. }
-        | Message::VoteResponse { granted: false }
+        | Message::VoteResponse { candidate: _, granted: false }
         | Message::AppendResponse(AppendOutcome::Rejected { .. })
         | Message::Heartbeat { .. }
         | Message::HeartbeatResponse { .. }

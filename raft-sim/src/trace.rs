@@ -20,7 +20,9 @@ pub fn time(at: Duration) -> String {
 pub fn line(event: &Event) -> String {
     match event {
         Event::Started { node, hard_state, start, last, .. } => {
-            let vote = hard_state.vote.map_or("nobody".to_owned(), |vote| format!("node {vote}"));
+            let vote = hard_state
+                .vote
+                .map_or("nobody".to_owned(), |vote| format!("node {}", vote.candidate));
             format!(
                 "node {node}: starts in term {} (vote for {vote}) with the log after {start} up to {last}",
                 hard_state.term
@@ -55,7 +57,8 @@ pub fn line(event: &Event) -> String {
             let ends = entries.first().zip(entries.last());
             parts.extend(ends.map(|(first, last)| range(first.id, last.id)));
             parts.extend(hard_state.map(|state| {
-                let vote = state.vote.map_or("nobody".to_owned(), |vote| vote.to_string());
+                let vote =
+                    state.vote.map_or("nobody".to_owned(), |vote| vote.candidate.to_string());
                 format!("term {} vote {vote} commit {}", state.term, state.commit)
             }));
             format!("node {node}: write {}: {}", id.0, parts.join(", "))

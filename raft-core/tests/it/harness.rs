@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use raft_core::{
     AppendOutcome, Configuration, Entry, EntryId, Envelope, Incarnation, LogIndex, Member, Message,
-    NodeId, Payload, SnapshotMeta, Term,
+    NodeId, Payload, SnapshotMeta, Term, Vote,
 };
 
 pub(crate) use self::cluster::Cluster;
@@ -52,8 +52,18 @@ pub(crate) fn heartbeat(commit: u64, round: u64) -> Message {
     Message::Heartbeat { commit: LogIndex(commit), round: Some(round) }
 }
 
-pub(crate) const GRANTED: Message = Message::VoteResponse { granted: true };
-pub(crate) const DENIED: Message = Message::VoteResponse { granted: false };
+/// The vote for the first incarnation of a node.
+pub(crate) fn voted(candidate: u64) -> Vote {
+    Vote { candidate: NodeId(candidate), incarnation: Incarnation(0) }
+}
+
+/// The answer to the first incarnation of a candidate.
+pub(crate) const fn vote_response(granted: bool) -> Message {
+    Message::VoteResponse { candidate: Incarnation(0), granted }
+}
+
+pub(crate) const GRANTED: Message = vote_response(true);
+pub(crate) const DENIED: Message = vote_response(false);
 
 pub(crate) fn snapshot(last: EntryId, configuration: &Configuration) -> SnapshotMeta {
     SnapshotMeta::new(last, configuration.clone())

@@ -436,7 +436,10 @@ impl Arbitrary for Absurd {
                 Message::PreVoteResponse { campaign: Term(number(g)), granted: bool::arbitrary(g) }
             }
             2 => Message::RequestVote { last: id(g), transfer: bool::arbitrary(g) },
-            3 => Message::VoteResponse { granted: bool::arbitrary(g) },
+            3 => Message::VoteResponse {
+                candidate: Incarnation(number(g)),
+                granted: bool::arbitrary(g),
+            },
             4 => {
                 let previous = id(g);
                 let first = previous.index.0.wrapping_add(u64::from(u8::arbitrary(g) % 8 != 0));

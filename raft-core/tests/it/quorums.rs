@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use quickcheck::{Arbitrary, Gen, QuickCheck};
-use raft_core::{Configuration, Message, NodeId, Options, Role};
+use raft_core::{Configuration, NodeId, Options, Role};
 
 use crate::harness::*;
 use crate::members::incarnated;
@@ -145,7 +145,7 @@ fn votes_in_any_order_decide_as_soon_as_a_quorum_has_and_not_before() {
             if replica.node.role() != Role::Candidate || from == 1 {
                 continue;
             }
-            replica.receive(from, Message::VoteResponse { granted: grants });
+            replica.receive(from, vote_response(grants));
             if grants {
                 // A grant is a promise, also where a refusal has overtaken it.
                 granted |= bit(from);

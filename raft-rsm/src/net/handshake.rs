@@ -10,7 +10,7 @@ use crate::identity::check_address;
 use crate::{ClusterId, Identity, Incarnation};
 
 /// The version of everything on the wire.
-pub(crate) const PROTOCOL_VERSION: u16 = 3;
+pub(crate) const PROTOCOL_VERSION: u16 = 4;
 
 /// The longest body of a frame before the handshake is done.
 pub(crate) const HANDSHAKE_BODY_BYTES_MAX: usize = 1 << 10;

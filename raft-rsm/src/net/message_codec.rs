@@ -150,7 +150,7 @@ pub(crate) fn decode_packet(body: Bytes) -> Result<Packet, DecodePacketError> {
             Packet::Checksum(Checksum { from, to, index: fields.index()?, checksum: fields.u32()? })
         }
         _ => {
-            let incarnation = Incarnation(fields.u64()?);
+            let incarnation = fields.incarnation()?;
             let is_meant = fields.bool()?;
             let term = fields.term()?;
             let message = fields.message(kind)?;
@@ -201,8 +201,9 @@ fn encode_envelope(envelope: &Envelope, out: &mut BytesMut) {
             encode_entry_id(*last, out);
             out.put_u8(u8::from(*transfer));
         }
-        Message::VoteResponse { granted } => {
+        Message::VoteResponse { candidate, granted } => {
             start(kind::VOTE_RESPONSE);
+            out.put_u64_le(candidate.0);
             out.put_u8(u8::from(*granted));
         }
         Message::AppendEntries { previous, entries, commit } => {
@@ -294,6 +295,10 @@ impl Fields {
         self.u64().map(NodeId)
     }
 
+    fn incarnation(&mut self) -> Result<Incarnation, DecodePacketError> {
+        self.u64().map(Incarnation)
+    }
+
     fn term(&mut self) -> Result<Term, DecodePacketError> {
         self.u64().map(Term)
     }
@@ -343,7 +348,9 @@ impl Fields {
             kind::REQUEST_VOTE => {
                 Message::RequestVote { last: self.entry_id()?, transfer: self.bool()? }
             }
-            kind::VOTE_RESPONSE => Message::VoteResponse { granted: self.bool()? },
+            kind::VOTE_RESPONSE => {
+                Message::VoteResponse { candidate: self.incarnation()?, granted: self.bool()? }
+            }
             kind::APPEND_ENTRIES => {
                 let previous = self.entry_id()?;
                 let commit = self.index()?;

@@ -513,7 +513,7 @@ fn limits() -> TcpLimits {
 }
 
 fn packet(from: NodeId, term: u64) -> Packet {
-    let message = Message::VoteResponse { granted: true };
+    let message = Message::VoteResponse { candidate: Incarnation(0), granted: true };
     Packet::Raft(Envelope {
         from,
         incarnation: Incarnation(1),
@@ -525,7 +525,7 @@ fn packet(from: NodeId, term: u64) -> Packet {
 }
 
 fn packet_to(to: NodeId, term: u64) -> Packet {
-    let message = Message::VoteResponse { granted: true };
+    let message = Message::VoteResponse { candidate: Incarnation(0), granted: true };
     Packet::Raft(Envelope {
         from: ONE,
         incarnation: Incarnation(1),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use raft_core::{
     Configuration, Entry, EntryId, HardState, Incarnation, LogIndex, Member, NodeId, Payload,
-    Restored, SnapshotMeta, Term, TermRuns, Write, WriteId,
+    Restored, SnapshotMeta, Term, TermRuns, Vote, Write, WriteId,
 };
 
 use crate::Storage;
@@ -160,7 +160,9 @@ fn meta(term: u64, index: u64) -> SnapshotMeta {
 }
 
 fn hard_state(term: u64, vote: Option<u64>, commit: u64) -> HardState {
-    HardState { term: Term(term), vote: vote.map(NodeId), commit: LogIndex(commit) }
+    let vote =
+        vote.map(|id| Vote { candidate: NodeId(id), incarnation: Incarnation(u64::MAX - id) });
+    HardState { term: Term(term), vote, commit: LogIndex(commit) }
 }
 
 /// Entries of `term` from `first` up to `last`, whose payloads say what they are. Each fourth carries a configuration.

@@ -105,7 +105,11 @@ pub fn a_large_packet_arrives_unchanged(network: &dyn Network) {
     };
     let entries = (1..=4_096).map(entry).collect();
     let append = Message::AppendEntries { previous: EntryId::ZERO, entries, commit: LogIndex(1) };
-    for packet in [raft(append), chunk(512 << 10), raft(Message::VoteResponse { granted: true })] {
+    for packet in [
+        raft(append),
+        chunk(512 << 10),
+        raft(Message::VoteResponse { candidate: Incarnation(0), granted: true }),
+    ] {
         let arrived = stand.send_until_it_arrives(&packet);
         // Not by assert_eq: a megabyte of text helps nobody.
         assert!(arrived == packet, "a packet has changed on its way");
@@ -135,7 +139,7 @@ pub fn packets_for_several_nodes_arrive_at_each(network: &dyn Network) {
             is_meant: from == TWO,
             to,
             term: Term(from.0 * 10 + to.0),
-            message: Message::VoteResponse { granted: false },
+            message: Message::VoteResponse { candidate: Incarnation(0), granted: false },
         });
         assert_eq!(stand.send_until_it_arrives(&packet), packet);
     }
@@ -154,7 +158,11 @@ pub fn sending_never_waits_however_full_the_queue_is(network: &dyn Network) {
     for _ in 0..20_000 {
         stand.transport(ONE).send(packet.clone());
     }
-    let packet = raft_between(ONE, THREE, Message::VoteResponse { granted: true });
+    let packet = raft_between(
+        ONE,
+        THREE,
+        Message::VoteResponse { candidate: Incarnation(0), granted: true },
+    );
     assert_eq!(stand.send_until_it_arrives(&packet), packet, "others are reached all the same");
     stand.shutdown();
 }
@@ -162,14 +170,15 @@ pub fn sending_never_waits_however_full_the_queue_is(network: &dyn Network) {
 /// A peer that restarts, at the same address, is found again.
 pub fn a_node_that_restarts_is_reached_again(network: &dyn Network) {
     let mut stand = Stand::new(network);
-    let packet = raft(Message::VoteResponse { granted: true });
+    let packet = raft(Message::VoteResponse { candidate: Incarnation(0), granted: true });
     for _ in 0..3 {
         stand.send_until_it_arrives(&packet);
         stand.restart(network, TWO);
         assert!(stand.packets(TWO).is_empty());
     }
     stand.send_until_it_arrives(&packet);
-    let back = raft_between(TWO, ONE, Message::VoteResponse { granted: true });
+    let back =
+        raft_between(TWO, ONE, Message::VoteResponse { candidate: Incarnation(0), granted: true });
     stand.send_until_it_arrives(&back);
     stand.shutdown();
 }
@@ -178,8 +187,9 @@ pub fn a_node_that_restarts_is_reached_again(network: &dyn Network) {
 pub fn peers_that_are_named_are_reached(network: &dyn Network) {
     let stand = Stand::new(network);
     let (one, peers) = (stand.transport(ONE), network.peers());
-    let packets =
-        [TWO, THREE].map(|to| raft_between(ONE, to, Message::VoteResponse { granted: true }));
+    let packets = [TWO, THREE].map(|to| {
+        raft_between(ONE, to, Message::VoteResponse { candidate: Incarnation(0), granted: true })
+    });
     for _ in 0..3 {
         let without_two: Vec<_> = peers.iter().filter(|peer| peer.id != TWO).cloned().collect();
         one.set_peers(&without_two);
@@ -201,7 +211,7 @@ pub fn naming_the_same_peers_again_disturbs_nothing(network: &dyn Network) {
     let stand = Stand::new(network);
     let (one, peers) = (stand.transport(ONE), network.peers());
     one.set_peers(&peers);
-    let packet = raft(Message::VoteResponse { granted: true });
+    let packet = raft(Message::VoteResponse { candidate: Incarnation(0), granted: true });
     stand.send_until_it_arrives(&packet);
     stand.send_until_it_arrives(&raft_between(
         TWO,
@@ -230,7 +240,8 @@ pub fn a_peer_is_the_incarnation_that_is_named(network: &dyn Network) {
     };
     let others: Vec<_> = peers.iter().cloned().map(replaced).collect();
     let vote = |from, to, term| {
-        let (incarnation, message) = (Incarnation(5), Message::VoteResponse { granted: true });
+        let (incarnation, message) =
+            (Incarnation(5), Message::VoteResponse { candidate: Incarnation(0), granted: true });
         Packet::Raft(Envelope { from, incarnation, is_meant: true, to, term, message })
     };
     let ways = [(ONE, TWO), (TWO, ONE)];
@@ -263,7 +274,10 @@ pub fn a_peer_is_the_incarnation_that_is_named(network: &dyn Network) {
 /// `disconnected`: when a connection closes, its other end is told.
 pub fn a_peer_that_goes_away_is_reported(network: &dyn Network) {
     let stand = Stand::new(network);
-    stand.send_until_it_arrives(&raft(Message::VoteResponse { granted: true }));
+    stand.send_until_it_arrives(&raft(Message::VoteResponse {
+        candidate: Incarnation(0),
+        granted: true,
+    }));
     block_on(stand.transport(TWO).shutdown());
     wait_until(|| stand.disconnected(ONE).contains(&TWO));
     stand.shutdown();
@@ -411,7 +425,7 @@ pub fn a_client_knows_the_nodes(network: &dyn Network) {
 /// `shutdown`: once it returned, nothing is delivered. It may be called again.
 pub fn after_a_shutdown_nothing_is_delivered(network: &dyn Network) {
     let stand = Stand::new(network);
-    let packet = raft(Message::VoteResponse { granted: true });
+    let packet = raft(Message::VoteResponse { candidate: Incarnation(0), granted: true });
     stand.send_until_it_arrives(&packet);
     for _ in 0..1_000 {
         stand.transport(ONE).send(packet.clone());
@@ -421,9 +435,14 @@ pub fn after_a_shutdown_nothing_is_delivered(network: &dyn Network) {
     for _ in 0..1_000 {
         stand.transport(ONE).send(packet.clone());
     }
-    let to_one = raft_between(TWO, ONE, Message::VoteResponse { granted: true });
+    let to_one =
+        raft_between(TWO, ONE, Message::VoteResponse { candidate: Incarnation(0), granted: true });
     stand.transport(TWO).send(to_one);
-    stand.send_until_it_arrives(&raft_between(ONE, THREE, Message::VoteResponse { granted: true }));
+    stand.send_until_it_arrives(&raft_between(
+        ONE,
+        THREE,
+        Message::VoteResponse { candidate: Incarnation(0), granted: true },
+    ));
     assert!(stand.call(TWO, "hello").is_err());
     block_on(stand.transport(TWO).shutdown());
     assert_eq!(stand.packets(TWO).len(), delivered);
@@ -483,7 +502,7 @@ fn packets() -> Vec<Packet> {
         Message::ReadIndex { context: 9 },
         Message::ReadIndexResponse { context: 9, index: Some(LogIndex(3)) },
         Message::ReadIndexResponse { context: 9, index: None },
-        Message::VoteResponse { granted: false },
+        Message::VoteResponse { candidate: Incarnation(0), granted: false },
         Message::AppendEntries { previous: id, entries: entries.into(), commit: LogIndex(4) },
         Message::AppendResponse(AppendOutcome::Accepted { matched: LogIndex(4) }),
         Message::AppendResponse(AppendOutcome::Rejected { previous: LogIndex(4), hint: id }),

@@ -6,8 +6,8 @@ use std::io::{Read as _, Write as _};
 use futures::executor::block_on;
 use raft_rsm::Storage;
 use raft_rsm::raft_core::{
-    Configuration, Entry, EntryId, HardState, LogIndex, NodeId, Payload, Restored, SnapshotMeta,
-    Term, TermRuns, Write, WriteId,
+    Configuration, Entry, EntryId, HardState, Incarnation, LogIndex, NodeId, Payload, Restored,
+    SnapshotMeta, Term, TermRuns, Vote, Write, WriteId,
 };
 use raft_rsm::storage::{FileStorage, MemoryStorage, StorageError};
 
@@ -150,7 +150,10 @@ impl Chance {
             last = write.entries.last().unwrap().id;
         }
         if self.below(2) == 0 {
-            let vote = (self.below(2) == 0).then(|| NodeId(self.below(3)));
+            let vote = (self.below(2) == 0).then(|| Vote {
+                candidate: NodeId(self.below(3)),
+                incarnation: Incarnation(self.below(3)),
+            });
             let commit = LogIndex(start.index.0 + self.below(last.index.0 - start.index.0 + 1));
             write.hard_state = Some(HardState { term: last.term, vote, commit });
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::executor::block_on;
 use raft_rsm::raft_core::{
     Configuration, Entry, EntryId, HardState, LogIndex, Member, NodeId, Payload, Restored,
-    SnapshotMeta, Term, Write, WriteId,
+    SnapshotMeta, Term, Vote, Write, WriteId,
 };
 use raft_rsm::storage::{FileStorage, FileStorageOptions, Recovered, Recovery, StorageError};
 use raft_rsm::{Cluster, Incarnation, Storage};
@@ -32,7 +32,11 @@ fn command(term: u64, index: u64) -> Entry {
 
 /// Ten entries, of which six are known to be committed.
 fn written() -> Write {
-    let hard_state = HardState { term: Term(4), vote: Some(NodeId(2)), commit: LogIndex(6) };
+    let hard_state = HardState {
+        term: Term(4),
+        vote: Some(Vote { candidate: NodeId(2), incarnation: Incarnation(3) }),
+        commit: LogIndex(6),
+    };
     Write {
         id: WriteId(1),
         reset: None,

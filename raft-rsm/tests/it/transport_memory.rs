@@ -92,7 +92,7 @@ fn arrivals(seed: u64, packets: u64, prepare: impl FnOnce(&MemoryNetwork)) -> Ve
         transport.start(Arc::clone(inbox) as _, Arc::clone(inbox) as _);
     }
     let send = |term| {
-        let message = Message::VoteResponse { granted: true };
+        let message = Message::VoteResponse { candidate: Incarnation(0), granted: true };
         transports[0].send(Packet::Raft(Envelope {
             from: ONE,
             incarnation: Incarnation(0),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use raft_rsm::raft_core::{Envelope, Incarnation, Message, NodeId, Role, Term};
+use raft_rsm::raft_core::{Envelope, Incarnation, Message, NodeId, Role, Term, Vote};
 use raft_rsm::transport::Packet;
 
 use super::{Checker, View};
@@ -15,7 +15,7 @@ use crate::event::Event;
 pub struct ElectionSafety {
     leaders: BTreeMap<Term, NodeId>,
     /// Whoever has lost its disk is another incarnation, and has given no vote yet.
-    votes: BTreeMap<(NodeId, Incarnation, Term), NodeId>,
+    votes: BTreeMap<(NodeId, Incarnation, Term), Vote>,
 }
 
 impl ElectionSafety {
@@ -27,14 +27,14 @@ impl ElectionSafety {
         Err(format!("node {leader} and node {node} both lead term {term}"))
     }
 
-    fn votes(&mut self, envelope: &Envelope, candidate: NodeId) -> Result<(), String> {
+    fn votes(&mut self, envelope: &Envelope, vote: Vote) -> Result<(), String> {
         let (voter, term) = (envelope.from, envelope.term);
         let name = (voter, envelope.incarnation, term);
-        let first = *self.votes.entry(name).or_insert(candidate);
-        if first == candidate {
+        let first = *self.votes.entry(name).or_insert(vote);
+        if first == vote {
             return Ok(());
         }
-        Err(format!("node {voter} votes for node {first} and for node {candidate} in term {term}"))
+        Err(format!("node {voter} votes for {first} and for {vote} in term {term}"))
     }
 }
 
@@ -53,9 +53,14 @@ impl Checker for ElectionSafety {
             Message::AppendEntries { .. } | Message::Heartbeat { .. } => {
                 self.leads(envelope.term, envelope.from)
             }
-            Message::RequestVote { .. } => self.votes(envelope, envelope.from),
-            Message::VoteResponse { granted: true } => self.votes(envelope, envelope.to),
-            Message::VoteResponse { granted: false }
+            Message::RequestVote { .. } => {
+                let Envelope { from: candidate, incarnation, .. } = *envelope;
+                self.votes(envelope, Vote { candidate, incarnation })
+            }
+            Message::VoteResponse { candidate: incarnation, granted: true } => {
+                self.votes(envelope, Vote { candidate: envelope.to, incarnation })
+            }
+            Message::VoteResponse { candidate: _, granted: false }
             | Message::PreVote { .. }
             | Message::PreVoteResponse { .. }
             | Message::AppendResponse(_)
@@ -95,14 +100,20 @@ mod tests {
 
     #[test]
     fn a_second_vote_in_a_term_is_caught() {
-        let vote = |granted| Message::VoteResponse { granted };
-        let grants = |to, term| sent(3, to, term, vote(true));
-        let refuses = sent(3, 2, 5, vote(false));
+        let vote = |incarnation, granted| Message::VoteResponse {
+            candidate: Incarnation(incarnation),
+            granted,
+        };
+        let grants = |to, term| sent(3, to, term, vote(0, true));
+        let refuses = sent(3, 2, 5, vote(0, false));
         assert_eq!(check(&[grants(1, 5), grants(1, 5), refuses, grants(2, 6)]), Ok(()));
         assert_caught(
             check(&[grants(1, 5), grants(2, 5)]),
             "node 3 votes for node 1 and for node 2",
         );
+        // Two machines may be about that pass for one node.
+        let grants_another = sent(3, 1, 5, vote(7, true));
+        assert_caught(check(&[grants(1, 5), grants_another]), "for node 1 and for node 1");
         // Who asks for votes votes for itself.
         let asks = sent(3, 2, 5, Message::RequestVote { last: entry(1, 1), transfer: false });
         assert_caught(check(&[grants(1, 5), asks]), "for node 1 and for node 3");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_rsm::raft_core::{EntryId, HardState, LogIndex, NodeId, WriteId};
+use raft_rsm::raft_core::{EntryId, HardState, LogIndex, NodeId, Vote, WriteId};
 
 use crate::event::{EntrySummary, Event};
 
@@ -149,8 +149,8 @@ impl State {
     }
 }
 
-fn name(vote: Option<NodeId>) -> String {
-    vote.map_or("nobody".to_owned(), |id| format!("node {id}"))
+fn name(vote: Option<Vote>) -> String {
+    vote.map_or("nobody".to_owned(), |vote| vote.to_string())
 }
 
 impl Writing {

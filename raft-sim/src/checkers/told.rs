@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft_rsm::raft_core::{
-    EntryId, Envelope, HardState, Incarnation, LogIndex, Message, NodeId, Role, Term, WriteId,
+    EntryId, Envelope, HardState, Incarnation, LogIndex, Message, NodeId, Role, Term, Vote, WriteId,
 };
 use raft_rsm::transport::Packet;
 
@@ -67,7 +67,8 @@ pub(super) fn crashed(id: u64) -> Event {
 }
 
 pub(super) fn hard_state(term: u64, vote: Option<u64>, commit: u64) -> HardState {
-    HardState { term: Term(term), vote: vote.map(NodeId), commit: LogIndex(commit) }
+    let vote = vote.map(|id| Vote { candidate: NodeId(id), incarnation: Incarnation(0) });
+    HardState { term: Term(term), vote, commit: LogIndex(commit) }
 }
 
 pub(super) fn leads(id: u64, term: u64, last: EntryId) -> Event {

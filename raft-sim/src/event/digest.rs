@@ -263,6 +263,7 @@ fn id(to: &mut Fnv, id: EntryId) {
 
 fn hard_state(to: &mut Fnv, state: HardState) {
     to.write_u64(state.term.0);
-    to.write_u64(state.vote.map_or(u64::MAX, |vote| vote.0));
+    to.write_u64(state.vote.map_or(u64::MAX, |vote| vote.candidate.0));
+    to.write_u64(state.vote.map_or(u64::MAX, |vote| vote.incarnation.0));
     to.write_u64(state.commit.0);
 }

@@ -48,7 +48,9 @@ fn message(Envelope { term, message, .. }: &Envelope) -> String {
         Message::RequestVote { last, transfer: true } => {
             format!("RequestVote t{term} last {last} for a transfer")
         }
-        Message::VoteResponse { granted } => format!("VoteResponse t{term} {}", verdict(granted)),
+        Message::VoteResponse { candidate: _, granted } => {
+            format!("VoteResponse t{term} {}", verdict(granted))
+        }
         Message::AppendEntries { previous, entries, commit } => {
             format!("AppendEntries t{term} after {previous} +{} commit {commit}", entries.len())
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use raft_core::{
     AppendOutcome, Configuration, Entry, EntryId, Envelope, Incarnation, LogIndex, Member, Message,
-    Node, NodeId, Payload, Read, ReadId, Role, SnapshotMeta, Term,
+    Node, NodeId, Payload, Read, ReadId, Role, SnapshotMeta, Term, Vote,
 };
 
 use crate::cluster::disk::{Disk, State};
@@ -209,23 +209,25 @@ impl Checker {
 /// Whatever leaves a node claims only what its disk holds at that moment.
 pub(super) fn check_promise(envelope: &Envelope, disk: &Disk, term: Term) {
     let vote = (disk.hard_state.term, disk.hard_state.vote);
+    let own_vote = Some(Vote { candidate: envelope.from, incarnation: envelope.incarnation });
     match &envelope.message {
         Message::RequestVote { .. } => {
-            assert_eq!(vote, (envelope.term, Some(envelope.from)), "the own vote is durable first");
+            assert_eq!(vote, (envelope.term, own_vote), "the own vote is durable first");
         }
-        Message::VoteResponse { granted: true } => {
-            assert_eq!(vote, (envelope.term, Some(envelope.to)), "a granted vote is durable first");
+        Message::VoteResponse { candidate: incarnation, granted: true } => {
+            let granted = Some(Vote { candidate: envelope.to, incarnation: *incarnation });
+            assert_eq!(vote, (envelope.term, granted), "a granted vote is durable first");
         }
         Message::AppendResponse(AppendOutcome::Accepted { matched }) => {
             assert_eq!(disk.hard_state.term, envelope.term, "the term is durable first");
             assert!(disk.last().index >= *matched, "an acknowledged entry is durable first");
         }
         Message::AppendEntries { .. } => {
-            assert_eq!(vote, (envelope.term, Some(envelope.from)), "a leader's vote is durable");
+            assert_eq!(vote, (envelope.term, own_vote), "a leader's vote is durable");
         }
         Message::PreVote { .. }
         | Message::PreVoteResponse { .. }
-        | Message::VoteResponse { granted: false }
+        | Message::VoteResponse { candidate: _, granted: false }
         | Message::AppendResponse(AppendOutcome::Rejected { .. })
         | Message::Heartbeat { .. }
         | Message::HeartbeatResponse { .. }

@@ -30,7 +30,7 @@ fn request_vote_leaves_only_once_the_new_term_and_the_self_vote_are_durable() {
     assert_eq!(replica.sent, [], "the write is out");
 
     let state = replica.write.as_ref().unwrap().hard_state.unwrap();
-    assert_eq!((state.term, state.vote), (campaign, Some(NodeId(1))));
+    assert_eq!((state.term, state.vote), (campaign, Some(voted(1))));
     replica.persist();
     assert_eq!(replica.sent_to(2), [Message::RequestVote { last: id(0, 0), transfer: false }]);
     assert_eq!(replica.sent_to(3), [Message::RequestVote { last: id(0, 0), transfer: false }]);
@@ -71,7 +71,7 @@ fn a_granted_vote_leaves_only_once_it_is_durable() {
     replica.receive_in(7, 2, Message::RequestVote { last: id(0, 0), transfer: false });
     assert_eq!(replica.sent, []);
     let state = replica.write.as_ref().unwrap().hard_state.unwrap();
-    assert_eq!((state.term.0, state.vote), (7, Some(NodeId(2))));
+    assert_eq!((state.term.0, state.vote), (7, Some(voted(2))));
     replica.persist();
     assert_eq!(replica.sent_to(2), [GRANTED]);
     assert_eq!(replica.sent[0].term.0, 7);
@@ -209,7 +209,7 @@ fn at_most_one_write_is_out() {
         leader.tick(100);
         leader.receive(2, accepted(1));
     }
-    leader.receive_in(9, 3, Message::VoteResponse { granted: false });
+    leader.receive_in(9, 3, DENIED);
     assert_eq!(leader.write, Some(first));
 }
 
@@ -251,7 +251,7 @@ fn what_arrives_meanwhile_is_merged_into_one_write() {
     let Write { entries, hard_state, .. } = leader.write.clone().unwrap();
     assert_eq!(entries.len(), 100);
     let state = hard_state.unwrap();
-    assert_eq!((state.term.0, state.vote), (6, Some(NodeId(3))));
+    assert_eq!((state.term.0, state.vote), (6, Some(voted(3))));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::harness::*;
 #[test]
 fn a_drain_empties_what_the_last_one_has_left() {
     let mut disk = Disk::with_log(voters(1), &[1, 1, 1], 1, 3);
-    disk.hard_state = HardState { vote: Some(NodeId(1)), ..disk.hard_state };
+    disk.hard_state = HardState { vote: Some(voted(1)), ..disk.hard_state };
     let mut node = Node::new(Options::new(NodeId(1)), disk.restored()).unwrap();
     let mut effects = Effects::default();
     node.step(Input::Tick(Duration::ZERO));

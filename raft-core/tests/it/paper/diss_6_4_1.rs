@@ -294,7 +294,7 @@ fn a_node_answers_no_round_before_its_disk_shows_that_it_ever_ran() {
 #[test]
 fn a_node_that_has_entered_a_new_term_still_refuses_votes_while_the_lease_may_run() {
     let later: [fn(&mut Replica); 3] = [
-        |replica| replica.receive_in(5, 3, Message::VoteResponse { granted: false }),
+        |replica| replica.receive_in(5, 3, DENIED),
         |replica| {
             replica.receive_in(5, 3, Message::PreVoteResponse { campaign: Term(6), granted: false })
         },

@@ -62,7 +62,7 @@ fn a_follower_of_the_terms_leader_votes_for_nobody_else_in_that_term() {
     follower.receive_in(1, 2, heartbeat(0, 1));
     follower.receive_in(1, 3, Message::RequestVote { last: id(0, 0), transfer: false });
     follower.persist_all();
-    assert_eq!(follower.sent_to(3), [Message::VoteResponse { granted: false }]);
+    assert_eq!(follower.sent_to(3), [DENIED]);
     assert_eq!(follower.node.leader(), Some(NodeId(2)));
 }
 

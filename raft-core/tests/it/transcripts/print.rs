@@ -88,7 +88,7 @@ impl Printer {
                 line += &format!(" entries {}", ids(&write.entries));
             }
             if let Some(state) = &write.hard_state {
-                let vote = state.vote.map_or("none".to_owned(), |vote| vote.to_string());
+                let vote = state.vote.map_or("none".to_owned(), |vote| vote.candidate.to_string());
                 line += &format!(" term {} vote {vote} commit {}", state.term, state.commit);
             }
             lines.push(line);
@@ -148,7 +148,9 @@ impl Printer {
             Message::RequestVote { last, transfer: true } => {
                 format!("RequestVote last {last} for a transfer")
             }
-            Message::VoteResponse { granted } => format!("VoteResponse {}", yes(*granted)),
+            Message::VoteResponse { candidate: _, granted } => {
+                format!("VoteResponse {}", yes(*granted))
+            }
             Message::AppendEntries { previous, entries, commit } => {
                 format!("AppendEntries after {previous} [{}] commit {commit}", ids(entries))
             }

@@ -157,7 +157,7 @@ impl Story {
             match name {
                 "log" => disk.entries = entries(0, &terms(value)),
                 "term" => disk.hard_state.term = Term(number(value)),
-                "vote" => disk.hard_state.vote = Some(NodeId(number(value))),
+                "vote" => disk.hard_state.vote = Some(voted(number(value))),
                 "commit" => disk.hard_state.commit = LogIndex(number(value)),
                 _ => panic!("no such part of a disk: {name}"),
             }

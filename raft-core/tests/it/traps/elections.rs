@@ -195,7 +195,7 @@ fn a_longer_log_of_an_older_term_gets_no_vote_and_a_shorter_one_of_a_later_term_
         let mut replica = Replica::with_log(&[1, 2, 2], 3, 0);
         replica.receive_in(4, 2, Message::RequestVote { last, transfer: false });
         replica.persist_all();
-        assert_eq!(replica.sent_to(2), [Message::VoteResponse { granted }], "{last}");
+        assert_eq!(replica.sent_to(2), [vote_response(granted)], "{last}");
         let campaign = Term(5);
         replica.sent.clear();
         replica.receive_in(4, 3, Message::PreVote { campaign, last });

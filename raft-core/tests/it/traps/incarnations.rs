@@ -222,8 +222,7 @@ fn a_voter_whose_replacement_failed_comes_back_as_whoever_speaks_for_it() {
     assert_eq!((leader.in_force().as_str(), of_2(&leader)), ("1 2 3", Some(Incarnation(9))));
 }
 
-/// The former incarnation's leader of term 5 had the vote of node 3, and its disk is lost. A vote names a node: the new
-/// incarnation would get it again.
+/// The former incarnation led term 5 with the vote of node 3, and its disk is lost.
 #[test]
 fn a_learner_does_not_lead_in_a_term_in_which_its_former_incarnation_has_led() {
     let replica = |node: u64, term, vote, has_staged| {
@@ -237,9 +236,9 @@ fn a_learner_does_not_lead_in_a_term_in_which_its_former_incarnation_has_led() {
         Replica::start(Options { pre_vote: node != 2, ..Options::new(NodeId(node)) }, disk)
     };
     let mut cluster = Cluster::new([
-        replica(1, 4, Some(NodeId(1)), true),
+        replica(1, 4, Some(voted(1)), true),
         replica(2, 4, None, true),
-        replica(3, 5, Some(NodeId(2)), false),
+        replica(3, 5, Some(voted(2)), false),
     ]);
     for _ in 0..200 {
         if cluster.role(2) == Role::Follower {
@@ -254,6 +253,81 @@ fn a_learner_does_not_lead_in_a_term_in_which_its_former_incarnation_has_led() {
         cluster.run(200);
     }
     assert!(!cluster.leaders().is_empty());
+}
+
+/// The machine that was given up is back, and knows nothing of what has been agreed since; node 3 has not heard of it
+/// either. The machine in its place is a voter of the joint configuration.
+#[test]
+fn two_incarnations_of_a_node_do_not_both_lead_a_term() {
+    let joint = || {
+        let voters = |incarnation| [incarnated(1, 0), incarnated(2, incarnation), incarnated(3, 0)];
+        Configuration::of_members(voters(1), voters(0), [])
+    };
+    let replica = |node: u64, incarnation, has_joint| {
+        let mut disk = Disk::with_log(configuration("1 2 3"), &[4; 9], 4, 9);
+        if has_joint {
+            disk.entries.push(configuration_entry(4, 10, staged()));
+            disk.entries.push(configuration_entry(4, 11, joint()));
+        }
+        disk.incarnation = Incarnation(incarnation);
+        Replica::start(Options { pre_vote: false, ..Options::new(NodeId(node)) }, disk)
+    };
+    let (mut one, mut three) = (replica(1, 0, true), replica(3, 0, false));
+    let (mut former, mut anew) = (replica(2, 0, false), replica(2, 1, true));
+    for candidate in [&mut former, &mut anew] {
+        candidate.time_out();
+        candidate.persist_all();
+    }
+    // What is for node 2 may reach either machine.
+    let mut asked: Vec<Envelope> = former.take_sent();
+    asked.append(&mut anew.take_sent());
+    for request in asked {
+        let voter = if request.to == NodeId(1) { &mut one } else { &mut three };
+        voter.step(Input::Receive(request));
+        voter.persist_all();
+        for answer in voter.take_sent() {
+            former.step(Input::Receive(answer.clone()));
+            anew.step(Input::Receive(answer));
+        }
+    }
+    assert_eq!((former.node.term(), anew.node.term()), (Term(5), Term(5)));
+    assert_eq!(former.node.role(), Role::Leader, "it has the vote of node 3");
+    assert_ne!(anew.node.role(), Role::Leader, "two leaders of one term");
+}
+
+#[test]
+fn a_vote_is_for_one_incarnation_and_a_restart_does_not_forget_for_which() {
+    let ask = |voter: &mut Replica, incarnation| {
+        let vote = Message::RequestVote { last: id(0, 0), transfer: false };
+        voter.receive_as(2, incarnation, vote);
+        voter.persist_all();
+        voter.take_sent().into_iter().map(|answer| answer.message).collect::<Vec<_>>()
+    };
+    let answer =
+        |candidate, granted| [Message::VoteResponse { candidate: Incarnation(candidate), granted }];
+    let mut voter = Replica::first_in(1, "1 2 3");
+    assert_eq!(ask(&mut voter, 7), answer(7, true));
+    for _ in 0..2 {
+        assert_eq!(ask(&mut voter, 8), answer(8, false));
+        assert_eq!(ask(&mut voter, 7), answer(7, true));
+        voter = Replica::start(Options::new(NodeId(1)), voter.disk);
+    }
+}
+
+#[test]
+fn a_vote_for_another_incarnation_is_none_for_this_one() {
+    let mut candidate = Replica::first_in(1, "1 2 3");
+    candidate.time_out();
+    for peer in [2, 3] {
+        let campaign = candidate.node.term().next();
+        candidate.receive(peer, Message::PreVoteResponse { campaign, granted: true });
+    }
+    candidate.persist_all();
+    candidate.receive(2, Message::VoteResponse { candidate: Incarnation(9), granted: true });
+    assert_eq!(candidate.node.role(), Role::Candidate);
+    assert_eq!(candidate.node.counters().misaddressed, 1);
+    candidate.receive(2, GRANTED);
+    assert_eq!(candidate.node.role(), Role::Leader);
 }
 
 #[test]

@@ -97,7 +97,10 @@ fn message(g: &mut Gen) -> Message {
             context: u64::arbitrary(g),
             index: bool::arbitrary(g).then_some(index),
         },
-        3 => Message::VoteResponse { granted: bool::arbitrary(g) },
+        3 => Message::VoteResponse {
+            candidate: Incarnation(u64::arbitrary(g)),
+            granted: bool::arbitrary(g),
+        },
         4 => Message::AppendEntries {
             previous: entry_id(g),
             entries: (0..u8::arbitrary(g) % 8).map(|_| entry(g)).collect(),

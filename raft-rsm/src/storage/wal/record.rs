@@ -12,7 +12,8 @@
 //! payload
 //!   meta: flags (1), then what they name, in this order
 //!         reset, compact: length (4), SnapshotMeta by postcard;
-//!         hard state: term (8), commit (8), whether there is a vote (1), vote (8);
+//!         hard state: term (8), commit (8), whether there is a vote (1), its candidate (8) and
+//!           incarnation (8);
 //!         state: the rest, by postcard; only in the first record of a segment
 //!   entries, each: checksum (4), entry
 //! ```
@@ -21,7 +22,8 @@
 
 use bytes::Buf;
 use raft_core::{
-    Configuration, EntryId, HardState, LogIndex, NodeId, SnapshotMeta, Term, TermRuns, Write,
+    Configuration, EntryId, HardState, Incarnation, LogIndex, NodeId, SnapshotMeta, Term, TermRuns,
+    Vote, Write,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +39,7 @@ const RESET: u8 = 1;
 const COMPACT: u8 = 2;
 const HARD_STATE: u8 = 4;
 const STATE: u8 = 8;
-const HARD_STATE_BYTES: usize = 25;
+const HARD_STATE_BYTES: usize = 33;
 
 /// The front of a record.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -325,9 +327,10 @@ fn encode_hard_state(hard_state: &HardState, out: &mut Vec<u8>) {
     let mut bytes = [0; HARD_STATE_BYTES];
     bytes[0..8].copy_from_slice(&term.0.to_le_bytes());
     bytes[8..16].copy_from_slice(&commit.0.to_le_bytes());
-    if let Some(vote) = vote {
+    if let Some(Vote { candidate, incarnation }) = vote {
         bytes[16] = 1;
-        bytes[17..25].copy_from_slice(&vote.0.to_le_bytes());
+        bytes[17..25].copy_from_slice(&candidate.0.to_le_bytes());
+        bytes[25..33].copy_from_slice(&incarnation.0.to_le_bytes());
     }
     out.extend_from_slice(&bytes);
 }
@@ -336,9 +339,11 @@ fn decode_hard_state(meta: &mut &[u8]) -> Option<HardState> {
     let mut bytes = take(meta, HARD_STATE_BYTES)?;
     let term = Term(bytes.get_u64_le());
     let commit = LogIndex(bytes.get_u64_le());
-    let vote = match (bytes.get_u8(), bytes.get_u64_le()) {
-        (0, 0) => None,
-        (1, vote) => Some(NodeId(vote)),
+    let vote = match (bytes.get_u8(), bytes.get_u64_le(), bytes.get_u64_le()) {
+        (0, 0, 0) => None,
+        (1, candidate, incarnation) => {
+            Some(Vote { candidate: NodeId(candidate), incarnation: Incarnation(incarnation) })
+        }
         _ => return None,
     };
     Some(HardState { term, vote, commit })
@@ -373,7 +378,7 @@ mod tests {
             entries: vec![entry(6, 0), entry(7, 100)].into(),
             hard_state: Some(HardState {
                 term: Term(3),
-                vote: Some(NodeId(2)),
+                vote: Some(Vote { candidate: NodeId(2), incarnation: Incarnation(7) }),
                 commit: LogIndex(6),
             }),
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::executor::block_on;
 use futures::future::BoxFuture;
 use raft_rsm::raft_core::{
-    Configuration, Entry, EntryId, HardState, LogIndex, NodeId, Payload, SnapshotMeta, Term, Write,
-    WriteId,
+    Configuration, Entry, EntryId, HardState, Incarnation, LogIndex, NodeId, Payload, SnapshotMeta,
+    Term, Vote, Write, WriteId,
 };
 use raft_rsm::storage::{FileStorage, FileStorageOptions, Storage, StorageError};
 use raft_rsm::testing::storage::StorageUnderTest;
@@ -135,7 +135,9 @@ impl Model {
         }
         let hard_state = random.chance(0.5).then(|| HardState {
             term: last.term,
-            vote: random.chance(0.5).then_some(NodeId(2)),
+            vote: random
+                .chance(0.5)
+                .then_some(Vote { candidate: NodeId(2), incarnation: Incarnation(3) }),
             commit: LogIndex(start),
         });
         Write { id: WriteId(0), reset: None, compact, entries: entries.into(), hard_state }

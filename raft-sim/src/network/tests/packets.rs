@@ -16,7 +16,7 @@ fn packets() -> Vec<Packet> {
         Message::PreVote { campaign: Term(8), last: id },
         Message::PreVoteResponse { campaign: Term(8), granted: true },
         Message::RequestVote { last: id, transfer: false },
-        Message::VoteResponse { granted: false },
+        Message::VoteResponse { candidate: Incarnation(0), granted: false },
         Message::AppendEntries { previous: id, entries: entries.into(), commit: LogIndex(4) },
         Message::AppendResponse(AppendOutcome::Accepted { matched: LogIndex(4) }),
         Message::AppendResponse(AppendOutcome::Rejected { previous: LogIndex(4), hint: id }),
