@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_rsm::raft_core::{EntryId, HardState, LogIndex, NodeId, Vote, WriteId};
+use raft_rsm::raft_core::{EntryId, HardState, LogIndex, Vote, WriteId};
 
 use crate::event::{EntrySummary, Event};
 
