@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::memory::{Asked, Memory};
-use self::route::{Route, jitter};
+use self::route::{Route, Search, following, jitter};
 pub use self::session::Session;
 use crate::consistency::Consistency;
 use crate::error::{MembershipError, SnapshotError, TransferError};
@@ -428,7 +428,7 @@ impl<M: StateMachine> Client<M> {
         deadline: Duration,
         call_timeout: Duration,
     ) -> Result<(Bytes, bool), ClientError> {
-        let mut nodes = self.connector.nodes();
+        let mut nodes = self.members();
         let Some(first) = nodes.first().copied() else {
             return Err(ClientError::Unavailable { reason: "there are no nodes".to_owned() });
         };
@@ -453,7 +453,8 @@ impl<M: StateMachine> Client<M> {
                     last = format!("node {node} takes node {hint} for the leader");
                     route.spoke = Some(node);
                     if !nodes.contains(&hint) {
-                        nodes = self.learn_from(node, left).await;
+                        self.learn_from(node, left).await;
+                        nodes = self.connector.nodes();
                     }
                     route.follow(&mut node, hint, &nodes)
                 }
@@ -484,24 +485,34 @@ impl<M: StateMachine> Client<M> {
             };
             if let Some(pause) = pause {
                 let left = ends_at.saturating_sub(self.runtime.now());
+                let search = route.search();
+                if let Search::MembersBy(spoke) | Search::AllBy(spoke) = search {
+                    self.learn_from(spoke, left).await;
+                }
                 // Another operation may have learned of nodes meanwhile.
-                nodes = match route.ask_for_members() {
-                    Some(spoke) => self.learn_from(spoke, left).await,
-                    None => self.connector.nodes(),
+                nodes = match search {
+                    Search::Members | Search::MembersBy(_) => self.members(),
+                    Search::All | Search::AllBy(_) => self.connector.nodes(),
                 };
+                if !nodes.contains(&node) {
+                    node = following(node, &nodes).unwrap_or(node);
+                }
                 self.runtime.sleep(jitter(pause, self.runtime.random()).min(left)).await;
             }
         }
     }
 
-    /// Asks `node` who the members are and where they listen, unless somebody asked a moment ago. Returns the nodes
-    /// that can be called.
-    async fn learn_from(&self, node: NodeId, left: Duration) -> Vec<NodeId> {
+    /// The nodes that can be called, without those that are known to be no members.
+    fn members(&self) -> Vec<NodeId> {
+        lock(&self.memory).members_of(self.connector.nodes())
+    }
+
+    /// Asks `node` who the members are and where they listen, unless somebody asked a moment ago.
+    async fn learn_from(&self, node: NodeId, left: Duration) {
         let ClientOptions { backoff_min, backoff_max, call_timeout, .. } = self.options;
         if lock(&self.memory).may_learn(self.runtime.now(), backoff_min) {
             self.learning(node, left.min(call_timeout).min(backoff_max)).run().await;
         }
-        self.connector.nodes()
     }
 
     /// Asks `node`, which has just answered, for the members if that is due: whom the client was told of may be gone when
@@ -534,7 +545,7 @@ impl Learning {
         let Ok(request) = encode_bare(Kind::Status) else { return };
         let answer = ask_once::<Status>(&*connector, node, request, timeout).await;
         if let Ok(status) = answer
-            && lock(&memory).is_news(&status, runtime.now())
+            && lock(&memory).learn(&status, runtime.now())
         {
             let members = status.configuration.members().into_iter();
             let members = members.map(|member| (member.id, member.address.clone()));

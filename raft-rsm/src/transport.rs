@@ -267,8 +267,9 @@ pub trait Connector: Send + Sync + 'static {
     /// The nodes that can be called, sorted.
     fn nodes(&self) -> Vec<NodeId>;
 
-    /// Where nodes listen, `HOST:PORT`, as far as is known by now: adds them to [`Connector::nodes`], and is tried first.
-    /// The addresses that it was created with stay, for when nobody is there. What is no address is passed over.
+    /// Where the members listen, `HOST:PORT`, as far as is known by now: they are among [`Connector::nodes`] until it is told
+    /// of others, and these addresses are tried first. The nodes that it was created with stay, for when nobody is there.
+    /// What is no address is passed over.
     ///
     /// A connector that finds nodes by their id has no use for it; that is the default.
     fn learn(&self, _nodes: &[(NodeId, String)]) {}

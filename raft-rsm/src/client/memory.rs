@@ -33,8 +33,10 @@ pub(super) struct Memory {
     asked_at: Option<Duration>,
     /// ... and when somebody said who they are.
     learned_at: Option<Duration>,
-    /// How far the node had got of which the addresses were learned.
+    /// How far the node had got of which the members were learned ...
     learned_commit: LogIndex,
+    /// ... and who they are.
+    members: Vec<NodeId>,
 }
 
 impl Memory {
@@ -79,15 +81,25 @@ impl Memory {
         is_old && self.may_learn(now, LEARN_AGAIN)
     }
 
-    /// Whether a node knows at least as much as those who were asked before: one that was removed, or that is cut off,
-    /// tells of members that are none any more.
-    pub(super) fn is_news(&mut self, status: &Status, now: Duration) -> bool {
+    /// Takes in who the members are, if the node knows at least as much as those who were asked before: one that was
+    /// removed, or that is cut off, tells of members that are none any more.
+    pub(super) fn learn(&mut self, status: &Status, now: Duration) -> bool {
         self.learned_at = Some(now);
         let is_news = status.commit >= self.learned_commit;
         if is_news {
             self.learned_commit = status.commit;
+            self.members = status.configuration.members().iter().map(|member| member.id).collect();
         }
         is_news
+    }
+
+    /// Who of the nodes that can be called is a member; or all, if that is not known of any. Who was removed may be gone, and
+    /// cost a time limit each time.
+    pub(super) fn members_of(&self, mut nodes: Vec<NodeId>) -> Vec<NodeId> {
+        if nodes.iter().any(|node| self.members.contains(node)) {
+            nodes.retain(|node| self.members.contains(node));
+        }
+        nodes
     }
 }
 
@@ -132,10 +144,10 @@ mod tests {
         let status = status();
         let mut asks = |at_secs| memory.should_learn(Duration::from_secs(at_secs));
         assert_eq!([5, 5, 6].map(&mut asks), [true, false, true], "until somebody answers");
-        memory.is_news(&status, Duration::from_secs(6));
+        memory.learn(&status, Duration::from_secs(6));
         let mut asks = |at_secs| memory.should_learn(Duration::from_secs(at_secs));
         assert_eq!([7, 35, 36, 36].map(&mut asks), [false, false, true, false]);
-        memory.is_news(&status, Duration::from_secs(40));
+        memory.learn(&status, Duration::from_secs(40));
         assert!(!memory.should_learn(Duration::from_secs(69)));
     }
 
@@ -146,12 +158,23 @@ mod tests {
     }
 
     #[test]
+    fn members_come_first_as_long_as_one_of_them_can_be_called() {
+        let mut memory = Memory::default();
+        assert_eq!(memory.members_of(NODES.to_vec()), NODES);
+        let members = [2, 3, 4].map(|id| raft_core::Member::new(NodeId(id), "host:1"));
+        let configuration = raft_core::Configuration::of_members(members, [], []);
+        memory.learn(&Status { configuration, ..status() }, Duration::ZERO);
+        assert_eq!(memory.members_of(NODES.to_vec()), NODES[1..]);
+        assert_eq!(memory.members_of(vec![NodeId(1), NodeId(9)]), [NodeId(1), NodeId(9)]);
+    }
+
+    #[test]
     fn whoever_lags_behind_has_nothing_to_tell_of_members() {
         let mut status = status();
         let mut memory = Memory::default();
         let mut is_news = |commit| {
             status.commit = LogIndex(commit);
-            memory.is_news(&status, Duration::ZERO)
+            memory.learn(&status, Duration::ZERO)
         };
         assert_eq!([0, 7, 6, 7, 8].map(&mut is_news), [true, true, false, true, true]);
     }

@@ -6,6 +6,19 @@ use raft_core::NodeId;
 
 use super::ClientOptions;
 
+/// Where an operation looks for who can help, after a round that led nowhere.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Search {
+    /// Among the members.
+    Members,
+    /// Among the members, once this node was asked who they are.
+    MembersBy(NodeId),
+    /// Among all, once this node was asked: its word has not helped so far.
+    AllBy(NodeId),
+    /// Among all nodes that were ever known: no member says anything.
+    All,
+}
+
 /// The way of one operation round the nodes.
 pub(super) struct Route {
     /// Tries since the last pause that led nowhere.
@@ -47,9 +60,16 @@ impl Route {
         self.count(nodes)
     }
 
-    /// At a pause: whom to ask for other nodes. After the first round there may just be no leader for a moment.
-    pub(super) fn ask_for_members(&mut self) -> Option<NodeId> {
-        self.spoke.take().filter(|_| self.pauses > 1)
+    /// At a pause: where to look for who can help.
+    pub(super) fn search(&mut self) -> Search {
+        const PATIENCE: u32 = 8;
+        match self.spoke.take() {
+            // After the first round there may just be no leader for a moment.
+            Some(_) if self.pauses == 1 => Search::Members,
+            Some(spoke) if self.pauses < PATIENCE => Search::MembersBy(spoke),
+            Some(spoke) => Search::AllBy(spoke),
+            None => Search::All,
+        }
     }
 
     fn count(&mut self, nodes: &[NodeId]) -> Option<Duration> {

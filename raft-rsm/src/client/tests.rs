@@ -213,6 +213,7 @@ impl Runtime for Clock {
 struct ComesAndGoes {
     members: Mutex<Vec<NodeId>>,
     known: Mutex<Vec<NodeId>>,
+    called: Mutex<Vec<NodeId>>,
     asked_for_members: Mutex<usize>,
     /// A node is silent when it is asked for the members.
     is_silent: bool,
@@ -221,7 +222,8 @@ struct ComesAndGoes {
 impl ComesAndGoes {
     fn new(is_silent: bool) -> Arc<ComesAndGoes> {
         let (members, known) = (Mutex::new(NODES.to_vec()), Mutex::new(vec![NodeId(1)]));
-        Arc::new(ComesAndGoes { members, known, asked_for_members: Mutex::default(), is_silent })
+        let (called, asked_for_members) = Default::default();
+        Arc::new(ComesAndGoes { members, known, called, asked_for_members, is_silent })
     }
 
     fn are(&self, members: &[u64]) {
@@ -243,6 +245,7 @@ impl ComesAndGoes {
 impl Connector for ComesAndGoes {
     async fn call(&self, to: NodeId, request: Bytes, _: Duration) -> Result<Bytes, CallError> {
         let members = lock(&self.members).clone();
+        lock(&self.called).push(to);
         if !members.contains(&to) || !lock(&self.known).contains(&to) {
             return Err(CallError::NotSent { to, reason: "it is dead".to_owned() });
         }
@@ -313,4 +316,26 @@ fn a_node_that_does_not_say_who_the_members_are_is_not_asked_with_each_operation
         crate::block_on(clock.sleep(Duration::from_millis(100)));
     }
     assert_eq!(cluster.asked_for_members(), 5);
+}
+
+/// A call to a machine that is gone may cost a time limit.
+#[test]
+fn who_was_removed_is_not_called_while_a_member_answers_and_is_when_none_does() {
+    let cluster = ComesAndGoes::new(false);
+    let (client, clock) = cluster.client();
+    crate::block_on(client.propose(&())).unwrap();
+    // Node 1 is removed, and the client hears of it.
+    cluster.are(&[2, 3]);
+    crate::block_on(clock.sleep(Duration::from_secs(31)));
+    crate::block_on(client.propose(&())).unwrap();
+    // One member after the other dies and comes back.
+    cluster.are(&[3]);
+    crate::block_on(client.propose(&())).unwrap();
+    lock(&cluster.called).clear();
+    cluster.are(&[2]);
+    crate::block_on(client.propose(&())).unwrap();
+    assert_eq!(*lock(&cluster.called), [NodeId(3), NodeId(2)]);
+    // Nobody of whom it has heard is left: whom it was told of may be there again.
+    cluster.are(&[1]);
+    crate::block_on(client.propose(&())).unwrap();
 }

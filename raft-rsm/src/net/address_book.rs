@@ -28,20 +28,16 @@ impl AddressBook {
         self.given = given;
     }
 
-    /// Adds nodes and replaces addresses. What is no address is passed over.
+    /// Forgets what it learned before. What is no address is passed over.
     pub(crate) fn learn(&mut self, nodes: &[(NodeId, String)]) {
         let nodes = nodes.iter().filter(|(_, address)| check_address(address).is_ok());
-        let nodes: BTreeMap<NodeId, String> = nodes.take(LEARNED_MAX).cloned().collect();
-        let added = nodes.keys().filter(|id| !self.learned.contains_key(id)).count();
-        if self.learned.len() + added > LEARNED_MAX {
-            self.learned.retain(|id, _| nodes.contains_key(id));
-        }
-        self.learned.extend(nodes);
+        self.learned = nodes.take(LEARNED_MAX).cloned().collect();
     }
 
     /// Whether [`AddressBook::learn`] would change nothing.
     pub(crate) fn knows(&self, nodes: &[(NodeId, String)]) -> bool {
-        nodes.iter().all(|(id, address)| self.learned.get(id) == Some(address))
+        self.learned.len() == nodes.len()
+            && nodes.iter().all(|(id, address)| self.learned.get(id) == Some(address))
     }
 
     /// All nodes, sorted.
@@ -80,11 +76,13 @@ mod tests {
         assert_eq!(book.addresses(NodeId(2)), ["b:9", "b:2"]);
         assert_eq!(book.addresses(NodeId(3)), ["c:3"]);
         assert!(book.addresses(NodeId(4)).is_empty());
-        assert!(book.knows(&[node(2, "b:9")]) && !book.knows(&[node(2, "b:2")]));
-        book.learn(&[node(2, "b:2")]);
+        book.learn(&[node(2, "b:2"), node(5, "e:5")]);
         assert_eq!(book.addresses(NodeId(2)), ["b:2"]);
+        assert_eq!(book.nodes(), [1, 2, 5].map(NodeId), "node 3 is gone");
+        assert!(book.knows(&[node(5, "e:5"), node(2, "b:2")]));
+        assert!(!book.knows(&[node(2, "b:2")]) && !book.knows(&[node(2, "b:2"), node(5, "b:2")]));
         book.give("4=d:4".parse().unwrap());
-        assert_eq!(book.nodes(), [NodeId(1), NodeId(2), NodeId(3), NodeId(4)]);
+        assert_eq!(book.nodes(), [2, 4, 5].map(NodeId));
     }
 
     #[test]
@@ -96,12 +94,10 @@ mod tests {
     }
 
     #[test]
-    fn learned_nodes_are_bounded_and_the_latest_stay() {
+    fn learned_nodes_are_bounded() {
         let mut book = book();
         let many = |from: u64| (from..from + 3_000).map(|id| node(id, "x:1")).collect::<Vec<_>>();
         book.learn(&many(10));
         assert_eq!(book.nodes().len(), 2 + LEARNED_MAX);
-        book.learn(&[node(10, "y:1"), node(9_999, "z:1")]);
-        assert_eq!(book.nodes(), [1, 2, 10, 9_999].map(NodeId));
     }
 }

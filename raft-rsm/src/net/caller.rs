@@ -14,7 +14,7 @@ use raft_core::NodeId;
 use super::address_book::AddressBook;
 use super::batch::WriteBatch;
 use super::calls::{BeginError, Calls, Outcome};
-use super::dial::{Dialled, dial, hello_of_client};
+use super::dial::{DialError, Dialled, dial, hello_of_client};
 use super::frame::{Frame, FrameKind};
 use super::pump::{FrameReader, Outgoing, Setup, write_frames};
 use super::socket::{Network, Socket};
@@ -27,11 +27,13 @@ pub(crate) struct Caller<N: Network> {
     network: N,
     setup: Arc<Setup>,
     tasks: Arc<Tasks>,
-    cluster: Option<ClusterId>,
     state: Mutex<State>,
 }
 
 struct State {
+    /// Which cluster it is a client of. Who was not told is of the cluster that it found first: a cluster that was recovered
+    /// from one survivor and the nodes that were left behind have other states.
+    cluster: Option<ClusterId>,
     book: AddressBook,
     connections: BTreeMap<NodeId, Arc<Calls>>,
 }
@@ -55,9 +57,9 @@ impl<N: Network> Caller<N> {
         cluster: Option<ClusterId>,
         setup: Arc<Setup>,
     ) -> Arc<Caller<N>> {
-        let state = State { book: AddressBook::new(nodes), connections: BTreeMap::new() };
-        let tasks = Tasks::new();
-        Arc::new(Caller { network, setup, tasks, cluster, state: Mutex::new(state) })
+        let (book, connections) = (AddressBook::new(nodes), BTreeMap::new());
+        let state = Mutex::new(State { cluster, book, connections });
+        Arc::new(Caller { network, setup, tasks: Tasks::new(), state })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -84,7 +86,7 @@ impl<N: Network> Caller<N> {
     /// Connections to addresses that change are left when they end.
     fn change(&self, change: impl FnOnce(&mut AddressBook)) {
         let mut state = self.lock();
-        let State { book, connections } = &mut *state;
+        let State { book, connections, cluster: _ } = &mut *state;
         let before = book.clone();
         change(book);
         connections.retain(|id, _| before.addresses(*id) == book.addresses(*id));
@@ -220,8 +222,10 @@ impl<N: Network> Caller<N> {
     ) -> Result<Dialled<N::Socket>, String> {
         let mut reasons = Vec::new();
         for address in addresses {
-            let hello = hello_of_client(self.cluster, Some(to));
-            match dial(&self.network, &self.setup, &self.tasks, address, hello).await {
+            let hello = hello_of_client(self.lock().cluster, Some(to));
+            let dialled =
+                dial(&self.network, &self.setup, &self.tasks, address.clone(), hello).await;
+            match dialled.and_then(|dialled| self.join_cluster(dialled, address)) {
                 Ok(dialled) => return Ok(dialled),
                 Err(error) => {
                     tracing::debug!(%to, %error, "cannot connect");
@@ -231,6 +235,23 @@ impl<N: Network> Caller<N> {
             }
         }
         Err(reasons.join("; "))
+    }
+
+    /// Two dials may have begun before it was known which cluster it is.
+    fn join_cluster(
+        &self,
+        dialled: Dialled<N::Socket>,
+        address: String,
+    ) -> Result<Dialled<N::Socket>, DialError> {
+        let identity = dialled.identity;
+        let ours = *self.lock().cluster.get_or_insert(identity.cluster);
+        if ours == identity.cluster {
+            return Ok(dialled);
+        }
+        dialled.socket.close();
+        let to = format!("node {} of cluster {ours}", identity.node);
+        let identity = Box::new(identity);
+        Err(DialError::Misdirected { address, identity, to })
     }
 
     fn spawn(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) {

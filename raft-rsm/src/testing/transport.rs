@@ -410,7 +410,7 @@ pub fn a_request_arrives_although_its_caller_has_gone_away(network: &dyn Network
     stand.shutdown();
 }
 
-/// `nodes`: those that can be called, sorted. `learn`: what it knew before stays.
+/// `nodes`: those that can be called, sorted. `learn`: what it was created with stays.
 pub fn a_client_knows_the_nodes(network: &dyn Network) {
     let stand = Stand::new(network);
     assert_eq!(stand.connector().nodes(), [ONE, TWO, THREE]);

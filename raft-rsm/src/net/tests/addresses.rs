@@ -21,6 +21,7 @@ on_both_shells! {
     a_client_that_asks_a_silent_stranger_has_its_answer_by_the_deadline
     a_client_reaches_nodes_that_it_learned_of
     a_client_falls_back_on_the_addresses_that_it_was_given
+    a_client_that_was_told_no_cluster_stays_with_the_first_that_it_finds
 }
 
 fn a_peer_that_is_removed_is_no_longer_sent_to(shell: &Shell) {
@@ -269,4 +270,19 @@ fn peer_at(node: NodeId, address: &str) -> Hello {
 fn quick_to_forget() -> TcpLimits {
     let (keep_alive, forget_after) = (Duration::from_millis(5), Duration::from_millis(20));
     TcpLimits { keep_alive, forget_after, ..limits() }
+}
+
+/// A cluster was recovered from one survivor, and a node of the old one is back.
+fn a_client_that_was_told_no_cluster_stays_with_the_first_that_it_finds(shell: &Shell) {
+    let (one, two) = (Node::start(shell, ONE, limits()), Node::start(shell, TWO, limits()));
+    let left_behind = Node::start_with(shell, THREE, limits(), |options| {
+        options.identity.cluster = ClusterId(CLUSTER.0 + 1);
+    });
+    let nodes = [(ONE, one.address()), (TWO, two.address()), (THREE, left_behind.address())];
+    let connector = shell.connector(cluster_of(&nodes), None, limits());
+    let call = |to| block_on(connector.call(to, Bytes::from("hello"), Duration::from_secs(30)));
+    assert!(call(ONE).is_ok());
+    let Err(CallError::NotSent { reason, .. }) = call(THREE) else { panic!("another cluster") };
+    assert!(reason.contains("this is cluster"), "{reason}");
+    assert!(call(TWO).is_ok());
 }
