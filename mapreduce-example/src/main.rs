@@ -1,0 +1,3 @@
+//! The program: see [`mapreduce_example`].
+
+fn main() {}
