@@ -1,5 +1,6 @@
 //! The command line: what can be said, and what is done about it.
 
+mod bench;
 mod clients;
 mod lease;
 mod members;
@@ -77,6 +78,8 @@ enum Action {
     Import(ImportArgs),
     /// Print the text that was imported, byte for byte
     Export(ExportArgs),
+    /// Put a load on the cluster, and say how many requests it answered, how soon, and how not
+    Bench(bench::BenchArgs),
     /// Print how each node of the cluster is doing
     Status(StatusArgs),
     /// Print who the members are, and how far each has got
@@ -345,6 +348,7 @@ async fn act(action: Action) -> Result<(), Failure> {
         Action::Watch(args) => watch::watch(args).await,
         Action::Import(args) => clients::import(args).await,
         Action::Export(args) => clients::export(args).await,
+        Action::Bench(args) => bench::bench(args).await,
         Action::Status(args) => status::status(args).await,
         Action::Members(args) => members::members(args).await,
         Action::Add(args) => members::add(args).await,

@@ -1,6 +1,8 @@
 //! How keys, values and tables are shown.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -125,6 +127,40 @@ pub(crate) fn progress_bar(lines: u64) -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+/// A bar that is full after `duration`. Shown only on a terminal.
+pub(crate) fn clock(duration: Duration) -> Clock {
+    let bar = match io::stderr().is_terminal() {
+        true => ProgressBar::new(duration.as_secs().max(1)),
+        false => ProgressBar::hidden(),
+    };
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {elapsed}, {msg}") {
+        bar.set_style(style);
+    }
+    Clock { bar, done: AtomicU64::new(0) }
+}
+
+/// See [`clock`].
+pub(crate) struct Clock {
+    bar: ProgressBar,
+    done: AtomicU64,
+}
+
+impl Clock {
+    /// Something was done.
+    pub(crate) fn tick(&self) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        if !self.bar.is_hidden() {
+            self.bar.set_position(self.bar.elapsed().as_secs());
+            self.bar.set_message(format!("{done} done"));
+        }
+    }
+
+    /// It is over.
+    pub(crate) fn finish_and_clear(&self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The store over HTTP, on real nodes.
 
 mod bad_input;
-mod client;
+pub(crate) mod client;
 mod idempotency;
 mod keys;
 mod leases;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by a panic")]
 
 mod bad_input;
+mod chaos;
 mod commands;
 mod crashes;
 mod demo;

@@ -259,6 +259,11 @@ impl Cluster {
         self.nodes.get_mut(&id).expect("the node runs")
     }
 
+    /// Where a node serves HTTP, unless it is down.
+    pub(crate) fn http_if_it_runs(&self, id: usize) -> Option<String> {
+        self.nodes.get(&id)?.http.clone()
+    }
+
     /// Where a node serves HTTP.
     #[track_caller]
     pub(crate) fn http(&self, id: usize) -> &str {

@@ -1,8 +1,9 @@
 //! A client of a few lines: what it sends and what it gets is what the tests say.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -60,6 +61,37 @@ pub(crate) fn ask(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Response {
+    send(address, &request(address, method, path, headers, body))
+}
+
+/// As [`ask`], of a node that may be gone, or go, or not answer in time.
+pub(crate) fn try_ask(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    timeout: Duration,
+) -> io::Result<Response> {
+    let address = address.parse().map_err(io::Error::other)?;
+    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.write_all(&request(&address.to_string(), method, path, headers, body))?;
+    let mut stream = BufReader::new(stream);
+    let mut response = try_read_head(&mut stream)?;
+    let len = response.header("content-length").parse().map_err(io::Error::other)?;
+    response.body = vec![0; len];
+    stream.read_exact(&mut response.body)?;
+    Ok(response)
+}
+
+fn request(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Vec<u8> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -68,7 +100,7 @@ pub(crate) fn ask(
         head.push_str(&format!("content-length: {}\r\n", body.len()));
     }
     head.push_str("\r\n");
-    send(address, &[head.as_bytes(), body].concat())
+    [head.as_bytes(), body].concat()
 }
 
 pub(crate) fn get(address: &str, path: &str) -> Response {
@@ -109,10 +141,15 @@ pub(crate) fn read(stream: &mut BufReader<TcpStream>) -> Response {
 
 /// Reads what comes before the body.
 pub(crate) fn read_head(stream: &mut BufReader<TcpStream>) -> Response {
+    try_read_head(stream).expect("a response")
+}
+
+fn try_read_head(stream: &mut BufReader<TcpStream>) -> io::Result<Response> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        let read = stream.read_line(&mut head).expect("a response");
-        assert!(read > 0, "closed after {head:?}");
+        if stream.read_line(&mut head)? == 0 {
+            return Err(io::Error::other(format!("closed after {head:?}")));
+        }
     }
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
@@ -120,10 +157,10 @@ pub(crate) fn read_head(stream: &mut BufReader<TcpStream>) -> Response {
         let (name, value) = line.split_once(": ")?;
         Some((name.to_ascii_lowercase(), value.to_owned()))
     });
-    Response {
+    Ok(Response {
         status: status.expect("a status"),
         headers: headers.collect(),
         head: head.clone(),
         body: Vec::new(),
-    }
+    })
 }
