@@ -135,7 +135,7 @@ The first start of a node needs --init, --join or --rejoin, and no other start m
 is either a new node or a lost disk, and only you know which. --init is for the nodes that begin a cluster together. \
 A node that joins asks the others which cluster it is, and takes part in nothing until it is added. A node that has lost \
 its disk has forgotten what it promised, so it must not come back as if nothing had happened: --rejoin starts it \
-with an empty directory, and it is added again. Started with --init instead, nothing that it says counts.
+with an empty directory, and it is added again.
 
 The first start of the first nodes has to give all of them the same cluster. Later on a node knows from its disk where it \
 belongs, and its cluster may be another one: it says where this node listens, unless --listen does, and where others \

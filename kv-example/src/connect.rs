@@ -21,7 +21,7 @@ use crate::store::Store;
 pub fn connect(cluster: &Cluster, options: ClientOptions) -> Result<Client<Store>, Failure> {
     let runtime = TokioRuntime::current().map_err(Failure::environment)?;
     let runtime = Arc::new(runtime);
-    // The addresses say which cluster is meant: a client need not know all of its members.
+    // Whoever helps first says which cluster is meant.
     let nodes = cluster.clone();
     let connector = TokioConnector::new(nodes, None, TcpLimits::default(), Arc::clone(&runtime));
     Ok(Client::new(connector, runtime, options))

@@ -197,6 +197,11 @@ pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raf
     let storage = loop {
         match open(options, &runtime).await {
             Err(ServeError::Storage(StorageError::InUse { .. })) if wait_until(give_up).await => {}
+            Err(error @ ServeError::RanBefore { .. }) => {
+                return Err(Failure::environment(format!(
+                    "{error}; --rejoin starts a node that has lost its disk"
+                )));
+            }
             opened => break opened.map_err(Failure::environment)?,
         }
     };

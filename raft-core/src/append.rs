@@ -39,7 +39,7 @@ impl Node {
         self.commit_to(commit.min(verified));
     }
 
-    /// Takes in a heartbeat. Its answer promises nothing and leaves at once.
+    /// Takes in a heartbeat. Its answer waits for no disk; where it is a promise, it needs that the node is known to have run.
     pub(crate) fn receive_heartbeat(&mut self, from: NodeId, commit: LogIndex, round: Option<u64>) {
         if !self.hear_leader(from) {
             return;

@@ -100,11 +100,12 @@ impl Node {
             && self.term.next() < Term(u64::MAX)
     }
 
+    pub(crate) const LEARNER_ONE_IN: u64 = 8;
+
     /// Whether to campaign after having heard no leader. A learner does so now and then only: voters come first.
     fn campaigns(&mut self) -> bool {
-        const LEARNER_ONE_IN: u64 = 8;
         self.is_electable()
-            || (self.is_needed() && self.random.next().is_multiple_of(LEARNER_ONE_IN))
+            || (self.is_needed() && self.random.next().is_multiple_of(Node::LEARNER_ONE_IN))
     }
 
     /// Whether this node is a voter of that configuration, which is one of its log.

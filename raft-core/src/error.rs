@@ -58,6 +58,9 @@ pub enum RestoreError {
         /// Its incarnation.
         incarnation: Incarnation,
     },
+    /// The incarnation is the one that stands for no node ([`Incarnation::NOBODY`]): nothing that it says would count.
+    #[error("the incarnation of node {0} is the one that stands for nobody")]
+    Nobody(NodeId),
     /// The options contradict each other.
     #[error("{0}")]
     Options(&'static str),
@@ -123,11 +126,22 @@ pub enum ChangeError {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeFailed {
-    /// A voter that was to join did not catch up, or was not heard at all. It stays a learner of `configuration`, which is in force, unless its
-    /// former incarnation is still a voter there; the change may be asked for again.
+    /// A voter that was to join did not catch up in time. It stays a learner of `configuration`, which is in force, unless
+    /// its former incarnation is still a voter there; the change may be asked for again.
     #[error("node {id} did not catch up; it may be made a voter later")]
     NotCaughtUp {
         /// Who did not.
+        id: NodeId,
+        /// The configuration in force, committed or not.
+        configuration: Configuration,
+    },
+    /// A voter whose incarnation the target names has not said whether it is that one: nothing was changed. It may be down;
+    /// the change may be asked for again.
+    #[error(
+        "node {id}, a voter, has not been heard: it is not known whether it is the one that is named"
+    )]
+    NotHeard {
+        /// Who was not.
         id: NodeId,
         /// The configuration in force, committed or not.
         configuration: Configuration,
@@ -181,9 +195,12 @@ pub enum ReadError {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadRefused {
-    /// The lead was lost, or the leader, or it refused.
+    /// The lead was lost, or the leader.
     #[error("there is another leader, or none")]
     LostLeader,
+    /// The leader has as many reads as it takes ([`crate::Limits::reads_pending_max`]).
+    #[error("the leader has too many reads under way")]
+    Busy,
     /// The leader did not answer within an election timeout.
     #[error("the leader did not answer in time")]
     TimedOut,

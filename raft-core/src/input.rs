@@ -128,6 +128,9 @@ impl Restored {
         if commit > last.index && holds_snapshot {
             return Err(RestoreError::CommitBeyondLog { last, commit });
         }
+        if *incarnation == Incarnation::NOBODY {
+            return Err(RestoreError::Nobody(id));
+        }
         check_places(configurations, terms)?;
         let named = start.configuration.member(id);
         if last == EntryId::ZERO

@@ -91,7 +91,7 @@ pub use error::{
     ChangeError, ChangeFailed, ProposeError, ReadError, ReadRefused, RestoreError, TransferError,
 };
 pub use input::{Fetched, Input, Restored, SnapshotMeta, SnapshotOutcome};
-pub use message::{AppendOutcome, Envelope, Message};
+pub use message::{AppendOutcome, Envelope, Message, ReadOutcome};
 pub use node::Node;
 pub use options::{Lease, Limits, Options};
 pub use status::{Counters, PeerStatus, Replication, Role, Status};

@@ -134,6 +134,10 @@ impl Node {
             self.append_configuration(next);
             return;
         }
+        if let Some(id) = self.catches_up_too_late() {
+            self.give_up_catching_up(id);
+            return;
+        }
         if !self.own_term_is_committed() || !self.configuration_is_committed() {
             return;
         }
@@ -159,18 +163,47 @@ impl Node {
                 self.change_done = Some(outcome);
                 return;
             }
-            Step::GiveUp(id) => {
-                if let Some(next) = self.without_stranded_learners() {
-                    self.append_configuration(next);
-                }
+            Step::NotHeard(id) => {
                 let configuration = self.configuration().clone();
-                self.change_done = Some(Err(ChangeFailed::NotCaughtUp { id, configuration }));
+                self.change_done = Some(Err(ChangeFailed::NotHeard { id, configuration }));
+                return;
+            }
+            Step::NotCaughtUp(id) => {
+                self.give_up_catching_up(id);
                 return;
             }
         }
         if let Some(leader) = self.leader_state() {
             leader.change = Some(change);
         }
+    }
+
+    /// A learner that has had its time to catch up, though it is not even committed that it is one: what would commit it may
+    /// be the voter that it was to replace, which is not heard meanwhile.
+    fn catches_up_too_late(&self) -> Option<NodeId> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        match &leader.change.as_ref()?.phase {
+            Phase::CatchingUp(rounds, deadline)
+                if self.now() >= *deadline && !self.configuration_is_committed() =>
+            {
+                let is_open = |round: &&CatchUp| !round.is_done;
+                let late = rounds.iter().find(is_open).or(rounds.first())?;
+                Some(late.id)
+            }
+            Phase::Waiting | Phase::Hearing(_) | Phase::CatchingUp(..) | Phase::Appended => None,
+        }
+    }
+
+    /// The change ends here: `id` stays what it is, or no member at all if it was to replace a voter.
+    fn give_up_catching_up(&mut self, id: NodeId) {
+        if let Some(leader) = self.leader_state() {
+            leader.change = None;
+        }
+        if let Some(next) = self.without_stranded_learners() {
+            self.append_configuration(next);
+        }
+        let configuration = self.configuration().clone();
+        self.change_done = Some(Err(ChangeFailed::NotCaughtUp { id, configuration }));
     }
 
     /// The configuration in force without the learners that are voters as well, under another incarnation: they were on
@@ -202,7 +235,7 @@ impl Node {
             Phase::Hearing(deadline) => {
                 let deadline = *deadline;
                 if let Some(id) = self.not_heard(&change.target) {
-                    return if now < deadline { Step::Stay } else { Step::GiveUp(id) };
+                    return if now < deadline { Step::Stay } else { Step::NotHeard(id) };
                 }
                 let joining = joining(configuration, &change.target);
                 if joining.is_empty() {
@@ -224,7 +257,7 @@ impl Node {
                     let goes_on = round.is_done || self.catches_up(round);
                     let is_ready = round.is_done && self.holds_configuration(round.id);
                     if !goes_on || (is_late && !is_ready) {
-                        return Step::GiveUp(round.id);
+                        return Step::NotCaughtUp(round.id);
                     }
                     waits |= !is_ready;
                 }
@@ -339,8 +372,10 @@ impl Node {
 enum Step {
     Stay,
     Append(Configuration),
+    /// This voter has not said whether it is the one that the target names.
+    NotHeard(NodeId),
     /// This node has not caught up.
-    GiveUp(NodeId),
+    NotCaughtUp(NodeId),
     End(crate::ChangeOutcome),
 }
 

@@ -75,7 +75,8 @@ pub enum Message {
         /// commit index and wants no answer.
         round: Option<u64>,
     },
-    /// The answer to a [`Message::Heartbeat`] with a round. It promises nothing.
+    /// The answer to a [`Message::Heartbeat`] with a round. With leases it is a promise to vote for no other for a while
+    /// (diss. §6.4.1), else it promises nothing.
     HeartbeatResponse {
         /// The round that is answered.
         round: u64,
@@ -94,9 +95,21 @@ pub enum Message {
     ReadIndexResponse {
         /// The read that is answered.
         context: u64,
-        /// What the state must contain; `None`: the read is refused.
-        index: Option<LogIndex>,
+        /// What became of it.
+        outcome: ReadOutcome,
     },
+}
+
+/// What became of a [`Message::ReadIndex`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum ReadOutcome {
+    /// The state must contain this index.
+    Confirmed(LogIndex),
+    /// Refused: the sender does not lead, or has lost the lead meanwhile.
+    LostLeader,
+    /// Refused: the leader has as many reads as it takes ([`crate::Limits::reads_pending_max`]).
+    Busy,
 }
 
 /// What became of an [`Message::AppendEntries`].

@@ -6,8 +6,9 @@
 //!
 //! - *The time.* A checker's clock stands still but where it lets a node time out, and then it goes to what the node waits
 //!   for. So it is enough which of its times have come: all that have not are put at one and the same distance from now.
-//! - *The random generator.* It draws election timeouts, which the checker decides, and the number of a leader's first
-//!   round of heartbeats, of which nothing but the distance to later ones matters within a term.
+//! - *The random generator.* It draws election timeouts, which the checker decides, the number of a leader's first
+//!   round of heartbeats, of which nothing but the distance to later ones matters within a term, and whether a learner that
+//!   may have to lead campaigns: here it always does, and not to do so is to time out later.
 //! - *Names of writes and fetches*, of which one is out at a time; *counters*, which nothing reads; the *options*, which do
 //!   not change.
 //! - *What limits count*: how the log is cut into runs, and what is in flight, as long as the limits are far away.
@@ -25,6 +26,9 @@ use crate::{Node, TermRuns};
 /// It is always this time, after [`Node::canonicalize`]: late enough that no time before it is lost.
 const NOW: Duration = Duration::from_secs(3600);
 
+/// The first number that this seed gives is a multiple of [`Node::LEARNER_ONE_IN`].
+const CAMPAIGNS: u64 = 6;
+
 impl Node {
     /// Replaces what makes no difference (see the module) by what is always the same, so that the node can be compared by
     /// its hash.
@@ -34,7 +38,7 @@ impl Node {
         let heard = self.hears_until();
         let before = self.now();
         self.clock = Some(NOW);
-        self.random = Random::new(self.options.id.0);
+        self.random = Random::new(CAMPAIGNS);
         self.leader_heard_until = heard.map_or(Duration::ZERO, |_| NOW + silence);
         // Longer than the time for which a leader passes for heard, so that either can end first.
         self.election_timeout = silence + silence / 2;

@@ -7,7 +7,8 @@ use core::time::Duration;
 
 use crate::node::RoleState;
 use crate::{
-    Effects, Lease, LogIndex, Message, Node, NodeId, Read, ReadError, ReadId, ReadRefused, Term,
+    Effects, Lease, LogIndex, Message, Node, NodeId, Read, ReadError, ReadId, ReadOutcome,
+    ReadRefused, Term,
 };
 
 /// The reads of a leader, on the way to being confirmed by a round of heartbeats.
@@ -217,10 +218,10 @@ impl Node {
             RoleState::Leader(leader) if leader.reads.len < pending_max => {
                 leader.reads.push(Asker::Peer { id: from, context });
             }
-            RoleState::Leader(_)
-            | RoleState::Follower
-            | RoleState::PreCandidate(_)
-            | RoleState::Candidate(_) => self.answer_read(from, context, None),
+            RoleState::Leader(_) => self.refuse_read(from, context, ReadOutcome::Busy),
+            RoleState::Follower | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                self.refuse_read(from, context, ReadOutcome::LostLeader);
+            }
         }
     }
 
@@ -228,13 +229,17 @@ impl Node {
         &mut self,
         from: NodeId,
         context: u64,
-        index: Option<LogIndex>,
+        outcome: ReadOutcome,
     ) {
         let pending = &mut self.reads.pending;
         let (id, term) = (ReadId(context), self.term);
         let asked = |read: &FollowerRead| (read.id, read.leader, read.term) == (id, from, term);
         if let Some(read) = pending.iter().position(asked).and_then(|at| pending.remove(at)) {
-            let index = index.ok_or(ReadRefused::LostLeader);
+            let index = match outcome {
+                ReadOutcome::Confirmed(index) => Ok(index),
+                ReadOutcome::LostLeader => Err(ReadRefused::LostLeader),
+                ReadOutcome::Busy => Err(ReadRefused::Busy),
+            };
             self.reads_done.push(Read { id: read.id, index });
         }
     }
@@ -261,7 +266,10 @@ impl Node {
                 match asker {
                     Asker::Own(id) => effects.reads.push(Read { id, index: Ok(index) }),
                     Asker::Peer { id, context } => {
-                        let message = Message::ReadIndexResponse { context, index: Some(index) };
+                        let message = Message::ReadIndexResponse {
+                            context,
+                            outcome: ReadOutcome::Confirmed(index),
+                        };
                         effects.messages.push(self.envelope(id, message));
                     }
                 }
@@ -276,13 +284,15 @@ impl Node {
                 Asker::Own(id) => {
                     self.reads_done.push(Read { id, index: Err(ReadRefused::LostLeader) });
                 }
-                Asker::Peer { id, context } => self.answer_read(id, context, None),
+                Asker::Peer { id, context } => {
+                    self.refuse_read(id, context, ReadOutcome::LostLeader);
+                }
             }
         }
     }
 
-    fn answer_read(&mut self, to: NodeId, context: u64, index: Option<LogIndex>) {
-        let answer = self.envelope(to, Message::ReadIndexResponse { context, index });
+    fn refuse_read(&mut self, to: NodeId, context: u64, outcome: ReadOutcome) {
+        let answer = self.envelope(to, Message::ReadIndexResponse { context, outcome });
         self.answers.push(answer);
     }
 

@@ -1,7 +1,9 @@
 //! What arrives from peers: the term first (§5.1), then the message.
 
 use crate::configuration::Speaker;
-use crate::{AppendOutcome, EntryId, Envelope, LogIndex, Message, Node, NodeId, Role, Term};
+use crate::{
+    AppendOutcome, EntryId, Envelope, Incarnation, LogIndex, Message, Node, ReadOutcome, Role, Term,
+};
 
 impl Node {
     /// Takes in one message. Whatever it says, it never panics: what makes no sense is refused and counted.
@@ -12,8 +14,8 @@ impl Node {
             self.counters.misaddressed += 1;
             return;
         }
-        if term == Term(u64::MAX) {
-            // There must be room for the next term.
+        if term == Term(u64::MAX) || incarnation == Incarnation::NOBODY {
+            // There must be room for the next term; and nobody speaks for nobody.
             self.counters.malformed += 1;
             return;
         }
@@ -31,7 +33,7 @@ impl Node {
             return;
         }
         if term > self.term {
-            if self.comes_from_outside(from, &message) {
+            if self.comes_from_outside(speaker, &message) {
                 self.counters.misaddressed += 1;
                 return;
             }
@@ -62,15 +64,15 @@ impl Node {
             }
             Message::TimeoutNow => self.receive_timeout_now(from),
             Message::ReadIndex { context } => self.receive_read_index(from, context),
-            Message::ReadIndexResponse { context, index } => {
-                self.receive_read_index_response(from, context, index);
+            Message::ReadIndexResponse { context, outcome } => {
+                self.receive_read_index_response(from, context, outcome);
             }
         }
     }
 
     /// Whether this is an answer to this leader from a node that is no member, and so was asked nothing: a node that was
-    /// removed deposes nobody (diss. §4.2.3).
-    fn comes_from_outside(&self, from: NodeId, message: &Message) -> bool {
+    /// removed deposes nobody (diss. §4.2.3), nor does a machine that was given up and is back beside its replacement.
+    fn comes_from_outside(&self, from: Speaker, message: &Message) -> bool {
         match message {
             Message::PreVoteResponse { .. }
             | Message::VoteResponse { .. }
@@ -78,7 +80,9 @@ impl Node {
             | Message::HeartbeatResponse { .. }
             | Message::ReadIndex { .. }
             | Message::ReadIndexResponse { .. } => {
-                self.role() == Role::Leader && !self.configuration().contains(from)
+                let mut members = self.configuration().every_incarnation();
+                let is_member = members.any(|member| member.is(from.id, from.incarnation));
+                self.role() == Role::Leader && !is_member
             }
             Message::PreVote { .. }
             | Message::RequestVote { .. }
@@ -105,7 +109,7 @@ impl Node {
                 Message::HeartbeatResponse { round: round.unwrap_or(0), received: LogIndex::ZERO }
             }
             Message::ReadIndex { context } => {
-                Message::ReadIndexResponse { context: *context, index: None }
+                Message::ReadIndexResponse { context: *context, outcome: ReadOutcome::LostLeader }
             }
             Message::PreVote { .. }
             | Message::PreVoteResponse { .. }

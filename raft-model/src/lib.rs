@@ -22,8 +22,8 @@
 //!   that it leads and hears nobody. So no deadline orders events, and of each time it is enough whether it has come.
 //!   After each step a node's clock is set to one and the same time, and its deadlines to where they are after a fresh
 //!   start.
-//! - **Chance.** It draws election timeouts, which are up to the checker, and a leader's first round of heartbeats. That
-//!   one is always the same here. Rounds are compared within a term; an answer from an earlier term that is taken
+//! - **Chance.** It draws election timeouts, which are up to the checker; whether a learner that may have to lead campaigns
+//!   when it times out, which it always does here; and a leader's first round of heartbeats, which is always the same here. Rounds are compared within a term; an answer from an earlier term that is taken
 //!   for one of this term's is a behaviour more, not less.
 //! - **Names of writes and fetches**, of which there is one at a time, and **counters**, which no node reads.
 //! - **Limits**: the logs are shorter than any window or buffer, so what only limits read is left out.

@@ -292,7 +292,8 @@ impl<M: StateMachine> Client<M> {
     ) -> impl Future<Output = Result<M::Answer, ClientError>> + Send + use<'c, M> {
         let request = encode(Kind::Query(consistency), query);
         let asked = match consistency {
-            Consistency::Linearizable | Consistency::Stale => Asked::Anyone,
+            Consistency::Linearizable => Asked::Anyone,
+            Consistency::Stale => Asked::Stale,
             Consistency::Lease => Asked::Leader,
         };
         async move {
@@ -351,8 +352,7 @@ impl<M: StateMachine> Client<M> {
     /// # Errors
     /// The node does not answer, or not so that it can be read.
     pub async fn status(&self, node: NodeId) -> Result<Status, ClientError> {
-        let request = encode_bare(Kind::Status)?;
-        ask_once(&*self.connector, node, request, self.options.call_timeout).await
+        status_of(&*self.connector, node, self.options.call_timeout).await
     }
 
     /// Changes the members: see [`crate::Raft::change_membership`]. It waits for `patience` at most, the catching up of
@@ -433,28 +433,36 @@ impl<M: StateMachine> Client<M> {
             return Err(ClientError::Unavailable { reason: "there are no nodes".to_owned() });
         };
         let ends_at = self.runtime.now().saturating_add(deadline);
-        let mut node = lock(&self.memory).first(asked, &nodes).unwrap_or(first);
+        let remembered = lock(&self.memory).first(asked, &self.connector.nodes());
+        let mut node = remembered.unwrap_or(first);
         let mut route = Route::new(&self.options);
         let mut maybe: Option<String> = None;
         let mut last = "the deadline is too short".to_owned();
         loop {
             let left = ends_at.saturating_sub(self.runtime.now());
             if left.is_zero() {
+                if !route.has_heard {
+                    lock(&self.memory).stays = false;
+                    self.connector.stay_with(None);
+                }
                 return Err(unless(maybe, ClientError::Unavailable { reason: last }));
             }
             let timeout = left.min(call_timeout);
             let pause = match try_once(&*self.connector, node, request.clone(), timeout).await {
                 Try::Answered(answer) => {
-                    lock(&self.memory).remember(asked, node);
-                    self.learn_beside(node);
+                    self.answered(asked, node);
                     return Ok((answer, maybe.is_some()));
                 }
                 Try::Elsewhere(hint) => {
                     last = format!("node {node} takes node {hint} for the leader");
-                    route.spoke = Some(node);
+                    route.hear(node);
                     if !nodes.contains(&hint) {
                         self.learn_from(node, left).await;
-                        nodes = self.connector.nodes();
+                        nodes = self.members();
+                        if self.connector.nodes().contains(&hint) && !nodes.contains(&hint) {
+                            nodes.push(hint);
+                            nodes.sort_unstable();
+                        }
                     }
                     route.follow(&mut node, hint, &nodes)
                 }
@@ -464,11 +472,12 @@ impl<M: StateMachine> Client<M> {
                 }
                 Try::Next(reason) => {
                     last = reason;
-                    route.spoke = Some(node);
+                    route.hear(node);
                     route.next(&mut node, &nodes)
                 }
                 Try::Later(reason) => {
                     last = reason;
+                    route.hear(node);
                     route.pause()
                 }
                 Try::Maybe(reason) => {
@@ -515,10 +524,25 @@ impl<M: StateMachine> Client<M> {
         }
     }
 
+    /// A node has answered: the next operation begins there.
+    fn answered(&self, asked: Asked, node: NodeId) {
+        let mut memory = lock(&self.memory);
+        memory.remember(asked, node);
+        let begins_to_stay = asked != Asked::Stale && !memory.stays;
+        memory.stays |= begins_to_stay;
+        drop(memory);
+        if begins_to_stay {
+            self.connector.stay_with(Some(node));
+        }
+        self.learn_beside(node);
+    }
+
     /// Asks `node`, which has just answered, for the members if that is due: whom the client was told of may be gone when
     /// it needs somebody else. Beside the operation, which does not wait for it.
     fn learn_beside(&self, node: NodeId) {
-        if self.connector.wants_to_learn() && lock(&self.memory).should_learn(self.runtime.now()) {
+        if self.connector.wants_to_learn()
+            && lock(&self.memory).should_learn(node, self.runtime.now())
+        {
             let learning = self.learning(node, self.options.call_timeout);
             self.runtime.spawn("client-learn", Box::pin(learning.run()));
         }
@@ -542,9 +566,7 @@ struct Learning {
 impl Learning {
     async fn run(self) {
         let Learning { connector, runtime, memory, node, timeout } = self;
-        let Ok(request) = encode_bare(Kind::Status) else { return };
-        let answer = ask_once::<Status>(&*connector, node, request, timeout).await;
-        if let Ok(status) = answer
+        if let Ok(status) = status_of(&*connector, node, timeout).await
             && lock(&memory).learn(&status, runtime.now())
         {
             let members = status.configuration.members().into_iter();
@@ -552,6 +574,15 @@ impl Learning {
             connector.learn(&members.collect::<Vec<_>>());
         }
     }
+}
+
+/// How a node sees itself and its cluster.
+pub(crate) async fn status_of(
+    connector: &dyn Connector,
+    node: NodeId,
+    timeout: Duration,
+) -> Result<Status, ClientError> {
+    ask_once(connector, node, encode_bare(Kind::Status)?, timeout).await
 }
 
 /// Asks one node, and no other.

@@ -182,6 +182,17 @@ pub enum MembershipError {
         /// The configuration in force.
         configuration: Configuration,
     },
+    /// *Definitely not*: a voter whose incarnation the target names has not said in time whether it is that one. It may be
+    /// down.
+    #[error(
+        "node {id}, a voter, has not been heard: it is not known whether it is the one that is named"
+    )]
+    NotHeard {
+        /// Who was not.
+        id: NodeId,
+        /// The configuration in force.
+        configuration: Configuration,
+    },
     /// *Definitely not*: the node had stopped before.
     #[error("the node has stopped")]
     Stopped,
@@ -212,6 +223,9 @@ impl From<raft_core::ChangeFailed> for MembershipError {
         match failed {
             raft_core::ChangeFailed::NotCaughtUp { id, configuration } => {
                 MembershipError::NotCaughtUp { id, configuration }
+            }
+            raft_core::ChangeFailed::NotHeard { id, configuration } => {
+                MembershipError::NotHeard { id, configuration }
             }
             raft_core::ChangeFailed::LostLead { .. } | _ => {
                 MembershipError::Maybe(Uncertain::LostLead)

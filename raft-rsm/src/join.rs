@@ -1,12 +1,13 @@
-//! Which cluster a node is to join: those who are in it are asked.
+//! What a node asks the others before it begins: which cluster it is to join, and whether it has run before.
 
 use std::time::Duration;
 
 use futures::future::join_all;
 use raft_core::NodeId;
 
+use crate::client::status_of;
 use crate::transport::Connector;
-use crate::{Cluster, ClusterId};
+use crate::{Cluster, ClusterId, Incarnation};
 
 /// It is not known which cluster a node is to join. Nothing was created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,22 +71,54 @@ pub async fn cluster_to_join(
     }
 }
 
+/// Whether one of the others in `cluster` knows node `own` under an incarnation already: then it has run before, and what it
+/// promised is on a disk that this is not. Who it is that knows it, and as what. Nodes that do not answer within `patience`
+/// cannot tell, so `None` proves nothing.
+pub(crate) async fn known_already(
+    connector: &dyn Connector,
+    cluster: &Cluster,
+    id: ClusterId,
+    own: NodeId,
+    patience: Duration,
+) -> Option<(NodeId, Incarnation)> {
+    let others = cluster.addresses().filter(|(other, _)| *other != own);
+    let known = others.map(|(other, address)| async move {
+        let identity = connector.identify(address, patience).await.ok()?;
+        if (identity.node, identity.cluster) != (other, id) {
+            return None;
+        }
+        let status = status_of(connector, other, patience).await.ok()?;
+        let known = status.configuration.member(own)?.incarnation?;
+        (known != Incarnation::NOBODY).then_some((other, known))
+    });
+    join_all(known).await.into_iter().flatten().next()
+}
+
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
     use bytes::Bytes;
+    use raft_core::{Configuration, Member, Node, Options, Restored};
 
     use super::*;
     use crate::transport::{CallError, IdentifyError};
-    use crate::{Identity, Incarnation};
+    use crate::{Identity, protocol};
 
-    /// Who listens at `host:1`, `host:2`, ...: nodes of these clusters, or nobody.
+    /// Who listens at `host:1`, `host:2`, ...: nodes of these clusters, or nobody. Node 2 knows node 3 as incarnation 7, and
+    /// the others know no incarnation.
     struct Listening(Vec<Option<u64>>);
 
     #[async_trait]
     impl Connector for Listening {
-        async fn call(&self, to: NodeId, _: Bytes, _: Duration) -> Result<Bytes, CallError> {
-            Err(CallError::NotSent { to, reason: "it is only asked who it is".to_owned() })
+        async fn call(&self, to: NodeId, request: Bytes, _: Duration) -> Result<Bytes, CallError> {
+            let (kind, _) = protocol::decode_request(&request).expect("a request");
+            assert_eq!(kind, protocol::Kind::Status);
+            let unnamed = Configuration::new([1, 2, 3].map(NodeId), []).unnamed();
+            let named = unnamed.with_voter(Member::of_incarnation(NodeId(3), Incarnation(7), ""));
+            let configuration = if to == NodeId(2) { named } else { unnamed };
+            let restored = Restored::first_start(configuration);
+            let node = Node::new(Options::new(to), restored).expect("it can be started");
+            Ok(protocol::encode_response(Ok(&crate::raft::first_status(&node, None, 0))))
         }
 
         fn nodes(&self) -> Vec<NodeId> {
@@ -123,6 +156,21 @@ mod tests {
         assert_eq!(joins(THREE, vec![Some(7), Some(7), Some(8)]), Ok(ClusterId(7)));
         let alone = joins("3=host:3", vec![None, None, Some(8)]);
         assert!(matches!(alone, Err(JoinError::NobodyToAsk { .. })), "{alone:?}");
+    }
+
+    #[test]
+    fn a_node_that_the_others_know_by_its_incarnation_has_run_before() {
+        let asks = |own, listening| {
+            let (cluster, patience) = (THREE.parse().unwrap(), Duration::from_secs(1));
+            let asked = Listening(listening);
+            let asks = known_already(&asked, &cluster, ClusterId(7), NodeId(own), patience);
+            crate::block_on(asks)
+        };
+        let all = || vec![Some(7), Some(7), Some(7)];
+        assert_eq!(asks(3, all()), Some((NodeId(2), Incarnation(7))));
+        assert_eq!(asks(1, all()), None, "nobody knows it yet");
+        assert_eq!(asks(3, vec![Some(7), None, None]), None, "nobody who knows it answers");
+        assert_eq!(asks(3, vec![Some(7), Some(8), None]), None, "that is another cluster");
     }
 
     #[test]

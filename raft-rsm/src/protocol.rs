@@ -142,6 +142,7 @@ impl From<MembershipError> for Failure {
             MembershipError::InProgress { .. }
             | MembershipError::Invalid { .. }
             | MembershipError::NotCaughtUp { .. }
+            | MembershipError::NotHeard { .. }
             | MembershipError::Maybe(_) => Failure::Membership(error),
         }
     }

@@ -9,23 +9,28 @@ use std::time::Duration;
 
 use raft_core::{Configuration, NodeId};
 
+use crate::join::known_already;
 use crate::runtime::ThreadRuntime;
 use crate::storage::fs::{FileSystem, StdFileSystem};
 use crate::storage::{FileStorage, FileStorageOptions, StorageError};
 use crate::transport::{BindError, Connector, TcpConnector, TcpLimits, TcpOptions, TcpTransport};
 use crate::{
-    Client, ClientOptions, Cluster, JoinError, Options, Raft, Runtime, StartError, StateMachine,
-    cluster_to_join,
+    Client, ClientOptions, Cluster, Incarnation, JoinError, Options, Raft, Runtime, StartError,
+    StateMachine, cluster_to_join,
 };
 
 /// The others of a cluster that is to be joined have so long to say which one it is.
 const ASKED_FOR: Duration = Duration::from_secs(5);
 
+/// The others of a cluster that begins have so long to say that they know a node: most of them are not there yet.
+const LOOKED_FOR: Duration = Duration::from_secs(1);
+
 /// Whether a replica has ever run. A node cannot know it by itself: one whose disk was lost must not begin anew
 /// under its old name, since it may have voted (diss. §11.7.2).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Begin {
-    /// For the first time: its data directory is empty or absent, and is created.
+    /// For the first time: its data directory is empty or absent, and is created. Those of the others that can be asked are
+    /// asked whether they know the node already; whether it has never run is the caller's to say all the same.
     Anew,
     /// Again: its data directory is there, and says of which cluster it is.
     Again,
@@ -53,7 +58,14 @@ impl Begin {
     ) -> Result<FileStorage, ServeError> {
         let (members, id) = match (self, options.cluster) {
             (Begin::Again, _) => return Ok(FileStorage::open(options, fs, runtime).await?),
-            (Begin::Anew, told) => (cluster.configuration(), told.unwrap_or(cluster.default_id())),
+            (Begin::Anew, told) => {
+                let (id, own) = (told.unwrap_or(cluster.default_id()), options.node);
+                let known = known_already(connector, cluster, id, own, LOOKED_FOR).await;
+                if let Some((by, incarnation)) = known {
+                    return Err(ServeError::RanBefore { id: own, incarnation, by });
+                }
+                (cluster.configuration(), id)
+            }
             (Begin::Join, Some(told)) => (Configuration::default(), told),
             (Begin::Join, None) => {
                 let joined = cluster_to_join(connector, cluster, options.node, ASKED_FOR).await?;
@@ -76,6 +88,19 @@ pub enum ServeError {
         id: NodeId,
         /// The cluster.
         cluster: Cluster,
+    },
+    /// It was to begin anew, and a node of the same cluster knows it: it has run before, and has lost its disk, or is about
+    /// to be started with the wrong one. [`Begin::Join`] is for a node that has lost its disk. Nothing was created.
+    #[error(
+        "node {id} has run before: node {by} knows it as incarnation {incarnation}, and what it promised is not here"
+    )]
+    RanBefore {
+        /// The node.
+        id: NodeId,
+        /// Under which incarnation it is known.
+        incarnation: Incarnation,
+        /// Who knows it.
+        by: NodeId,
     },
     /// It is not known which cluster to join.
     #[error(transparent)]
@@ -122,8 +147,8 @@ pub async fn serve<M: StateMachine>(
     Ok(Raft::start(options, machine, Arc::new(storage), transport, runtime).await?)
 }
 
-/// A client of the replicas of `cluster`, on threads of its own. Nothing is dialled before the first call. The addresses
-/// say which cluster is meant: it need not be all of its members.
+/// A client of the replicas of `cluster`, on threads of its own. Nothing is dialled before the first call. `cluster` need not
+/// be all of its members; the cluster of the first node that helps is the one that is meant.
 #[must_use]
 pub fn connect<M: StateMachine>(cluster: &Cluster) -> Client<M> {
     let runtime: Arc<dyn Runtime> = Arc::new(ThreadRuntime::new());

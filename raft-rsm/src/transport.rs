@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use raft_core::{Envelope, LogIndex, Member, NodeId, SnapshotMeta};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,7 @@ pub use self::tcp::{TcpConnector, TcpTransport};
 #[cfg(feature = "tokio")]
 pub use self::tokio::{TokioConnector, TokioTransport};
 use crate::Identity;
+use crate::configuration_codec::encode_configuration;
 pub use crate::net::counters::TransportCounters;
 
 /// Moves packets between nodes, and hands the requests of clients to a [`Service`]. Each sentence of its
@@ -126,6 +127,9 @@ impl SnapshotChunk {
         for field in [*transfer, term, index, *image_bytes, *offset] {
             hasher.update(&field.to_le_bytes());
         }
+        let mut configuration = BytesMut::new();
+        encode_configuration(&meta.configuration, &mut configuration);
+        hasher.update(&configuration);
         hasher.update(data);
         hasher.finalize()
     }
@@ -279,6 +283,13 @@ pub trait Connector: Send + Sync + 'static {
     fn wants_to_learn(&self) -> bool {
         true
     }
+
+    /// The cluster of this node, which was called, is the one that is meant: nodes of another one are not called from now on.
+    /// So a client that was told no cluster id does not mix a cluster that was recovered from one survivor with the nodes
+    /// that were left behind. `None`: it is open again which one is meant, unless the connector was told when it was created.
+    ///
+    /// A connector that cannot reach several clusters has no use for it; that is the default.
+    fn stay_with(&self, _node: Option<NodeId>) {}
 
     /// Asks who listens at an address, `HOST:PORT`, and waits for the answer, for at most `deadline` from now. It
     /// may be a node of any cluster.

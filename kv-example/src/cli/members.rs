@@ -266,6 +266,10 @@ fn change_failure(cluster: &Cluster, error: &ClientError) -> Failure {
             "{error}: in force are {}; `kv-example members --cluster {cluster}` shows how far it is: then run this command again, or `kv-example remove --cluster {cluster} --id {id}`",
             in_words(configuration)
         )),
+        MembershipError::NotHeard { configuration, .. } => Failure::refused(format!(
+            "{error}: in force are {}; start it, and run this command again",
+            in_words(configuration)
+        )),
         MembershipError::InProgress { configuration } => Failure::refused(format!(
             "{error}, one at a time: in force are {}; try again when `kv-example members --cluster {cluster}` shows that it is done",
             in_words(configuration)

@@ -150,6 +150,11 @@ fn a_node_that_lost_its_disk_comes_back_when_it_is_added_again() {
         member["incarnation"].is_string().then(|| member["incarnation"].clone())
     });
     cluster.lose(2);
+    let log = cluster.dir().join("refused.log");
+    let refused = NodeProcess::start(&cluster.command(2, true), &log).map(drop);
+    let refused = refused.expect_err("it has run before");
+    assert!(refused.contains("node 2 has run before") && refused.contains("--rejoin"), "{refused}");
+    assert!(!cluster.data(2).exists());
     let address = cluster.join(2, "--rejoin");
     assert_eq!(cluster.member(2)["incarnation"], before);
     cluster.add(2, &address);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 use raft_core::{
     AppendOutcome, Configuration, Effects, Entry, EntryId, Envelope, Incarnation, Input, Lease,
-    LogIndex, Member, Message, Node, NodeId, Options, Payload, Restored, Role, Term,
+    LogIndex, Member, Message, Node, NodeId, Options, Payload, ReadOutcome, Restored, Role, Term,
 };
 
 use crate::cluster::{Cluster, Happened};
@@ -475,7 +475,11 @@ impl Arbitrary for Absurd {
             10 => Message::ReadIndex { context: number(g) },
             _ => Message::ReadIndexResponse {
                 context: number(g),
-                index: bool::arbitrary(g).then(|| LogIndex(number(g))),
+                outcome: match number(g) % 3 {
+                    0 => ReadOutcome::Confirmed(LogIndex(number(g))),
+                    1 => ReadOutcome::LostLeader,
+                    _ => ReadOutcome::Busy,
+                },
             },
         };
         let from = NodeId(u64::arbitrary(g) % 4);

@@ -20,6 +20,8 @@ pub(super) enum Asked {
     Leader,
     /// A follower, too: that it has answered does not make it the leader.
     Anyone,
+    /// Whoever has anything at all to say, of whichever cluster.
+    Stale,
 }
 
 /// Where operations begin, and how fresh the addresses are.
@@ -37,6 +39,8 @@ pub(super) struct Memory {
     learned_commit: LogIndex,
     /// ... and who they are.
     members: Vec<NodeId>,
+    /// Whether the connector was told to stay with the cluster of a node that has answered.
+    pub(super) stays: bool,
 }
 
 impl Memory {
@@ -44,7 +48,7 @@ impl Memory {
     pub(super) fn first(&self, asked: Asked, nodes: &[NodeId]) -> Option<NodeId> {
         let remembered = match asked {
             Asked::Leader => self.leader,
-            Asked::Anyone => self.reader.or(self.leader),
+            Asked::Anyone | Asked::Stale => self.reader.or(self.leader),
         };
         remembered.filter(|node| nodes.contains(node))
     }
@@ -52,7 +56,7 @@ impl Memory {
     pub(super) fn remember(&mut self, asked: Asked, node: NodeId) {
         match asked {
             Asked::Leader => self.leader = Some(node),
-            Asked::Anyone => self.reader = Some(node),
+            Asked::Anyone | Asked::Stale => self.reader = Some(node),
         }
     }
 
@@ -74,19 +78,20 @@ impl Memory {
         is_due
     }
 
-    /// Whether to ask for the members although all goes well, now that somebody has answered: the first time, and once in
-    /// a while.
-    pub(super) fn should_learn(&mut self, now: Duration) -> bool {
+    /// Whether to ask for the members although all goes well, now that `node` has answered: the first time, once in a while,
+    /// and if that node is not known to be one.
+    pub(super) fn should_learn(&mut self, node: NodeId, now: Duration) -> bool {
         let is_old = self.learned_at.is_none_or(|at| now.saturating_sub(at) >= LEARN_EACH);
-        is_old && self.may_learn(now, LEARN_AGAIN)
+        let is_stranger = !self.members.is_empty() && !self.members.contains(&node);
+        (is_old || is_stranger) && self.may_learn(now, LEARN_AGAIN)
     }
 
     /// Takes in who the members are, if the node knows at least as much as those who were asked before: one that was
     /// removed, or that is cut off, tells of members that are none any more.
     pub(super) fn learn(&mut self, status: &Status, now: Duration) -> bool {
-        self.learned_at = Some(now);
         let is_news = status.commit >= self.learned_commit;
         if is_news {
+            self.learned_at = Some(now);
             self.learned_commit = status.commit;
             self.members = status.configuration.members().iter().map(|member| member.id).collect();
         }
@@ -142,13 +147,26 @@ mod tests {
     fn members_are_asked_for_after_the_first_success_and_once_in_a_while_as_long_as_there_is_one() {
         let mut memory = Memory::default();
         let status = status();
-        let mut asks = |at_secs| memory.should_learn(Duration::from_secs(at_secs));
+        let mut asks = |at_secs| memory.should_learn(NodeId(1), Duration::from_secs(at_secs));
         assert_eq!([5, 5, 6].map(&mut asks), [true, false, true], "until somebody answers");
         memory.learn(&status, Duration::from_secs(6));
-        let mut asks = |at_secs| memory.should_learn(Duration::from_secs(at_secs));
+        let mut asks = |at_secs| memory.should_learn(NodeId(1), Duration::from_secs(at_secs));
         assert_eq!([7, 35, 36, 36].map(&mut asks), [false, false, true, false]);
         memory.learn(&status, Duration::from_secs(40));
-        assert!(!memory.should_learn(Duration::from_secs(69)));
+        assert!(!memory.should_learn(NodeId(1), Duration::from_secs(69)));
+    }
+
+    /// One that lags behind may have told of members that are gone.
+    #[test]
+    fn members_are_asked_for_when_one_answers_that_is_not_known_to_be_one() {
+        let mut memory = Memory::default();
+        let member = raft_core::Member::new(NodeId(1), "host:1");
+        let configuration = raft_core::Configuration::of_members([member], [], []);
+        memory.learn(&Status { configuration, ..status() }, Duration::ZERO);
+        let now = Duration::from_secs(5);
+        assert!(!memory.should_learn(NodeId(1), now));
+        assert!(memory.should_learn(NodeId(4), now));
+        assert!(!memory.should_learn(NodeId(4), now), "once a second");
     }
 
     fn status() -> Status {

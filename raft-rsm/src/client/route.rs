@@ -27,15 +27,31 @@ pub(super) struct Route {
     backoff_max: Duration,
     /// A node that did not answer: hints to it are not followed at once.
     pub(super) silent: Option<NodeId>,
-    /// The node that answered last, if only that it cannot help.
-    pub(super) spoke: Option<NodeId>,
+    /// The node that answered last since the last pause, if only that it cannot help.
+    spoke: Option<NodeId>,
+    /// Whether any node ever did.
+    pub(super) has_heard: bool,
     pauses: u32,
 }
 
 impl Route {
     pub(super) fn new(options: &ClientOptions) -> Route {
         let (backoff, backoff_max) = (options.backoff_min, options.backoff_max);
-        Route { tries: 0, backoff, backoff_max, silent: None, spoke: None, pauses: 0 }
+        Route {
+            tries: 0,
+            backoff,
+            backoff_max,
+            silent: None,
+            spoke: None,
+            has_heard: false,
+            pauses: 0,
+        }
+    }
+
+    /// A node has answered that it cannot help.
+    pub(super) fn hear(&mut self, node: NodeId) {
+        self.spoke = Some(node);
+        self.has_heard = true;
     }
 
     /// Goes where a hint says. A hint costs no pause, unless hints lead in a circle.
@@ -62,7 +78,7 @@ impl Route {
 
     /// At a pause: where to look for who can help.
     pub(super) fn search(&mut self) -> Search {
-        const PATIENCE: u32 = 8;
+        const PATIENCE: u32 = 4;
         match self.spoke.take() {
             // After the first round there may just be no leader for a moment.
             Some(_) if self.pauses == 1 => Search::Members,

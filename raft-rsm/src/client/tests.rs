@@ -339,3 +339,54 @@ fn who_was_removed_is_not_called_while_a_member_answers_and_is_when_none_does() 
     cluster.are(&[1]);
     crate::block_on(client.propose(&())).unwrap();
 }
+
+/// Answers as long as it is there, and notes with which nodes' cluster it was told to stay.
+#[derive(Default)]
+struct Stays {
+    is_gone: Mutex<bool>,
+    told: Mutex<Vec<Option<NodeId>>>,
+}
+
+#[async_trait::async_trait]
+impl Connector for Stays {
+    async fn call(&self, to: NodeId, _: Bytes, _: Duration) -> Result<Bytes, CallError> {
+        match *lock(&self.is_gone) {
+            true => Err(CallError::NotSent { to, reason: "it is dead".to_owned() }),
+            false => Ok(protocol::encode_response(Ok(&()))),
+        }
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        NODES.to_vec()
+    }
+
+    fn wants_to_learn(&self) -> bool {
+        false
+    }
+
+    fn stay_with(&self, node: Option<NodeId>) {
+        lock(&self.told).push(node);
+    }
+}
+
+/// The cluster may have been recovered from one survivor, which is another cluster since.
+#[test]
+fn a_client_stays_with_the_cluster_that_helped_until_nobody_of_it_is_heard_for_a_whole_deadline() {
+    let stays = Arc::new(Stays::default());
+    let connector: Arc<dyn Connector> = Arc::clone(&stays) as _;
+    let client =
+        Client::<Nothing>::new(connector, Arc::new(Clock::default()), ClientOptions::default());
+    let told = || std::mem::take(&mut *lock(&stays.told));
+    crate::block_on(client.query_with(&(), Consistency::Stale)).unwrap();
+    assert_eq!(told(), [], "whatever cluster that was");
+    for _ in 0..2 {
+        crate::block_on(client.propose(&())).unwrap();
+    }
+    assert_eq!(told(), [Some(NodeId(1))]);
+    *lock(&stays.is_gone) = true;
+    crate::block_on(client.propose(&())).unwrap_err();
+    assert_eq!(told(), [None]);
+    *lock(&stays.is_gone) = false;
+    crate::block_on(client.propose(&())).unwrap();
+    assert_eq!(told().len(), 1);
+}

@@ -90,6 +90,7 @@ impl<M: StateMachine> Driver<M> {
         match read.index {
             Ok(index) => queries.confirmed(read.id, index),
             Err(ReadRefused::TimedOut) => queries.refused(read.id, &QueryError::TimedOut),
+            Err(ReadRefused::Busy) => queries.refused(read.id, &QueryError::Busy),
             Err(ReadRefused::LostLeader | _) => {
                 queries.refused(read.id, &QueryError::Superseded);
             }

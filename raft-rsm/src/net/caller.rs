@@ -27,14 +27,17 @@ pub(crate) struct Caller<N: Network> {
     network: N,
     setup: Arc<Setup>,
     tasks: Arc<Tasks>,
+    /// Which cluster is meant, if it was told.
+    told: Option<ClusterId>,
     state: Mutex<State>,
 }
 
 struct State {
-    /// Which cluster it is a client of. Who was not told is of the cluster that it found first: a cluster that was recovered
-    /// from one survivor and the nodes that were left behind have other states.
+    /// Which cluster is meant, as far as it is known.
     cluster: Option<ClusterId>,
     book: AddressBook,
+    /// Of which cluster each node is that was connected.
+    found: BTreeMap<NodeId, ClusterId>,
     connections: BTreeMap<NodeId, Arc<Calls>>,
 }
 
@@ -57,9 +60,10 @@ impl<N: Network> Caller<N> {
         cluster: Option<ClusterId>,
         setup: Arc<Setup>,
     ) -> Arc<Caller<N>> {
-        let (book, connections) = (AddressBook::new(nodes), BTreeMap::new());
-        let state = Mutex::new(State { cluster, book, connections });
-        Arc::new(Caller { network, setup, tasks: Tasks::new(), state })
+        let (book, found, connections) =
+            (AddressBook::new(nodes), BTreeMap::new(), BTreeMap::new());
+        let state = Mutex::new(State { cluster, book, found, connections });
+        Arc::new(Caller { network, setup, tasks: Tasks::new(), told: cluster, state })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -74,9 +78,21 @@ impl<N: Network> Caller<N> {
     /// Where the nodes listen from now on, beside what was learned.
     pub(crate) fn set_nodes(&self, nodes: Cluster) {
         self.change(|book| book.give(nodes));
+        self.stay_with(None);
     }
 
-    /// Adds nodes and replaces addresses.
+    /// The cluster of this node is the one that is meant; `None`: it is open which one is.
+    pub(crate) fn stay_with(&self, node: Option<NodeId>) {
+        let mut state = self.lock();
+        let State { cluster, found, connections, .. } = &mut *state;
+        *cluster = self.told.or_else(|| found.get(&node?).copied());
+        if let Some(cluster) = *cluster {
+            // They end once those who wait for an answer of them are gone.
+            connections.retain(|id, _| found.get(id).is_none_or(|other| *other == cluster));
+        }
+    }
+
+    /// The members listen there, beside the nodes that it was given.
     pub(crate) fn learn(&self, nodes: &[(NodeId, String)]) {
         if !self.lock().book.knows(nodes) {
             self.change(|book| book.learn(nodes));
@@ -86,7 +102,7 @@ impl<N: Network> Caller<N> {
     /// Connections to addresses that change are left when they end.
     fn change(&self, change: impl FnOnce(&mut AddressBook)) {
         let mut state = self.lock();
-        let State { book, connections, cluster: _ } = &mut *state;
+        let State { book, connections, .. } = &mut *state;
         let before = book.clone();
         change(book);
         connections.retain(|id, _| before.addresses(*id) == book.addresses(*id));
@@ -225,7 +241,7 @@ impl<N: Network> Caller<N> {
             let hello = hello_of_client(self.lock().cluster, Some(to));
             let dialled =
                 dial(&self.network, &self.setup, &self.tasks, address.clone(), hello).await;
-            match dialled.and_then(|dialled| self.join_cluster(dialled, address)) {
+            match dialled.and_then(|dialled| self.of_the_cluster(dialled, address)) {
                 Ok(dialled) => return Ok(dialled),
                 Err(error) => {
                     tracing::debug!(%to, %error, "cannot connect");
@@ -237,17 +253,19 @@ impl<N: Network> Caller<N> {
         Err(reasons.join("; "))
     }
 
-    /// Two dials may have begun before it was known which cluster it is.
-    fn join_cluster(
+    /// It may have become known during the dial which cluster is meant.
+    fn of_the_cluster(
         &self,
         dialled: Dialled<N::Socket>,
         address: String,
     ) -> Result<Dialled<N::Socket>, DialError> {
         let identity = dialled.identity;
-        let ours = *self.lock().cluster.get_or_insert(identity.cluster);
-        if ours == identity.cluster {
+        let mut state = self.lock();
+        state.found.insert(identity.node, identity.cluster);
+        let Some(ours) = state.cluster.filter(|ours| *ours != identity.cluster) else {
             return Ok(dialled);
-        }
+        };
+        drop(state);
         dialled.socket.close();
         let to = format!("node {} of cluster {ours}", identity.node);
         let identity = Box::new(identity);

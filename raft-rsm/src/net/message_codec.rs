@@ -5,7 +5,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use raft_core::{
-    AppendOutcome, EntryId, Envelope, Incarnation, LogIndex, Message, NodeId, SnapshotMeta, Term,
+    AppendOutcome, EntryId, Envelope, Incarnation, LogIndex, Message, NodeId, ReadOutcome,
+    SnapshotMeta, Term,
 };
 
 use crate::configuration_codec::{NoConfiguration, decode_configuration, encode_configuration};
@@ -59,6 +60,10 @@ mod kind {
     pub(super) const TIMEOUT_NOW: u8 = 25;
     pub(super) const READ_INDEX: u8 = 26;
     pub(super) const READ_INDEX_RESPONSE: u8 = 27;
+
+    pub(super) const CONFIRMED: u8 = 0;
+    pub(super) const LOST_LEADER: u8 = 1;
+    pub(super) const BUSY: u8 = 2;
 
     pub(super) const CONTINUE: u8 = 0;
     pub(super) const DONE: u8 = 1;
@@ -240,12 +245,16 @@ fn encode_envelope(envelope: &Envelope, out: &mut BytesMut) {
             start(kind::READ_INDEX);
             out.put_u64_le(*context);
         }
-        Message::ReadIndexResponse { context, index } => {
+        Message::ReadIndexResponse { context, outcome } => {
             start(kind::READ_INDEX_RESPONSE);
             out.put_u64_le(*context);
-            out.put_u8(u8::from(index.is_some()));
-            if let Some(index) = index {
-                out.put_u64_le(index.0);
+            match outcome {
+                ReadOutcome::Confirmed(index) => {
+                    out.put_u8(kind::CONFIRMED);
+                    out.put_u64_le(index.0);
+                }
+                ReadOutcome::LostLeader => out.put_u8(kind::LOST_LEADER),
+                ReadOutcome::Busy => out.put_u8(kind::BUSY),
             }
         }
     }
@@ -380,8 +389,13 @@ impl Fields {
             kind::READ_INDEX => Message::ReadIndex { context: self.u64()? },
             kind::READ_INDEX_RESPONSE => {
                 let context = self.u64()?;
-                let index = if self.bool()? { Some(self.index()?) } else { None };
-                Message::ReadIndexResponse { context, index }
+                let outcome = match self.u8()? {
+                    kind::CONFIRMED => ReadOutcome::Confirmed(self.index()?),
+                    kind::LOST_LEADER => ReadOutcome::LostLeader,
+                    kind::BUSY => ReadOutcome::Busy,
+                    kind => return Err(DecodePacketError::Kind { what: "read outcome", kind }),
+                };
+                Message::ReadIndexResponse { context, outcome }
             }
             kind => return Err(DecodePacketError::Kind { what: "packet", kind }),
         })

@@ -13,7 +13,7 @@ use futures::executor::block_on;
 use futures::future::{join_all, select};
 use raft_core::{
     AppendOutcome, Configuration, Entry, EntryId, Envelope, Incarnation, LogIndex, Member, Message,
-    NodeId, Payload, SnapshotMeta, Term,
+    NodeId, Payload, ReadOutcome, SnapshotMeta, Term,
 };
 
 use self::stand::{Answering, Stand, wait_until};
@@ -500,8 +500,9 @@ fn packets() -> Vec<Packet> {
         Message::RequestVote { last: id, transfer: true },
         Message::TimeoutNow,
         Message::ReadIndex { context: 9 },
-        Message::ReadIndexResponse { context: 9, index: Some(LogIndex(3)) },
-        Message::ReadIndexResponse { context: 9, index: None },
+        Message::ReadIndexResponse { context: 9, outcome: ReadOutcome::Confirmed(LogIndex(3)) },
+        Message::ReadIndexResponse { context: 9, outcome: ReadOutcome::LostLeader },
+        Message::ReadIndexResponse { context: 9, outcome: ReadOutcome::Busy },
         Message::VoteResponse { candidate: Incarnation(0), granted: false },
         Message::AppendEntries { previous: id, entries: entries.into(), commit: LogIndex(4) },
         Message::AppendResponse(AppendOutcome::Accepted { matched: LogIndex(4) }),

@@ -120,7 +120,8 @@ macro_rules! transport_over_sockets {
 macro_rules! connector_over_sockets {
     ($connector:ident) => {
         impl $connector {
-            /// Where the nodes listen from now on. What was learned stays.
+            /// Where the nodes listen from now on. What was learned stays, but for the cluster that they are of, if that was
+            /// not told.
             pub fn set_nodes(&self, nodes: $crate::Cluster) {
                 self.caller.set_nodes(nodes);
             }
@@ -143,6 +144,10 @@ macro_rules! connector_over_sockets {
 
             fn learn(&self, nodes: &[(raft_core::NodeId, String)]) {
                 self.caller.learn(nodes);
+            }
+
+            fn stay_with(&self, node: Option<raft_core::NodeId>) {
+                self.caller.stay_with(node);
             }
 
             async fn identify(

@@ -14,6 +14,8 @@ use crate::event::Event;
 #[derive(Debug, Default)]
 pub struct ElectionSafety {
     leaders: BTreeMap<Term, NodeId>,
+    /// What they send says which machine it was that led.
+    machines: BTreeMap<Term, Incarnation>,
     /// Whoever has lost its disk is another incarnation, and has given no vote yet.
     votes: BTreeMap<(NodeId, Incarnation, Term), Vote>,
 }
@@ -25,6 +27,15 @@ impl ElectionSafety {
             return Ok(());
         }
         Err(format!("node {leader} and node {node} both lead term {term}"))
+    }
+
+    fn machine_leads(&mut self, envelope: &Envelope) -> Result<(), String> {
+        let Envelope { from, incarnation, term, .. } = *envelope;
+        let first = *self.machines.entry(term).or_insert(incarnation);
+        if first == incarnation {
+            return Ok(());
+        }
+        Err(format!("node {from} leads term {term} as incarnation {first} and as {incarnation}"))
     }
 
     fn votes(&mut self, envelope: &Envelope, vote: Vote) -> Result<(), String> {
@@ -51,7 +62,8 @@ impl Checker for ElectionSafety {
         let Packet::Raft(envelope) = &**packet else { return Ok(()) };
         match envelope.message {
             Message::AppendEntries { .. } | Message::Heartbeat { .. } => {
-                self.leads(envelope.term, envelope.from)
+                self.leads(envelope.term, envelope.from)?;
+                self.machine_leads(envelope)
             }
             Message::RequestVote { .. } => {
                 let Envelope { from: candidate, incarnation, .. } = *envelope;

@@ -81,9 +81,11 @@ impl<M: StateMachine> Nemesis<M> {
         let result = replica.change_membership(wish).await;
         let outcome = match &result {
             Ok(_) => OperationOutcome::Done,
-            Err(MembershipError::Maybe(_) | MembershipError::NotCaughtUp { .. }) => {
-                OperationOutcome::Failed
-            }
+            Err(
+                MembershipError::Maybe(_)
+                | MembershipError::NotCaughtUp { .. }
+                | MembershipError::NotHeard { .. },
+            ) => OperationOutcome::Failed,
             Err(_) => OperationOutcome::Refused,
         };
         let said = match &result {

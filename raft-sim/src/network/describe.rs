@@ -1,6 +1,6 @@
 //! Packets in words, for traces.
 
-use raft_rsm::raft_core::{AppendOutcome, Envelope, Message};
+use raft_rsm::raft_core::{AppendOutcome, Envelope, Message, ReadOutcome};
 use raft_rsm::transport::{Checksum, Packet, SnapshotChunk, SnapshotResponse, SnapshotStatus};
 
 /// A packet in one line, without its addresses: `AppendEntries t3 after 7.2 +4 commit 6`. Entries are written
@@ -69,11 +69,14 @@ fn message(Envelope { term, message, .. }: &Envelope) -> String {
         }
         Message::TimeoutNow => format!("TimeoutNow t{term}"),
         Message::ReadIndex { context } => format!("ReadIndex t{term} {context}"),
-        Message::ReadIndexResponse { context, index: Some(index) } => {
+        Message::ReadIndexResponse { context, outcome: ReadOutcome::Confirmed(index) } => {
             format!("ReadIndexResponse t{term} {context} at {index}")
         }
-        Message::ReadIndexResponse { context, index: None } => {
+        Message::ReadIndexResponse { context, outcome: ReadOutcome::LostLeader } => {
             format!("ReadIndexResponse t{term} {context} refused")
+        }
+        Message::ReadIndexResponse { context, outcome: ReadOutcome::Busy } => {
+            format!("ReadIndexResponse t{term} {context} busy")
         }
     }
 }

@@ -192,6 +192,11 @@ pub(super) fn check_outcome(server: &mut Server, outcome: &ChangeOutcome, happen
             let is_learner = configuration.learners().iter().any(|member| member.id == *id);
             assert!(is_back != is_learner);
         }
+        Err(ChangeFailed::NotHeard { id, configuration }) => {
+            happened.not_caught_up += 1;
+            assert_eq!(node.configuration(), configuration, "it names the configuration in force");
+            assert!(configuration.is_voter(*id));
+        }
         Err(ChangeFailed::LostLead { .. }) => happened.lost_lead += 1,
         Err(other) => panic!("{other}"),
     }

@@ -2,7 +2,7 @@
 
 use raft_core::{
     AppendOutcome, Configuration, Envelope, Fetched, Incarnation, Input, Limits, LogIndex, Member,
-    Message, NodeId, Options, Read, ReadError, ReadId, ReadRefused, Role, Term,
+    Message, NodeId, Options, Read, ReadError, ReadId, ReadOutcome, ReadRefused, Role, Term,
 };
 
 use crate::harness::*;
@@ -40,11 +40,11 @@ pub(super) fn answer(leader: &mut Replica, from: u64, round: u64) {
 }
 
 pub(super) fn answered(context: u64, index: u64) -> Message {
-    Message::ReadIndexResponse { context, index: Some(LogIndex(index)) }
+    Message::ReadIndexResponse { context, outcome: ReadOutcome::Confirmed(LogIndex(index)) }
 }
 
 pub(super) fn denied(context: u64) -> Message {
-    Message::ReadIndexResponse { context, index: None }
+    Message::ReadIndexResponse { context, outcome: ReadOutcome::LostLeader }
 }
 
 /// "The leader needs to make sure it has not been superseded by a newer leader of which it is unaware. It issues a new
@@ -360,7 +360,8 @@ fn no_more_reads_are_pending_at_a_leader_than_the_limit_says_those_of_others_inc
     leader.sent.clear();
     assert_eq!(leader.node.read_index(), Err(ReadError::Busy));
     leader.receive(2, Message::ReadIndex { context: 71 });
-    assert_eq!(leader.sent_to(2), [denied(71)]);
+    let busy = Message::ReadIndexResponse { context: 71, outcome: ReadOutcome::Busy };
+    assert_eq!(leader.sent_to(2), [busy]);
     answer(&mut leader, 3, under_way);
     assert_eq!(reads(&mut leader).len(), 1, "the first one");
     read(&mut leader);

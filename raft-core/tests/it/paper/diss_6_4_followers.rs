@@ -1,7 +1,8 @@
 //! diss. §6.4 Processing read-only queries more efficiently: ReadIndex, for those who do not lead.
 
 use raft_core::{
-    Fetched, Input, Limits, LogIndex, Message, NodeId, ReadError, ReadId, ReadRefused, Role, Term,
+    Fetched, Input, Limits, LogIndex, Message, NodeId, ReadError, ReadId, ReadOutcome, ReadRefused,
+    Role, Term,
 };
 
 use crate::harness::*;
@@ -150,6 +151,22 @@ fn no_more_reads_are_pending_at_a_follower_than_the_limit_says() {
     follower.receive(2, answered(asked[1].0, 1));
     read(&mut follower);
     assert_eq!(follower.node.read_index(), Err(ReadError::Busy));
+}
+
+/// To ask another node would ask the same leader again.
+#[test]
+fn a_follower_says_whether_its_leader_is_busy_or_has_lost_the_lead() {
+    let outcomes = [
+        (ReadOutcome::Busy, ReadRefused::Busy),
+        (ReadOutcome::LostLeader, ReadRefused::LostLeader),
+    ];
+    for (outcome, expected) in outcomes {
+        let mut follower = follower();
+        let id = read(&mut follower);
+        let context = asked(&follower, 2);
+        follower.receive(2, Message::ReadIndexResponse { context, outcome });
+        assert_eq!(reads(&mut follower), [refused(id, expected)]);
+    }
 }
 
 /// Whoever was asked earlier, or in another term, may lead no more.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_core::{AppendOutcome, Entry, Envelope, Message, Role, WriteId};
+use raft_core::{AppendOutcome, Entry, Envelope, Message, ReadOutcome, Role, WriteId};
 
 use crate::harness::*;
 
@@ -169,11 +169,14 @@ impl Printer {
             }
             Message::TimeoutNow => "TimeoutNow".to_owned(),
             Message::ReadIndex { context } => format!("ReadIndex {}", self.round(*context)),
-            Message::ReadIndexResponse { context, index: Some(index) } => {
+            Message::ReadIndexResponse { context, outcome: ReadOutcome::Confirmed(index) } => {
                 format!("ReadIndexResponse {} at {index}", self.round(*context))
             }
-            Message::ReadIndexResponse { context, index: None } => {
+            Message::ReadIndexResponse { context, outcome: ReadOutcome::LostLeader } => {
                 format!("ReadIndexResponse {} refused", self.round(*context))
+            }
+            Message::ReadIndexResponse { context, outcome: ReadOutcome::Busy } => {
+                format!("ReadIndexResponse {} busy", self.round(*context))
             }
         };
         format!("{}->{} t{} {what}", envelope.from, envelope.to, envelope.term)

@@ -2,8 +2,8 @@
 
 use raft_core::{
     ChangeError, ChangeFailed, ChangeOutcome, Configuration, Entry, Envelope, HardState,
-    Incarnation, Input, Lease, Member, Message, Node, NodeId, Options, Payload, Restored, Role,
-    Term,
+    Incarnation, Input, Lease, Member, Message, Node, NodeId, Options, Payload, RestoreError,
+    Restored, Role, Term,
 };
 
 use crate::harness::*;
@@ -183,7 +183,7 @@ fn a_voter_that_a_target_names_is_not_replaced_before_it_has_said_that_it_is_ano
     let mut leader = leader_that_has_not_heard_2();
     leader.change_to(&target.with_learner(incarnated(2, 7))).unwrap();
     let failed = wait_for_outcome(&mut leader);
-    let Err(ChangeFailed::NotCaughtUp { id, configuration: in_force }) = failed else {
+    let Err(ChangeFailed::NotHeard { id, configuration: in_force }) = failed else {
         panic!("{failed:?}")
     };
     assert_eq!((id, named(&in_force)), (NodeId(2), vec![1, 3]));
@@ -390,6 +390,58 @@ fn a_return_that_fails_leaves_the_former_incarnation_a_voter() {
     assert_eq!(leader.commit(), before);
     leader.receive(2, accepted(last));
     assert_eq!(leader.commit(), last);
+}
+
+/// As long as its replacement is a learner, what the former incarnation says is not heard, and node 3 is down: so it is not
+/// even committed that there is a learner.
+#[test]
+fn a_return_ends_in_time_where_only_the_former_incarnation_could_commit_it() {
+    let options = Options { check_quorum: false, ..Options::new(NodeId(1)) };
+    let mut leader = Replica::leader(options, Disk::empty(configuration("1 2 3")));
+    leader.acknowledge(&[2]);
+    let target = leader.node.configuration().with_voter(incarnated(2, 7));
+    leader.change_to(&target).unwrap();
+    assert_eq!(leader.in_force(), "1 2 3 +2");
+    let mut outcome = None;
+    for _ in 0..1_000 {
+        leader.tick(100);
+        leader.persist_all();
+        outcome = outcome.or(leader.changes.pop());
+    }
+    let Some(Err(ChangeFailed::NotCaughtUp { id, configuration })) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!((id, members(&configuration).as_str()), (NodeId(2), "1 2 3"));
+    assert_eq!(leader.in_force(), "1 2 3");
+    leader.acknowledge(&[2]);
+    assert_eq!(leader.commit(), leader.node.last().index.0);
+}
+
+/// It was given up, its term has climbed while it was alone, and what is meant for its replacement may reach it.
+#[test]
+fn what_a_machine_that_was_given_up_answers_in_a_later_term_deposes_nobody() {
+    let mut leader = Replica::leader_in("1 2 3");
+    let answers = |from: u64, incarnation: u64| {
+        let envelope = envelope(NodeId(from), NodeId(1), Term(9), accepted(1));
+        Input::Receive(Envelope { incarnation: Incarnation(incarnation), ..envelope })
+    };
+    leader.step(answers(2, 5));
+    assert_eq!((leader.node.role(), leader.node.term()), (Role::Leader, Term(1)));
+    assert_eq!(leader.node.counters().misaddressed, 1);
+    leader.step(answers(2, 0));
+    assert_eq!((leader.node.role(), leader.node.term()), (Role::Follower, Term(9)));
+}
+
+#[test]
+fn nobody_speaks_for_the_incarnation_that_stands_for_no_node() {
+    let restored = Restored::first_start(unnamed(&[1, 2, 3]));
+    let restored = Restored { incarnation: Incarnation::NOBODY, ..restored };
+    let refused = Node::new(Options::new(NodeId(1)), restored).unwrap_err();
+    assert_eq!(refused, RestoreError::Nobody(NodeId(1)));
+    let mut leader = Replica::leader_in("1 2 3");
+    let before = leader.commit();
+    leader.receive_as(2, Incarnation::NOBODY.0, accepted(1));
+    assert_eq!((leader.commit(), leader.node.counters().malformed), (before, 1));
 }
 
 /// To hear of others must not put off who has caught up; but it holds the names before it votes.

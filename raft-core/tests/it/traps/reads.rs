@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use raft_core::{
-    Input, Lease, LogIndex, Message, NodeId, Options, Read, ReadId, ReadRefused, Role,
+    Input, Lease, LogIndex, Message, NodeId, Options, Read, ReadId, ReadOutcome, ReadRefused, Role,
 };
 
 use crate::harness::*;
@@ -73,8 +73,8 @@ fn a_late_answer_to_a_former_life_confirms_no_read() {
     follower.receive_in(1, 2, heartbeat(0, 2));
     let asked: Vec<ReadId> = (0..10).map(|_| read(&mut follower)).collect();
     assert!(!asked.contains(&former));
-    let (context, index) = (former.0, Some(LogIndex(0)));
-    follower.receive(2, Message::ReadIndexResponse { context, index });
+    let (context, outcome) = (former.0, ReadOutcome::Confirmed(LogIndex(0)));
+    follower.receive(2, Message::ReadIndexResponse { context, outcome });
     assert_eq!(follower.reads, []);
 }
 

@@ -95,7 +95,11 @@ fn message(g: &mut Gen) -> Message {
         10 => Message::ReadIndex { context: u64::arbitrary(g) },
         11 => Message::ReadIndexResponse {
             context: u64::arbitrary(g),
-            index: bool::arbitrary(g).then_some(index),
+            outcome: match u8::arbitrary(g) % 3 {
+                0 => ReadOutcome::Confirmed(index),
+                1 => ReadOutcome::LostLeader,
+                _ => ReadOutcome::Busy,
+            },
         },
         3 => Message::VoteResponse {
             candidate: Incarnation(u64::arbitrary(g)),

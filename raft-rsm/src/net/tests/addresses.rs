@@ -21,7 +21,7 @@ on_both_shells! {
     a_client_that_asks_a_silent_stranger_has_its_answer_by_the_deadline
     a_client_reaches_nodes_that_it_learned_of
     a_client_falls_back_on_the_addresses_that_it_was_given
-    a_client_that_was_told_no_cluster_stays_with_the_first_that_it_finds
+    a_client_that_was_told_no_cluster_stays_with_the_one_that_has_helped
 }
 
 fn a_peer_that_is_removed_is_no_longer_sent_to(shell: &Shell) {
@@ -273,7 +273,7 @@ fn quick_to_forget() -> TcpLimits {
 }
 
 /// A cluster was recovered from one survivor, and a node of the old one is back.
-fn a_client_that_was_told_no_cluster_stays_with_the_first_that_it_finds(shell: &Shell) {
+fn a_client_that_was_told_no_cluster_stays_with_the_one_that_has_helped(shell: &Shell) {
     let (one, two) = (Node::start(shell, ONE, limits()), Node::start(shell, TWO, limits()));
     let left_behind = Node::start_with(shell, THREE, limits(), |options| {
         options.identity.cluster = ClusterId(CLUSTER.0 + 1);
@@ -281,8 +281,13 @@ fn a_client_that_was_told_no_cluster_stays_with_the_first_that_it_finds(shell: &
     let nodes = [(ONE, one.address()), (TWO, two.address()), (THREE, left_behind.address())];
     let connector = shell.connector(cluster_of(&nodes), None, limits());
     let call = |to| block_on(connector.call(to, Bytes::from("hello"), Duration::from_secs(30)));
-    assert!(call(ONE).is_ok());
-    let Err(CallError::NotSent { reason, .. }) = call(THREE) else { panic!("another cluster") };
-    assert!(reason.contains("this is cluster"), "{reason}");
-    assert!(call(TWO).is_ok());
+    let is_refused = |call: Result<Bytes, CallError>| matches!(&call, Err(CallError::NotSent { reason, .. }) if reason.contains("this is cluster"));
+    assert!(call(THREE).is_ok() && call(ONE).is_ok(), "nobody has helped yet");
+    connector.stay_with(Some(ONE));
+    assert!(is_refused(call(THREE)), "also where it was connected");
+    assert!(call(ONE).is_ok() && call(TWO).is_ok());
+    connector.stay_with(None);
+    assert!(call(THREE).is_ok());
+    connector.stay_with(Some(THREE));
+    assert!(is_refused(call(TWO)));
 }
