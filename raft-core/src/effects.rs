@@ -108,7 +108,7 @@ pub struct Vote {
 
 impl core::fmt::Display for Vote {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "node {}, incarnation {}", self.candidate, self.incarnation)
+        write!(f, "node {} (incarnation {})", self.candidate, self.incarnation)
     }
 }
 

@@ -126,7 +126,10 @@ mod tests {
         assert_caught(check(&restarts(older, entry(1, 2))), "its term went back from 3 to 2");
         let forgotten = hard_state(3, None, 1);
         let said = check(&restarts(forgotten, entry(1, 2)));
-        assert_caught(said, "its vote in term 3 was node 2, and is nobody");
+        assert_caught(
+            said,
+            "its vote in term 3 was node 2 (incarnation 0000000000000000), and is nobody",
+        );
         let commit = hard_state(3, Some(2), 0);
         assert_caught(check(&restarts(commit, entry(1, 2))), "commit index went back from 1 to 0");
     }

@@ -110,6 +110,24 @@ mod tests {
         assert_caught(check(&story(2)), "node 1 and node 2 both lead term 2");
     }
 
+    /// Two machines may be about that pass for one node.
+    #[test]
+    fn a_second_incarnation_that_leads_a_term_is_caught() {
+        let heartbeat = |incarnation| {
+            let message =
+                Message::Heartbeat { commit: raft_rsm::raft_core::LogIndex(0), round: None };
+            let mut event = sent(1, 2, 5, message);
+            if let Event::Sent { packet, .. } = &mut event
+                && let Some(Packet::Raft(envelope)) = std::sync::Arc::get_mut(packet)
+            {
+                envelope.incarnation = Incarnation(incarnation);
+            }
+            event
+        };
+        assert_eq!(check(&[heartbeat(7), heartbeat(7)]), Ok(()));
+        assert_caught(check(&[heartbeat(7), heartbeat(8)]), "node 1 leads term 5 as incarnation");
+    }
+
     #[test]
     fn a_second_vote_in_a_term_is_caught() {
         let vote = |incarnation, granted| Message::VoteResponse {
@@ -119,15 +137,16 @@ mod tests {
         let grants = |to, term| sent(3, to, term, vote(0, true));
         let refuses = sent(3, 2, 5, vote(0, false));
         assert_eq!(check(&[grants(1, 5), grants(1, 5), refuses, grants(2, 6)]), Ok(()));
-        assert_caught(
-            check(&[grants(1, 5), grants(2, 5)]),
-            "node 3 votes for node 1 and for node 2",
-        );
+        let first = "node 3 votes for node 1 (incarnation 0000000000000000) and for node";
+        assert_caught(check(&[grants(1, 5), grants(2, 5)]), &format!("{first} 2"));
         // Two machines may be about that pass for one node.
         let grants_another = sent(3, 1, 5, vote(7, true));
-        assert_caught(check(&[grants(1, 5), grants_another]), "for node 1 and for node 1");
+        assert_caught(
+            check(&[grants(1, 5), grants_another]),
+            &format!("{first} 1 (incarnation 0000000000000007)"),
+        );
         // Who asks for votes votes for itself.
         let asks = sent(3, 2, 5, Message::RequestVote { last: entry(1, 1), transfer: false });
-        assert_caught(check(&[grants(1, 5), asks]), "for node 1 and for node 3");
+        assert_caught(check(&[grants(1, 5), asks]), &format!("{first} 3"));
     }
 }
