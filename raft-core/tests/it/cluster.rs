@@ -33,6 +33,8 @@ pub(crate) struct Server {
     /// The time of its last tick.
     ticked: Duration,
     lives: u64,
+    /// It was away, and nobody waits for the reads that it was asked for before.
+    was_away: bool,
 }
 
 pub(crate) struct Cluster {
@@ -44,6 +46,8 @@ pub(crate) struct Cluster {
     pub(crate) transfers: Vec<(NodeId, NodeId)>,
     /// Pairs between which nothing arrives.
     pub(crate) cut: Vec<(NodeId, NodeId)>,
+    /// Machines that were given up and run all the same: as they were when another one took their place.
+    away: BTreeMap<(NodeId, Incarnation), Server>,
     options: BTreeMap<NodeId, Options>,
     checker: Checker,
     proposed: u64,
@@ -99,11 +103,32 @@ happened! {
     wiped,
     /// Disks that passed for lost.
     came_back,
+    /// Machines that were given up, and are there again as they were, in place of those that took theirs.
+    exchanged,
     /// New incarnations of nodes that became voters.
     readmitted,
 }
 
 const NETWORK_MAX: usize = 400;
+
+impl Server {
+    /// One that does not run yet.
+    fn new(disk: Disk, lives: u64) -> Server {
+        Server {
+            node: None,
+            configuration: disk.start.configuration.clone(),
+            disk,
+            state: State { applied: LogIndex::ZERO, check: 0 },
+            write: None,
+            fetches: Vec::new(),
+            applying: None,
+            change: None,
+            ticked: Duration::ZERO,
+            lives,
+            was_away: false,
+        }
+    }
+}
 
 impl Cluster {
     /// Of the members of `configuration`, and so many nodes more, which know of no configuration.
@@ -122,6 +147,7 @@ impl Cluster {
             network: Vec::new(),
             transfers: Vec::new(),
             cut: Vec::new(),
+            away: BTreeMap::new(),
             options: members.iter().map(|id| (*id, options(*id))).collect(),
             checker: Checker::default(),
             proposed: 0,
@@ -132,18 +158,7 @@ impl Cluster {
                 true => configuration.clone(),
                 false => Configuration::default(),
             };
-            let server = Server {
-                node: None,
-                disk: Disk::new(Incarnation(0), configuration.clone()),
-                state: State { applied: LogIndex::ZERO, check: 0 },
-                write: None,
-                fetches: Vec::new(),
-                applying: None,
-                configuration,
-                change: None,
-                ticked: Duration::ZERO,
-                lives: 0,
-            };
+            let server = Server::new(Disk::new(Incarnation(0), configuration), 0);
             cluster.servers.insert(id, server);
             cluster.start(id);
         }
@@ -391,7 +406,8 @@ impl Cluster {
         }
         server.fetches.extend(effects.fetches);
         for read in effects.reads {
-            self.checker.read_done(id, server.lives, read, &mut self.happened);
+            let asker = (id, server.lives, server.was_away);
+            self.checker.read_done(asker, read, &mut self.happened);
         }
         if let Some(outcome) = effects.change {
             members::check_outcome(server, &outcome, &mut self.happened);

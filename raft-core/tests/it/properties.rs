@@ -72,12 +72,15 @@ enum Event {
     Readmit {
         as_learner: bool,
     },
+    /// A disk is lost, or a machine given up that runs on.
     Wipe {
         node: u8,
+        runs_on: bool,
     },
-    /// A disk that passed for lost is there again.
+    /// A disk that passed for lost is there again, or the machine.
     BringBack {
         at: u8,
+        as_it_was: bool,
     },
     TransferLeadership {
         node: u8,
@@ -117,8 +120,8 @@ impl Arbitrary for Event {
                 Event::Change { node: byte(g), voters: byte(g), learners: byte(g), named: byte(g) }
             }
             103 => Event::Readmit { as_learner: bool::arbitrary(g) },
-            104 => Event::Wipe { node: byte(g) },
-            105 => Event::BringBack { at: byte(g) },
+            104 => Event::Wipe { node: byte(g), runs_on: bool::arbitrary(g) },
+            105 => Event::BringBack { at: byte(g), as_it_was: bool::arbitrary(g) },
             106..109 => Event::TransferLeadership { node: byte(g), to: Option::arbitrary(g) },
             _ => Event::Read { node: byte(g) },
         }
@@ -255,8 +258,8 @@ fn tell(story: &Story, configuration: &Configuration, spares: u64) -> Happened {
                     cluster.readmit(leader, *as_learner);
                 }
             }
-            Event::Wipe { node: n } => cluster.wipe(node(n)),
-            Event::BringBack { at } => cluster.bring_back((*at).into()),
+            Event::Wipe { node: n, runs_on } => cluster.wipe(node(n), *runs_on),
+            Event::BringBack { at, as_it_was } => cluster.bring_back((*at).into(), *as_it_was),
             Event::TransferLeadership { node: n, to } => {
                 cluster.transfer_leadership(asked(&cluster, n), to.as_ref().map(node));
             }
@@ -572,26 +575,26 @@ fn two_that_refuse_each_other_their_pre_votes_come_to_rest() {
         settings: 60169,
         lazy: 238,
         events: vec![
-            Event::Wipe { node: 13 },
+            Event::Wipe { node: 13, runs_on: false },
             Event::Tick { ms: 54 },
-            Event::Wipe { node: 117 },
+            Event::Wipe { node: 117, runs_on: false },
             Event::Tick { ms: 35 },
             Event::Tick { ms: 60 },
             Event::Tick { ms: 9 },
             Event::Tick { ms: 29 },
-            Event::BringBack { at: 72 },
+            Event::BringBack { at: 72, as_it_was: false },
             Event::Tick { ms: 63 },
-            Event::BringBack { at: 92 },
+            Event::BringBack { at: 92, as_it_was: false },
             Event::Tick { ms: 43 },
-            Event::BringBack { at: 19 },
-            Event::Wipe { node: 214 },
+            Event::BringBack { at: 19, as_it_was: false },
+            Event::Wipe { node: 214, runs_on: false },
             Event::Tick { ms: 24 },
-            Event::BringBack { at: 234 },
+            Event::BringBack { at: 234, as_it_was: false },
             Event::Tick { ms: 39 },
             Event::Tick { ms: 24 },
-            Event::Wipe { node: 36 },
+            Event::Wipe { node: 36, runs_on: false },
             Event::Tick { ms: 55 },
-            Event::BringBack { at: 172 },
+            Event::BringBack { at: 172, as_it_was: false },
             Event::Tick { ms: 16 },
             Event::Start { node: 39 },
             Event::Tick { ms: 27 },
@@ -630,7 +633,7 @@ fn two_that_refuse_each_other_their_pre_votes_come_to_rest() {
             Event::Tick { ms: 18 },
             Event::Tick { ms: 43 },
             Event::Tick { ms: 62 },
-            Event::BringBack { at: 0 },
+            Event::BringBack { at: 0, as_it_was: false },
             Event::Tick { ms: 26 },
             Event::Tick { ms: 38 },
             Event::Tick { ms: 55 },
@@ -638,7 +641,7 @@ fn two_that_refuse_each_other_their_pre_votes_come_to_rest() {
             Event::Tick { ms: 52 },
             Event::Readmit { as_learner: true },
             Event::Tick { ms: 43 },
-            Event::BringBack { at: 0 },
+            Event::BringBack { at: 0, as_it_was: false },
             Event::Start { node: 204 },
             Event::Calm { ms: 255 },
         ],

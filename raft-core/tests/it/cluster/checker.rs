@@ -119,9 +119,16 @@ impl Checker {
     }
 
     /// A read index is at least what was committed anywhere when it was asked for (diss. §6.4).
-    pub(super) fn read_done(&mut self, id: NodeId, life: u64, read: Read, happened: &mut Happened) {
-        let asked = self.reads.remove(&(id, life, read.id));
-        let committed = asked.expect("each read that was asked for comes out once");
+    pub(super) fn read_done(
+        &mut self,
+        (id, life, was_away): (NodeId, u64, bool),
+        read: Read,
+        happened: &mut Happened,
+    ) {
+        let Some(committed) = self.reads.remove(&(id, life, read.id)) else {
+            assert!(was_away, "each read that was asked for comes out once");
+            return;
+        };
         match read.index {
             Ok(index) => {
                 happened.reads += 1;

@@ -1,8 +1,8 @@
 //! Changes of membership, transfers of leadership, reads, and disks that are wiped.
 
 use raft_core::{
-    ChangeFailed, ChangeOutcome, Configuration, Envelope, Incarnation, Member, Message, Node,
-    NodeId,
+    ChangeFailed, ChangeOutcome, Configuration, Envelope, Incarnation, Input, Member, Message,
+    Node, NodeId, SnapshotOutcome,
 };
 
 use crate::cluster::disk::Disk;
@@ -69,31 +69,63 @@ impl Cluster {
     }
 
     /// The process dies, and its disk is lost: it is there again with an empty one under a new incarnation. Not where
-    /// the others would then be no quorum: they could do nothing any more, not even make it a member again.
-    pub(crate) fn wipe(&mut self, id: NodeId) {
+    /// the others would then be no quorum: they could do nothing any more, not even make it a member again. Or the machine
+    /// is only given up, and `runs_on` where nobody reaches it.
+    pub(crate) fn wipe(&mut self, id: NodeId, runs_on: bool) {
         if !self.can_do_without(id) {
             return;
         }
         let latest = self.checker.wiped.keys().filter(|(of, _)| *of == id).map(|(_, i)| i.0).max();
         let latest = latest.max(Some(self.servers[&id].disk.incarnation.0));
         let incarnation = Incarnation(latest.unwrap_or(0) + 1);
-        self.replace_disk(id, Disk::new(incarnation, Configuration::default()));
+        let disk = Disk::new(incarnation, Configuration::default());
+        match runs_on {
+            true => {
+                let anew = Server::new(disk, self.servers[&id].lives);
+                self.exchange(id, anew);
+                self.start(id);
+            }
+            false => self.replace_disk(id, disk),
+        }
         self.happened.wiped += 1;
     }
 
-    /// A disk that passed for lost is there again, in place of the one that its node has now.
-    pub(crate) fn bring_back(&mut self, at: usize) {
+    /// A disk that passed for lost is there again, in place of the one that its node has now; or the whole machine, where it
+    /// runs on.
+    pub(crate) fn bring_back(&mut self, at: usize, as_it_was: bool) {
         let count = self.checker.wiped.len();
-        let Some((id, incarnation)) = self.checker.wiped.keys().nth(at % count.max(1)).copied()
-        else {
+        let Some(name) = self.checker.wiped.keys().nth(at % count.max(1)).copied() else {
             return;
         };
-        if self.can_do_without(id)
-            && let Some(disk) = self.checker.wiped.remove(&(id, incarnation))
-        {
-            self.replace_disk(id, disk);
-            self.happened.came_back += 1;
+        if !self.can_do_without(name.0) {
+            return;
         }
+        let Some(disk) = self.checker.wiped.remove(&name) else { return };
+        match self.away.remove(&name).filter(|_| as_it_was) {
+            Some(server) => {
+                self.exchange(name.0, server);
+                self.happened.exchanged += 1;
+            }
+            None => self.replace_disk(name.0, disk),
+        }
+        self.happened.came_back += 1;
+    }
+
+    /// What is sent to `id` reaches another machine from now on.
+    fn exchange(&mut self, id: NodeId, machine: Server) {
+        let lives = self.servers[&id].lives + 1;
+        let machine = Server { lives, was_away: true, ..machine };
+        let gone = self.servers.insert(id, machine).expect("one of them is there");
+        self.checker.life_ended(id);
+        let name = (id, gone.disk.incarnation);
+        self.checker.wiped.insert(name, gone.disk.clone());
+        self.away.insert(name, gone);
+        self.transfers.retain(|(from, _)| *from != id);
+        // Snapshots that it was sending when it left have not arrived.
+        for to in self.ids().into_iter().filter(|to| *to != id) {
+            self.step(id, Input::SnapshotSent { to, outcome: SnapshotOutcome::Failed }, false);
+        }
+        self.step(id, Input::Tick(self.now), true);
     }
 
     fn replace_disk(&mut self, id: NodeId, disk: Disk) {
@@ -110,7 +142,8 @@ impl Cluster {
         let is_there = |voter: &Member| {
             voter.id != id && incarnation(voter) == self.servers[&voter.id].disk.incarnation
         };
-        let targets: Vec<_> = self.servers.values().filter_map(|s| s.change.as_ref()).collect();
+        let machines = self.servers.values().chain(self.away.values());
+        let targets: Vec<_> = machines.filter_map(|s| s.change.as_ref()).collect();
         let found = self.configurations();
         let is_sure = |configuration: &Configuration| {
             has_quorum(configuration.voters(), is_there)
@@ -131,8 +164,9 @@ impl Cluster {
     fn configurations(&self) -> Vec<Configuration> {
         let applied = self.checker.last_configuration();
         let since = applied.as_ref().map_or_else(Default::default, |(index, _)| *index);
-        let on_disks = self.servers.values().flat_map(|s| s.disk.configurations_since(since));
-        let nodes = self.servers.values().filter_map(|server| server.node.as_ref());
+        let machines = || self.servers.values().chain(self.away.values());
+        let on_disks = machines().flat_map(|s| s.disk.configurations_since(since));
+        let nodes = machines().filter_map(|server| server.node.as_ref());
         let in_logs = nodes.filter(|node| node.last().index >= since);
         let in_logs = in_logs.map(|node| node.configuration().clone());
         let on_the_way = self.network.iter().flat_map(|envelope| {
