@@ -26,7 +26,7 @@ use raft_sim::workload::{Factory, Session, Workload};
 
 use self::model::{Answer, Locks as Model, Request};
 use crate::fence::Fence;
-use crate::fenced::{FencedLock, Guard};
+use crate::fenced::{self, FencedLock, Guard};
 use crate::versioned::{AcquireError, Lock};
 
 const MS: Duration = Duration::from_millis(1);
@@ -87,6 +87,10 @@ impl Workload for Locks {
     }
 
     async fn operation(&self, session: &mut Session<Locks>) {
+        // Who has not heard of its release may think better of it.
+        if self.is_unsettled(session.number()) && session.random().chance(0.4) {
+            return self.take_versioned(session).await;
+        }
         // Who may hold the versioned lock keeps others waiting: that comes first.
         if !self.let_go(session).await {
             return;
@@ -108,17 +112,21 @@ impl Locks {
         };
         let ttl = session.random().duration(&TTLS);
         let (hold, pause) = (session.random().duration(&HOLDS), session.random().duration(&PAUSES));
+        let waits = session.random().chance(0.7);
         let process = Process::start(session);
 
         let request = Request::Acquire { lock: name.clone(), holder: None };
-        let acquiring = process.acquire(&name, ttl);
+        let acquiring = process.acquire(&name, ttl, waits);
         let mut guard = None;
         let taken = &mut guard;
         let call = async move {
-            *taken = acquiring.await;
-            match taken {
-                Some(guard) => Ended::Answered(Answer::Granted(Some(guard.token().0.0))),
-                None => Ended::Failed,
+            match acquiring.await {
+                Some(Ok(Some(guard))) => {
+                    let token = taken.insert(guard).token();
+                    Ended::Answered(Answer::Granted(Some(token.0.0)))
+                }
+                Some(Ok(None)) => Ended::Answered(Answer::NotNow),
+                Some(Err(_)) | None => Ended::Failed,
             }
         };
         session.record(request, call).await;
@@ -180,7 +188,9 @@ impl Locks {
         let call = async {
             match lock.acquire(PATIENCE).await {
                 Ok(()) => Ended::Answered(Answer::Granted(None)),
-                Err(AcquireError::Taken | AcquireError::Client(_)) => Ended::Failed,
+                Err(AcquireError::Taken | AcquireError::NoAnswer | AcquireError::Client(_)) => {
+                    Ended::Failed
+                }
                 Err(AcquireError::Maybe) => Ended::Maybe,
             }
         };
@@ -216,6 +226,11 @@ impl Locks {
         };
         self.versioned().insert(number, (lock, acquisition));
         is_free
+    }
+
+    /// Whether a client's last word on the versioned lock was left without an answer.
+    fn is_unsettled(&self, number: u64) -> bool {
+        self.versioned().get(&number).is_some_and(|(lock, _)| lock.is_unsettled())
     }
 
     fn fences(&self) -> MutexGuard<'_, BTreeMap<String, Fence>> {
@@ -266,14 +281,20 @@ impl Process {
         Process { executor, id, runtime, locks }
     }
 
+    /// Waits for the lock, or only tries it.
     fn acquire(
         &self,
         name: &str,
         ttl: Duration,
-    ) -> impl Future<Output = Option<Guard>> + Send + use<> {
+        waits: bool,
+    ) -> BoxFuture<'static, Option<Result<Option<Guard>, fenced::AcquireError>>> {
         let (locks, name) = (self.locks.clone(), name.to_owned());
-        let acquired = async move { locks.acquire(&name, ttl, PATIENCE).await.ok() };
-        self.run(acquired).map(Option::flatten)
+        self.run(async move {
+            match waits {
+                true => locks.acquire(&name, ttl, PATIENCE).await.map(Some),
+                false => locks.try_acquire(&name, ttl, PATIENCE).await,
+            }
+        })
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + use<> {
