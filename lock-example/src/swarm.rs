@@ -60,8 +60,17 @@ const REQUEST_WITHIN: Duration = MS.saturating_mul(2_500);
 pub struct Locks {
     /// The resources, by the names of the locks that protect them.
     fences: Mutex<BTreeMap<String, Fence>>,
-    /// Each client's side of the versioned lock, with the number of its last acquisition.
-    versioned: Mutex<BTreeMap<u64, (Lock, u64)>>,
+    /// The clients that have acquired the versioned lock, or tried to.
+    versioned: Mutex<BTreeMap<u64, Versioned>>,
+}
+
+/// A client's side of the versioned lock.
+struct Versioned {
+    lock: Lock,
+    /// The number of its last acquisition.
+    acquisition: u64,
+    /// Its last release was answered.
+    is_released: bool,
 }
 
 /// What becomes of a holder.
@@ -88,7 +97,7 @@ impl Workload for Locks {
 
     async fn operation(&self, session: &mut Session<Locks>) {
         // Who has not heard of its release may think better of it.
-        if self.is_unsettled(session.number()) && session.random().chance(0.4) {
+        if self.has_failed_to_release(session.number()) && session.random().chance(0.4) {
             return self.take_versioned(session).await;
         }
         // Who may hold the versioned lock keeps others waiting: that comes first.
@@ -181,7 +190,7 @@ impl Locks {
         let number = session.number();
         let holder = (number, session.begun());
         let mut lock = match self.versioned().remove(&number) {
-            Some((lock, _)) => lock,
+            Some(Versioned { lock, .. }) => lock,
             None => versioned_lock(session),
         };
         let request = Request::Acquire { lock: versioned_name(number), holder: Some(holder) };
@@ -195,7 +204,8 @@ impl Locks {
             }
         };
         session.record(request, call).await;
-        self.versioned().insert(number, (lock, holder.1));
+        let acquired = Versioned { lock, acquisition: holder.1, is_released: false };
+        self.versioned().insert(number, acquired);
         let hold = session.random().duration(&HOLDS);
         session.cluster().sleep(hold).await;
         self.let_go(session).await;
@@ -208,7 +218,8 @@ impl Locks {
     /// Releases the versioned lock, if this client ever acquired it. Returns whether it is known not to hold it.
     async fn let_go(&self, session: &mut Session<Locks>) -> bool {
         let number = session.number();
-        let Some((mut lock, acquisition)) = self.versioned().remove(&number) else { return true };
+        let Some(held) = self.versioned().remove(&number) else { return true };
+        let Versioned { mut lock, acquisition, .. } = held;
         let may_hold = lock.is_held() || lock.is_unsettled();
         let holder = (number, acquisition);
         let released = async {
@@ -217,27 +228,27 @@ impl Locks {
                 Err(_) => Ended::Maybe,
             }
         };
-        let is_free = match may_hold {
+        let is_released = match may_hold {
             true => {
                 let request = Request::Release { lock: versioned_name(number), holder };
                 matches!(session.record(request, released).await, Ended::Answered(_))
             }
             false => matches!(released.await, Ended::Answered(_)),
         };
-        self.versioned().insert(number, (lock, acquisition));
-        is_free
+        self.versioned().insert(number, Versioned { lock, acquisition, is_released });
+        is_released
     }
 
-    /// Whether a client's last word on the versioned lock was left without an answer.
-    fn is_unsettled(&self, number: u64) -> bool {
-        self.versioned().get(&number).is_some_and(|(lock, _)| lock.is_unsettled())
+    /// By what it was told, not by what its side of the lock makes of it.
+    fn has_failed_to_release(&self, number: u64) -> bool {
+        self.versioned().get(&number).is_some_and(|versioned| !versioned.is_released)
     }
 
     fn fences(&self) -> MutexGuard<'_, BTreeMap<String, Fence>> {
         self.fences.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn versioned(&self) -> MutexGuard<'_, BTreeMap<u64, (Lock, u64)>> {
+    fn versioned(&self) -> MutexGuard<'_, BTreeMap<u64, Versioned>> {
         self.versioned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
