@@ -122,12 +122,21 @@ impl FencedFile {
         FencedFile { path: path.to_owned() }
     }
 
-    /// Adds a line, and returns when it is on the disk. The text should be one line; if it is not, its line feeds become
+    /// Adds a line, and returns when it is on the disk, and the file's name as well. The text should be one line; if it is not, its line feeds become
     /// spaces.
     ///
     /// # Errors
     /// [`AppendError`]; each variant says whether the line may have been added.
     pub fn append(&self, token: Token, text: &str) -> Result<(), AppendError> {
+        self.append_with(token, text, sync_directory_of)
+    }
+
+    fn append_with(
+        &self,
+        token: Token,
+        text: &str,
+        sync_directory_of: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(), AppendError> {
         let cannot = |error| AppendError::File { path: self.path.clone(), error };
         let line = format!("{token}\t{}\n", text.replace(['\n', '\r'], " "));
         if line.len() > LINE_BYTES_MAX {
@@ -137,6 +146,10 @@ impl FencedFile {
         // What the fence knows and what is written must change together: one at a time.
         file.lock().map_err(cannot)?;
         let mut fence = self.fence(&mut file)?;
+        // Before the first line, whoever has created the file: one that has a line has a name that lasts.
+        if fence.latest().is_none() {
+            sync_directory_of(&self.path).map_err(cannot)?;
+        }
         fence.admit(token)?;
         file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).map_err(cannot)
     }
@@ -177,12 +190,25 @@ impl FencedFile {
     }
 }
 
+/// Makes the name of a file that exists durable.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    // Other systems do not open directories.
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    // A link's own directory is not that of the file.
+    let path = path.canonicalize()?;
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
 fn is_line_feed(byte: &u8) -> bool {
     *byte == b'\n'
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
 
     fn token(number: u64) -> Token {
@@ -210,6 +236,37 @@ mod tests {
         assert!(matches!(other.append(token(6), "six"), Err(AppendError::Stale(_))));
         other.append(token(10), "ten\nand more").unwrap();
         assert_eq!(std::fs::read_to_string(path).unwrap(), "7\tseven\n10\tten and more\n");
+    }
+
+    #[test]
+    fn the_name_of_a_file_is_durable_before_its_first_line_whoever_has_created_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = FencedFile::new(&path);
+        let failed = file.append_with(token(7), "seven", |_| Err(ErrorKind::Other.into()));
+        assert!(matches!(failed, Err(AppendError::File { .. })), "{failed:?}");
+        // It is there, but not one line of it.
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+        let mut synced = Vec::new();
+        for number in [7, 8] {
+            let sync = |path: &Path| {
+                synced.push((number, std::fs::read_to_string(path)?));
+                sync_directory_of(path)
+            };
+            file.append_with(token(number), "a line", sync).unwrap();
+        }
+        assert_eq!(synced, [(7, String::new())]);
+    }
+
+    #[test]
+    fn the_directory_of_a_file_is_found_by_whatever_name_it_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "").unwrap();
+        sync_directory_of(&path).unwrap();
+        // A name without a directory: the tests run in the directory of the package.
+        sync_directory_of(Path::new("Cargo.toml")).unwrap();
+        sync_directory_of(&dir.path().join("none")).unwrap_err();
     }
 
     #[test]

@@ -56,10 +56,11 @@ pub struct FencedLock {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcquireError {
-    /// Others held it all the while.
+    /// Others held it all the while, and the store still answered at the end.
     #[error("others held the lock all the while")]
     TimedOut,
-    /// The store did not answer in time, so that nobody knows who holds the lock.
+    /// The store did not answer in time, or only when the lease that the lock was to have was over: nobody knows who holds
+    /// it.
     #[error("the store did not answer in time: is a majority of its nodes there?")]
     NoAnswer,
     /// No such lock is possible.
@@ -109,8 +110,7 @@ impl FencedLock {
             true => AcquireError::TimedOut,
             false => AcquireError::NoAnswer,
         };
-        let token = turn.unwrap_or(Err(in_vain)).map(Some);
-        self.outcome(name, token, place).await?.ok_or(AcquireError::NoAnswer)
+        self.outcome(name, turn.unwrap_or(Err(in_vain)), place).await
     }
 
     /// Returns the lock if nobody else has it or waits for it; `patience` is for the store to answer.
@@ -127,7 +127,16 @@ impl FencedLock {
         let line = Line::new(self.clerk.clone(), name);
         let mut place = None;
         let tried = within(&*self.runtime, patience, self.attempt(&line, ttl, &mut place)).await;
-        self.outcome(name, tried.unwrap_or(Err(AcquireError::NoAnswer)), place).await
+        let token = match tried.unwrap_or(Err(AcquireError::NoAnswer)) {
+            Ok(Some(token)) => Ok(token),
+            // Whoever is before us was seen there: that the place is given up late does not change it.
+            Ok(None) => {
+                self.leave(place).await;
+                return Ok(None);
+            }
+            Err(error) => Err(error),
+        };
+        self.outcome(name, token, place).await.map(Some)
     }
 
     /// How many hold the lock `name` or wait for it.
@@ -146,7 +155,8 @@ impl FencedLock {
         place: &mut Option<KeptLease>,
     ) -> Result<Token, AcquireError> {
         loop {
-            // A place that was lost is lost: at the end of the line again.
+            // A place that was lost is lost: at the end of the line again, from where nobody was seen yet.
+            line.forget_others();
             let lease = place.insert(self.grant(ttl).await?);
             if let Some(token) = self.stand(line, lease).await? {
                 return Ok(token);
@@ -199,12 +209,14 @@ impl FencedLock {
         let lease = place.insert(self.grant(ttl).await?);
         match line.enter(lease.id()).await {
             Ok(Entered::InLine) => {}
-            Ok(Entered::NoLease) => return Ok(None),
+            Ok(Entered::NoLease) => return Err(AcquireError::NoAnswer),
             Err(error) => return Err(entering(error)),
         }
         match line.look(lease.id()).await? {
-            View::First { created } => Ok(lease.is_held().then_some(Token(created))),
-            View::Gone | View::Behind { .. } => Ok(None),
+            View::First { created } if lease.is_held() => Ok(Some(Token(created))),
+            View::Behind { .. } => Ok(None),
+            // The answers took longer than the lease lived: that says nothing of anybody else.
+            View::First { .. } | View::Gone => Err(AcquireError::NoAnswer),
         }
     }
 
@@ -220,21 +232,28 @@ impl FencedLock {
     async fn outcome(
         &self,
         name: &str,
-        token: Result<Option<Token>, AcquireError>,
+        token: Result<Token, AcquireError>,
         place: Option<KeptLease>,
-    ) -> Result<Option<Guard>, AcquireError> {
+    ) -> Result<Guard, AcquireError> {
         match (token, place) {
-            (Ok(Some(token)), Some(lease)) => {
-                Ok(Some(Guard { name: name.to_owned(), token, lease }))
-            }
+            (Ok(token), Some(lease)) => Ok(Guard { name: name.to_owned(), token, lease }),
+            // A place that was kept says that the store was there not long ago; that it takes it back, that it is there.
+            (Err(AcquireError::TimedOut), place) => match self.leave(place).await {
+                true => Err(AcquireError::TimedOut),
+                false => Err(AcquireError::NoAnswer),
+            },
             (outcome, place) => {
-                if let Some(lease) = place {
-                    // If it takes longer, it goes on in the background; else the lease ends by itself.
-                    let _ = within(&*self.runtime, LEAVE_MAX, lease.end()).await;
-                }
-                outcome.map(|_| None)
+                self.leave(place).await;
+                Err(outcome.err().unwrap_or(AcquireError::NoAnswer))
             }
         }
+    }
+
+    /// Gives up a place in line, if there is one. Returns whether the store has said so in time; if not, it goes on in the
+    /// background, or the lease ends by itself.
+    async fn leave(&self, place: Option<KeptLease>) -> bool {
+        let Some(lease) = place else { return true };
+        matches!(within(&*self.runtime, LEAVE_MAX, lease.end()).await, Some(Ok(())))
     }
 }
 

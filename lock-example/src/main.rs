@@ -2,7 +2,16 @@
 
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    lock_example::cli::run(std::env::args_os()).await
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start threads: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let code = runtime.block_on(lock_example::cli::run(std::env::args_os()));
+    // Whatever a thread still waits for, the address of a host say, is not worth waiting for.
+    runtime.shutdown_background();
+    code
 }

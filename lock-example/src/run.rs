@@ -4,10 +4,13 @@ mod child;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::future::Future;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use kv_example::failure::Failure;
+use tokio::time::Instant;
 
 use self::child::{Child, Signal, Signals};
 use crate::fenced::{AcquireError, FencedLock, Guard};
@@ -63,15 +66,42 @@ pub async fn run(locks: &FencedLock, options: Options) -> ExitCode {
         }
     };
     let code = under(&guard, &options, &mut signals).await;
-    if let Err(error) = guard.release().await {
+    if let Err(problem) = released(guard.release(), signals.next()).await {
         let ttl = options.ttl;
-        eprintln!("warning: the next holder may have to wait for {ttl:?}: {error}");
+        eprintln!("warning: the next holder may have to wait for {ttl:?}: {problem}");
     }
     ExitCode::from(code)
 }
 
-/// How long whoever is told to end while waiting tries to leave the line: else those behind wait until its lease ends.
+/// How long whoever is told to end tries to leave the line, or to pass the lock on: else those behind wait until its lease
+/// ends.
 const LEAVE: Duration = Duration::from_millis(200);
+
+/// How long whoever waits for a command that has ended is kept waiting for its lock to be passed on. After that, the lease
+/// ends by itself.
+const RELEASE_MAX: Duration = Duration::from_secs(2);
+
+/// What has been killed is gone by then. One that has ended, and for which whoever started it does not wait, never is.
+const KILLED_MAX: Duration = Duration::from_secs(1);
+
+/// Waits for `release`, though not for long, and only for a moment once there is a `signal`.
+async fn released(
+    release: impl Future<Output = Result<(), impl fmt::Display>>,
+    signal: impl Future<Output = Signal>,
+) -> Result<(), String> {
+    let told = async {
+        let _ = signal.await;
+        // One that comes with the command's end, as a terminal's does, need not cost those behind the time of the lease.
+        tokio::time::sleep(LEAVE).await;
+    };
+    let (mut release, mut told) = (pin!(release), pin!(told));
+    tokio::select! {
+        biased;
+        released = &mut release => released.map_err(|error| error.to_string()),
+        () = &mut told => Err("told to end before the store had answered".to_owned()),
+        () = tokio::time::sleep(RELEASE_MAX) => Err(format!("no answer within {RELEASE_MAX:?}")),
+    }
+}
 
 /// Runs the command, and returns the exit code.
 async fn under(guard: &Guard, options: &Options, signals: &mut Signals) -> u8 {
@@ -81,34 +111,90 @@ async fn under(guard: &Guard, options: &Options, signals: &mut Signals) -> u8 {
         Ok(child) => child,
         Err(failure) => return told(failure.code, failure.problem),
     };
-    let mut kill_at = None;
-    let mut is_lost = false;
-    loop {
+    let mut ending = Ending { grace: options.grace, ..Ending::default() };
+    let ended = loop {
         tokio::select! {
             biased;
-            ended = child.ended() => return match (ended, is_lost) {
-                (Ok(_), true) => LOST,
-                (Ok(code), false) => code,
-                (Err(error), _) => told(TROUBLE, format!("cannot wait for the command: {error}")),
-            },
-            () = guard.lost(), if !is_lost => {
-                is_lost = true;
+            ended = child.ended() => break ended,
+            event = event(guard, signals, &ending) => ending.meet(event, guard, &mut child),
+        }
+    };
+    if ending.is_told {
+        // A shell may be the first to end. The lock is kept for what it has started.
+        ending.set_kill_at();
+        while !ending.is_killed {
+            tokio::select! {
+                biased;
+                () = child.gone() => break,
+                event = event(guard, signals, &ending) => ending.meet(event, guard, &mut child),
+            }
+        }
+    }
+    if ending.is_killed {
+        let _ = tokio::time::timeout(KILLED_MAX, child.gone()).await;
+    }
+    match (ended, ending.is_lost) {
+        (Ok(_), true) => LOST,
+        (Ok(code), false) => code,
+        (Err(error), _) => told(TROUBLE, format!("cannot wait for the command: {error}")),
+    }
+}
+
+/// What happens to a command that runs, apart from its end.
+enum Event {
+    Lost,
+    Told(Signal),
+    GraceIsOver,
+}
+
+async fn event(guard: &Guard, signals: &mut Signals, ending: &Ending) -> Event {
+    tokio::select! {
+        biased;
+        () = guard.lost(), if !ending.is_lost => Event::Lost,
+        signal = signals.next() => Event::Told(signal),
+        () = at(ending.kill_at) => Event::GraceIsOver,
+    }
+}
+
+/// How far a command has come on its way out.
+#[derive(Default)]
+struct Ending {
+    grace: Duration,
+    is_lost: bool,
+    /// From then on, what it has started has to end with it.
+    is_told: bool,
+    kill_at: Option<Instant>,
+    is_killed: bool,
+}
+
+impl Ending {
+    fn meet(&mut self, event: Event, guard: &Guard, child: &mut Child) {
+        match event {
+            Event::Lost => {
                 let name = guard.name();
-                told(LOST, format!("the lease of lock {name:?} is lost; the command is told to end"));
+                let lost = "is lost; the command is told to end";
+                told(LOST, format!("the lease of lock {name:?} {lost}"));
                 child.send(Signal::Terminate);
-                kill_at = tokio::time::Instant::now().checked_add(options.grace);
+                (self.is_lost, self.is_told) = (true, true);
+                self.set_kill_at();
             }
-            signal = signals.next() => child.send(signal),
-            () = at(kill_at) => {
-                kill_at = None;
+            Event::Told(signal) => self.is_told |= child.pass_on(signal),
+            Event::GraceIsOver => {
                 child.send(Signal::Kill);
+                (self.kill_at, self.is_killed) = (None, true);
             }
+        }
+    }
+
+    fn set_kill_at(&mut self) {
+        if self.kill_at.is_none() && !self.is_killed {
+            self.kill_at = Instant::now().checked_add(self.grace);
         }
     }
 }
 
 /// `None`: never.
-async fn at(time: Option<tokio::time::Instant>) {
+async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
@@ -138,4 +224,27 @@ fn told(code: u8, problem: impl fmt::Display) -> u8 {
     // A failure is one line, whatever it tells of.
     eprintln!("error: {}", Failure::environment(problem));
     code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_told_to_end_waits_no_longer_for_a_store_that_does_not_answer() {
+        let never = std::future::pending::<Result<(), String>>;
+        let problem = released(never(), async { Signal::Interrupt }).await.unwrap_err();
+        assert!(problem.contains("told to end"), "{problem}");
+        let problem = released(never(), std::future::pending()).await.unwrap_err();
+        assert!(problem.contains("no answer within 2s"), "{problem}");
+    }
+
+    #[tokio::test]
+    async fn a_signal_that_comes_with_the_end_of_the_command_does_not_keep_the_lock() {
+        let release = async {
+            tokio::task::yield_now().await;
+            Ok::<(), String>(())
+        };
+        assert_eq!(released(release, async { Signal::Interrupt }).await, Ok(()));
+    }
 }

@@ -26,7 +26,7 @@ use raft_sim::workload::{Factory, Session, Workload};
 
 use self::model::{Answer, Locks as Model, Request};
 use crate::fence::Fence;
-use crate::fenced::{FencedLock, Guard};
+use crate::fenced::{self, FencedLock, Guard};
 use crate::versioned::{AcquireError, Lock};
 
 const MS: Duration = Duration::from_millis(1);
@@ -60,8 +60,17 @@ const REQUEST_WITHIN: Duration = MS.saturating_mul(2_500);
 pub struct Locks {
     /// The resources, by the names of the locks that protect them.
     fences: Mutex<BTreeMap<String, Fence>>,
-    /// Each client's side of the versioned lock, with the number of its last acquisition.
-    versioned: Mutex<BTreeMap<u64, (Lock, u64)>>,
+    /// The clients that have acquired the versioned lock, or tried to.
+    versioned: Mutex<BTreeMap<u64, Versioned>>,
+}
+
+/// A client's side of the versioned lock.
+struct Versioned {
+    lock: Lock,
+    /// The number of its last acquisition.
+    acquisition: u64,
+    /// Its last release was answered.
+    is_released: bool,
 }
 
 /// What becomes of a holder.
@@ -87,6 +96,10 @@ impl Workload for Locks {
     }
 
     async fn operation(&self, session: &mut Session<Locks>) {
+        // Who has not heard of its release may think better of it.
+        if self.has_failed_to_release(session.number()) && session.random().chance(0.4) {
+            return self.take_versioned(session).await;
+        }
         // Who may hold the versioned lock keeps others waiting: that comes first.
         if !self.let_go(session).await {
             return;
@@ -108,17 +121,21 @@ impl Locks {
         };
         let ttl = session.random().duration(&TTLS);
         let (hold, pause) = (session.random().duration(&HOLDS), session.random().duration(&PAUSES));
+        let waits = session.random().chance(0.7);
         let process = Process::start(session);
 
         let request = Request::Acquire { lock: name.clone(), holder: None };
-        let acquiring = process.acquire(&name, ttl);
+        let acquiring = process.acquire(&name, ttl, waits);
         let mut guard = None;
         let taken = &mut guard;
         let call = async move {
-            *taken = acquiring.await;
-            match taken {
-                Some(guard) => Ended::Answered(Answer::Granted(Some(guard.token().0.0))),
-                None => Ended::Failed,
+            match acquiring.await {
+                Some(Ok(Some(guard))) => {
+                    let token = taken.insert(guard).token();
+                    Ended::Answered(Answer::Granted(Some(token.0.0)))
+                }
+                Some(Ok(None)) => Ended::Answered(Answer::NotNow),
+                Some(Err(_)) | None => Ended::Failed,
             }
         };
         session.record(request, call).await;
@@ -173,19 +190,22 @@ impl Locks {
         let number = session.number();
         let holder = (number, session.begun());
         let mut lock = match self.versioned().remove(&number) {
-            Some((lock, _)) => lock,
+            Some(Versioned { lock, .. }) => lock,
             None => versioned_lock(session),
         };
         let request = Request::Acquire { lock: versioned_name(number), holder: Some(holder) };
         let call = async {
             match lock.acquire(PATIENCE).await {
                 Ok(()) => Ended::Answered(Answer::Granted(None)),
-                Err(AcquireError::Taken | AcquireError::Client(_)) => Ended::Failed,
+                Err(AcquireError::Taken | AcquireError::NoAnswer | AcquireError::Client(_)) => {
+                    Ended::Failed
+                }
                 Err(AcquireError::Maybe) => Ended::Maybe,
             }
         };
         session.record(request, call).await;
-        self.versioned().insert(number, (lock, holder.1));
+        let acquired = Versioned { lock, acquisition: holder.1, is_released: false };
+        self.versioned().insert(number, acquired);
         let hold = session.random().duration(&HOLDS);
         session.cluster().sleep(hold).await;
         self.let_go(session).await;
@@ -198,7 +218,8 @@ impl Locks {
     /// Releases the versioned lock, if this client ever acquired it. Returns whether it is known not to hold it.
     async fn let_go(&self, session: &mut Session<Locks>) -> bool {
         let number = session.number();
-        let Some((mut lock, acquisition)) = self.versioned().remove(&number) else { return true };
+        let Some(held) = self.versioned().remove(&number) else { return true };
+        let Versioned { mut lock, acquisition, .. } = held;
         let may_hold = lock.is_held() || lock.is_unsettled();
         let holder = (number, acquisition);
         let released = async {
@@ -207,22 +228,27 @@ impl Locks {
                 Err(_) => Ended::Maybe,
             }
         };
-        let is_free = match may_hold {
+        let is_released = match may_hold {
             true => {
                 let request = Request::Release { lock: versioned_name(number), holder };
                 matches!(session.record(request, released).await, Ended::Answered(_))
             }
             false => matches!(released.await, Ended::Answered(_)),
         };
-        self.versioned().insert(number, (lock, acquisition));
-        is_free
+        self.versioned().insert(number, Versioned { lock, acquisition, is_released });
+        is_released
+    }
+
+    /// By what it was told, not by what its side of the lock makes of it.
+    fn has_failed_to_release(&self, number: u64) -> bool {
+        self.versioned().get(&number).is_some_and(|versioned| !versioned.is_released)
     }
 
     fn fences(&self) -> MutexGuard<'_, BTreeMap<String, Fence>> {
         self.fences.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn versioned(&self) -> MutexGuard<'_, BTreeMap<u64, (Lock, u64)>> {
+    fn versioned(&self) -> MutexGuard<'_, BTreeMap<u64, Versioned>> {
         self.versioned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -266,14 +292,20 @@ impl Process {
         Process { executor, id, runtime, locks }
     }
 
+    /// Waits for the lock, or only tries it.
     fn acquire(
         &self,
         name: &str,
         ttl: Duration,
-    ) -> impl Future<Output = Option<Guard>> + Send + use<> {
+        waits: bool,
+    ) -> BoxFuture<'static, Option<Result<Option<Guard>, fenced::AcquireError>>> {
         let (locks, name) = (self.locks.clone(), name.to_owned());
-        let acquired = async move { locks.acquire(&name, ttl, PATIENCE).await.ok() };
-        self.run(acquired).map(Option::flatten)
+        self.run(async move {
+            match waits {
+                true => locks.acquire(&name, ttl, PATIENCE).await.map(Some),
+                false => locks.try_acquire(&name, ttl, PATIENCE).await,
+            }
+        })
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + use<> {

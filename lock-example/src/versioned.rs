@@ -21,6 +21,9 @@ use crate::time::within;
 /// Who finds the lock taken looks again after a pause between this and twice as long.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// What a look at the lock said this long ago says nothing of it any more: the store may be gone since.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// One client's side of a lock. The clerk tells by versions what came twice: it needs no session.
 pub struct Lock {
     clerk: Clerk,
@@ -42,15 +45,23 @@ enum State {
     Held {
         version: Version,
     },
+    /// A put of the empty value at `version`, which led to our id, is on its way, or was: the lock is this client's until
+    /// it is carried out, and may be anybody's from then on.
+    Releasing {
+        version: Version,
+    },
 }
 
 /// Why the lock is not held, as far as is known.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcquireError {
-    /// *Definitely not*: somebody else held it all the while.
+    /// *Definitely not*: somebody else held it at each look, the last one of which was a moment ago.
     #[error("somebody else holds the lock")]
     Taken,
+    /// *Definitely not*: the store did not answer in time, so that nobody knows who holds it.
+    #[error("the store did not answer in time: is a majority of its nodes there?")]
+    NoAnswer,
     /// *Maybe*: an answer is missing. Until [`Lock::release`] or [`Lock::acquire`] has succeeded, the lock may be held
     /// by this client, or be so later.
     #[error("the lock may be held")]
@@ -73,24 +84,29 @@ impl Lock {
         matches!(self.state, State::Held { .. })
     }
 
-    /// Whether an attempt of this client to acquire the lock was left without an answer.
+    /// Whether an attempt of this client to acquire or to release the lock was left without an answer, so that the lock may
+    /// be held by this client without its knowledge.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
-        matches!(self.state, State::Unsettled { .. })
+        matches!(self.state, State::Unsettled { .. } | State::Releasing { .. })
     }
 
-    /// Acquires the lock within `patience`; who holds it already goes on to hold it.
+    /// Acquires the lock within `patience`; who holds it already goes on to hold it. One whose release was left without an
+    /// answer releases it first, and stands behind whoever has taken it meanwhile.
     ///
     /// # Errors
     /// [`AcquireError`]. After [`AcquireError::Maybe`], or when the future was dropped, the next [`Lock::acquire`] or
     /// [`Lock::release`] finds out first what came of it.
     pub async fn acquire(&mut self, patience: Duration) -> Result<(), AcquireError> {
         let runtime = Arc::clone(&self.runtime);
-        let acquired = within(&*runtime, patience, self.acquire_at_last()).await;
+        let mut taken_at = None;
+        let acquired = within(&*runtime, patience, self.acquire_at_last(&mut taken_at)).await;
+        let is_fresh = |at| runtime.now().saturating_sub(at) <= FRESH;
         match acquired {
             Some(acquired) => acquired,
             None if self.is_unsettled() => Err(AcquireError::Maybe),
-            None => Err(AcquireError::Taken),
+            None if taken_at.is_some_and(is_fresh) => Err(AcquireError::Taken),
+            None => Err(AcquireError::NoAnswer),
         }
     }
 
@@ -98,23 +114,23 @@ impl Lock {
     /// each put names the version at which the lock was this client's.
     ///
     /// # Errors
-    /// The lock may be held as before, or free: release it again.
+    /// The lock may be held, be free, or be somebody else's, and this client no longer counts itself as its holder: release
+    /// it again. The same holds when the future was dropped.
     pub async fn release(&mut self) -> Result<(), ClientError> {
         self.settle().await?;
         let State::Held { version } = self.state else { return Ok(()) };
-        match self.clerk.put(&self.key, Bytes::new(), version).await {
-            // Only the holder changes the key of a lock that is held. If it has changed, an earlier release did it.
-            Ok(_) | Err(PutError::VersionMismatch { .. } | PutError::NoKey | PutError::Maybe) => {
-                self.state = State::Free;
-                Ok(())
-            }
-            Err(error) => Err(failed(error)),
-        }
+        // Written down first: the future may be dropped at any await, and from the put on others may hold the lock.
+        self.state = State::Releasing { version };
+        self.settle().await
     }
 
-    async fn acquire_at_last(&mut self) -> Result<(), AcquireError> {
+    /// `taken_at` is when somebody else was last seen to hold the lock.
+    async fn acquire_at_last(
+        &mut self,
+        taken_at: &mut Option<Duration>,
+    ) -> Result<(), AcquireError> {
         self.settle().await.map_err(|_| AcquireError::Maybe)?;
-        while !self.is_held() && !self.attempt().await? {
+        while !self.is_held() && !self.attempt(taken_at).await? {
             let spread = u64::try_from(PAUSE.as_micros()).unwrap_or(u64::MAX).max(1);
             let more = Duration::from_micros(self.runtime.random() % spread);
             self.runtime.sleep(PAUSE + more).await;
@@ -123,10 +139,13 @@ impl Lock {
     }
 
     /// Tries once. Returns whether the lock is held.
-    async fn attempt(&mut self) -> Result<bool, AcquireError> {
+    async fn attempt(&mut self, taken_at: &mut Option<Duration>) -> Result<bool, AcquireError> {
         let found = self.clerk.get(&self.key).await.map_err(AcquireError::Client)?;
         let version = match found {
-            Some(found) if !found.value.is_empty() => return Ok(false),
+            Some(found) if !found.value.is_empty() => {
+                *taken_at = Some(self.runtime.now());
+                return Ok(false);
+            }
             Some(found) => found.version,
             None => Version::ABSENT,
         };
@@ -150,29 +169,34 @@ impl Lock {
         Ok(self.is_held())
     }
 
-    /// Finds out what came of a put that was left without an answer. To read the key is not enough, for the put may still
-    /// be on its way: an empty value at the version that it names takes its place, or shows that it is too late.
+    /// Finds out what came of a put that was left without an answer, and carries a release through. To read the key is not
+    /// enough, for the put may still be on its way: an empty value at the version that it names takes its place, or shows
+    /// that it is too late.
     async fn settle(&mut self) -> Result<(), ClientError> {
-        let State::Unsettled { version, .. } = self.state else { return Ok(()) };
+        let version = match self.state {
+            State::Free | State::Held { .. } => return Ok(()),
+            State::Unsettled { version, .. } | State::Releasing { version } => version,
+        };
         match self.clerk.put(&self.key, Bytes::new(), version).await {
-            Ok(_) => {
-                self.state = State::Free;
-                Ok(())
-            }
+            Ok(_) => self.state = State::Free,
             Err(PutError::VersionMismatch { .. } | PutError::NoKey | PutError::Maybe) => {
-                self.look().await
+                self.look().await?;
             }
-            Err(error) => Err(failed(error)),
+            Err(error) => return Err(failed(error)),
         }
+        Ok(())
     }
 
     /// Of a put that is done or never will be.
     async fn look(&mut self) -> Result<(), ClientError> {
-        let State::Unsettled { id, .. } = &self.state else { return Ok(()) };
-        let found = self.clerk.get(&self.key).await?;
-        self.state = match found {
-            Some(found) if found.value == *id => State::Held { version: found.version },
-            Some(_) | None => State::Free,
+        self.state = match &self.state {
+            State::Free | State::Held { .. } => return Ok(()),
+            State::Unsettled { id, .. } => match self.clerk.get(&self.key).await? {
+                Some(found) if found.value == *id => State::Held { version: found.version },
+                Some(_) | None => State::Free,
+            },
+            // Only the holder changes the key of a lock that is held. If it has changed, an earlier release did it.
+            State::Releasing { .. } => State::Free,
         };
         Ok(())
     }

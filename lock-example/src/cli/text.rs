@@ -25,12 +25,16 @@ in its environment, as LOCK_NAME and LOCK_TOKEN. A token is greater than that of
 whatever the lock protects, and have that refuse smaller ones.
 
 The lock passes to the next one when the command has ended, and when nothing was heard of this process for --ttl. \
-Should it find that its lease is lost, because it was paused or cut off from the store, it tells the command to end \
-(SIGTERM) and kills it after --grace. By then the next holder may be at work: that is what the token is for, also where \
-this process was killed and the command goes on without it.
+Where the store does not answer when the command has ended, this process does not wait longer than two seconds for \
+it. Should it find that its lease is lost, because it was paused or cut off from the store, it tells the command to \
+end (SIGTERM) and kills it after --grace. By then the next holder may be at work: that is what the token is for, also \
+where this process was killed and the command goes on without it.
 
-SIGINT and SIGTERM are passed on to the command, which runs in a process group of its own unless stdin is a terminal. Whoever \
-is told to end while waiting leaves the line.
+SIGINT and SIGTERM are passed on to the command, and SIGHUP and SIGQUIT as SIGTERM. The command runs in a process \
+group of its own: what it has started is told as well, and once it was told, the lock is kept until all of it has \
+ended, or --grace after the command itself has, when the rest is killed. If stdin is a terminal, there is no such \
+group: the terminal's keys reach the command without this process, and what the command has started is not told when \
+the lease is lost. Whoever is told to end while waiting leaves the line.
 
 Exit codes:
   that of the command; 128 and the signal's number if one ended it

@@ -19,7 +19,7 @@ pub(super) struct Line {
     clerk: Clerk,
     /// All keys of the lock begin so, and keys of other locks may.
     prefix: String,
-    /// Whether anybody was seen before one who looked.
+    /// Whether anybody was seen before one who looked, since it entered.
     has_seen_others: AtomicBool,
 }
 
@@ -49,6 +49,11 @@ impl Line {
 
     pub(super) fn has_seen_others(&self) -> bool {
         self.has_seen_others.load(Ordering::Relaxed)
+    }
+
+    /// For one who enters anew.
+    pub(super) fn forget_others(&self) {
+        self.has_seen_others.store(false, Ordering::Relaxed);
     }
 
     /// Puts the key of `lease`, tied to it.

@@ -36,6 +36,8 @@ pub enum Request {
 pub enum Answer {
     /// It holds the lock; with this token, if there are tokens.
     Granted(Option<u64>),
+    /// Others hold it or wait for it, and it does not wait with them.
+    NotNow,
     /// The write has reached the fence.
     Written {
         /// Whether it was let through.
@@ -61,6 +63,7 @@ pub struct State {
 /// The specification of the locks.
 ///
 /// - A token is granted once, and is greater than those before: so it is one holder's alone.
+/// - That others have the lock may be said at any time: those in line are not all in the history.
 /// - A write is let through if, and only if, no greater token was. A holder that counts itself as such is never refused: so
 ///   no two of them are right at one moment.
 /// - The versioned lock is acquired only while nobody holds it, and a release changes nothing for anybody else.
@@ -111,10 +114,13 @@ impl Model for Locks {
                 after.holder = state.holder.filter(|other| other != holder);
                 Some(after)
             }
-            (Request::Acquire { holder: None, .. } | Request::Write { .. }, None) => Some(after),
+            (Request::Acquire { holder: None, .. }, Some(Answer::NotNow) | None)
+            | (Request::Write { .. }, None) => Some(after),
             (
                 Request::Acquire { .. } | Request::Write { .. } | Request::Release { .. },
-                Some(Answer::Granted(_) | Answer::Written { .. } | Answer::Released),
+                Some(
+                    Answer::Granted(_) | Answer::NotNow | Answer::Written { .. } | Answer::Released,
+                ),
             ) => None,
         }
     }
@@ -163,6 +169,14 @@ mod tests {
         assert!(is_right(&[granted(3), granted(5)]));
         assert!(!is_right(&[granted(3), granted(3)]));
         assert!(!is_right(&[granted(5), granted(3)]));
+    }
+
+    #[test]
+    fn who_is_not_granted_the_lock_now_holds_nothing() {
+        let request = Request::Acquire { lock: "l".to_owned(), holder: None };
+        assert!(is_right(&[granted(3), (request, Answer::NotNow), granted(5)]));
+        let request = Request::Acquire { lock: "l".to_owned(), holder: Some((1, 1)) };
+        assert!(!is_right(&[(request, Answer::NotNow)]));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `lock-example run` and its kin, as processes.
 
-use crate::process::{Nodes, eventually, run};
+use std::time::{Duration, Instant};
+
+use crate::process::{Nodes, Running, eventually, is_alive, run, terminal};
 
 #[test]
 fn the_exit_code_of_the_command_is_passed_on() {
@@ -89,17 +91,21 @@ fn a_stopped_holder_that_wakes_up_after_its_lease_is_refused_by_the_fence() {
     assert!(lines.ends_with("\tthe second\n") && lines.lines().count() == 2, "{lines}");
 }
 
+/// Its lease goes to another one. Its command goes on, as it does where only one of two processes is stopped.
+fn lose_the_lease(nodes: &Nodes, running: &Running) {
+    running.signal("STOP");
+    assert_eq!(nodes.run(&[], "exit 0").code, Some(0));
+    running.signal("CONT");
+}
+
 #[test]
 fn a_command_whose_lease_is_lost_is_told_to_end_and_killed_if_it_does_not() {
     for trap in ["echo told >> told; exit 0", ""] {
         let nodes = Nodes::start();
         let script = format!("trap '{trap}' TERM; echo > started; while :; do sleep 0.05; done");
         let running = nodes.begin(&["--ttl", "1s", "--grace", "500ms"], &script);
-        eventually("it starts", || nodes.path("started").exists().then_some(()));
-        // Its command goes on, as it does where only one of two processes is stopped.
-        running.signal("STOP");
-        assert_eq!(nodes.run(&[], "exit 0").code, Some(0));
-        running.signal("CONT");
+        nodes.wait_for("started");
+        lose_the_lease(&nodes, &running);
         let ran = running.ended();
         // The shell may have a word of its own about what it has started.
         assert_eq!(ran.code, Some(123), "{ran:?}");
@@ -109,18 +115,118 @@ fn a_command_whose_lease_is_lost_is_told_to_end_and_killed_if_it_does_not() {
     }
 }
 
+/// The shell ends at once, and what it has started does not care.
+#[test]
+fn what_a_command_has_started_is_killed_too_when_the_lease_is_lost() {
+    let nodes = Nodes::start();
+    // Whoever is not killed says so after ten seconds.
+    let count = "i=0; while [ $i -lt 200 ]; do i=$((i + 1)); sleep 0.05; done; echo survived";
+    let script = format!("(trap '' TERM; echo > started; {count}) & wait");
+    let running = nodes.begin(&["--ttl", "1s", "--grace", "500ms"], &script);
+    nodes.wait_for("started");
+    lose_the_lease(&nodes, &running);
+    let ran = running.ended();
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(123), ""), "{ran:?}");
+}
+
+/// A shell that starts this, waits for it and ends at once when it is told to. It ends in good order, when there is a file
+/// "go"; then there is one that is called "done".
+const SLOW: &str = "echo $$ > shell; (trap 'until [ -e go ]; do sleep 0.05; done; echo > done; exit 0' TERM; \
+                    echo > started; while :; do sleep 0.05; done) > /dev/null 2>&1 & wait";
+
+#[test]
+fn what_a_command_has_started_has_the_time_of_grace_to_end_when_the_lease_is_lost() {
+    let nodes = Nodes::start();
+    let running = nodes.begin(&["--ttl", "1s", "--grace", "60s"], SLOW);
+    nodes.wait_for("started");
+    lose_the_lease(&nodes, &running);
+    let shell = nodes.read("shell").trim().parse().unwrap();
+    eventually("the shell ends", || (!is_alive(shell)).then_some(()));
+    nodes.touch("go");
+    assert_eq!(running.ended().code, Some(123));
+    assert!(nodes.path("done").exists());
+}
+
+#[test]
+fn the_lock_is_kept_until_all_has_ended_that_was_told_to_end() {
+    let nodes = Nodes::start();
+    let running = nodes.begin(&["--grace", "60s"], SLOW);
+    nodes.wait_for("started");
+    running.signal("TERM");
+    let shell = nodes.read("shell").trim().parse().unwrap();
+    eventually("the shell ends", || (!is_alive(shell)).then_some(()));
+    let next = nodes.begin(&[], "[ -e done ]");
+    eventually("the next one waits", || (nodes.in_line() == 2).then_some(()));
+    nodes.touch("go");
+    assert_eq!(running.ended().code, Some(128 + 15));
+    assert_eq!(next.ended().code, Some(0));
+}
+
+#[test]
+fn what_a_command_leaves_behind_that_was_not_told_to_end_is_left_alone() {
+    let nodes = Nodes::start();
+    let waits = "until [ -e go ]; do sleep 0.05; done; echo > done";
+    let ran = nodes.run(&[], &format!("({waits}) > /dev/null 2>&1 & exit 3"));
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    nodes.touch("go");
+    nodes.wait_for("done");
+}
+
 #[test]
 fn signals_are_passed_on_to_the_command() {
     let nodes = Nodes::start();
-    for (name, code) in [("TERM", 9), ("INT", 8)] {
+    for (name, code) in [("TERM", 9), ("INT", 8), ("HUP", 9), ("QUIT", 9)] {
         let script = format!(
             "trap 'exit 9' TERM; trap 'exit 8' INT; echo > {name}; while :; do sleep 0.05; done"
         );
         let running = nodes.begin(&[], &script);
-        eventually("it starts", || nodes.path(name).exists().then_some(()));
+        nodes.wait_for(name);
         running.signal(name);
         assert_eq!(running.ended().code, Some(code), "{name}");
     }
+}
+
+/// It says 5 when it is let go, and has had the time to hear of what came before.
+const WAITS: &str = "trap 'exit 9' TERM; trap 'exit 8' INT; echo > started; \
+                     until [ -e go ]; do sleep 0.05; done; sleep 0.3; exit 5";
+
+#[test]
+fn what_a_terminal_sends_to_all_is_not_sent_to_the_command_again() {
+    for (name, code) in [("INT", 5), ("QUIT", 5), ("TERM", 9)] {
+        let nodes = Nodes::start();
+        let (stdin, _end) = terminal();
+        let running = nodes.begin_at(stdin, &[], WAITS);
+        nodes.wait_for("started");
+        // To this one alone, so that what the command hears is what it was passed on.
+        running.signal(name);
+        nodes.touch("go");
+        assert_eq!(running.ended().code, Some(code), "{name}");
+    }
+}
+
+#[test]
+fn who_was_started_to_survive_its_terminal_passes_no_hangup_on() {
+    let nodes = Nodes::start();
+    let running = nodes.begin_ignoring("HUP", WAITS);
+    nodes.wait_for("started");
+    running.signal("HUP");
+    nodes.touch("go");
+    assert_eq!(running.ended().code, Some(5));
+}
+
+#[test]
+fn a_command_that_has_ended_does_not_wait_long_for_a_store_that_is_gone() {
+    let nodes = Nodes::start();
+    let running = nodes.begin(&["--ttl", "60s"], WAITS);
+    nodes.wait_for("started");
+    nodes.stop();
+    let since = Instant::now();
+    nodes.touch("go");
+    let ran = running.ended();
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    assert!(ran.stderr.starts_with("warning: the next holder may have to wait for 60s"), "{ran:?}");
+    // Its requests would end after 30 s.
+    assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
 }
 
 #[test]

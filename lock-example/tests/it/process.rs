@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::{Arc, mpsc};
@@ -112,6 +113,25 @@ pub(crate) fn signal(name: &str, process: u32) {
     sent.expect("a shell");
 }
 
+/// Whether there is such a process.
+pub(crate) fn is_alive(process: u32) -> bool {
+    let script = format!("kill -0 {process} 2> /dev/null");
+    Command::new("sh").args(["-c", &script]).status().expect("a shell").success()
+}
+
+/// A terminal: what a command has as its stdin, and what has to be kept as long as that is used.
+pub(crate) fn terminal() -> (Stdio, OwnedFd) {
+    use rustix::fs::{Mode, OFlags, open};
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    // Nobody's controlling terminal: it sends no signals.
+    let end = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&end).unwrap();
+    unlockpt(&end).unwrap();
+    let name = ptsname(&end, Vec::new()).unwrap();
+    let stdin = open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+    (stdin.into(), end)
+}
+
 /// Waits until `condition` returns something.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
@@ -163,12 +183,41 @@ impl Nodes {
         std::fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
+    /// Waits until there is a file of this name.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, name: &str) {
+        eventually(name, || self.path(name).exists().then_some(()));
+    }
+
+    /// Creates a file that somebody waits for.
+    pub(crate) fn touch(&self, name: &str) {
+        std::fs::write(self.path(name), "").unwrap();
+    }
+
     /// `lock-example run` with these options, and this script of the shell.
     pub(crate) fn begin(&self, options: &[&str], script: &str) -> Running {
-        let mut args = vec!["run", "--cluster", &self.cluster, "--name", "l"];
-        args.extend(options);
-        args.extend(["--", "sh", "-c", script]);
-        Running::start(command(&args).current_dir(self.dir.path()))
+        self.begin_as(command(&[]), options, script)
+    }
+
+    /// The same, with this as its stdin.
+    pub(crate) fn begin_at(&self, stdin: Stdio, options: &[&str], script: &str) -> Running {
+        let mut program = command(&[]);
+        program.stdin(stdin);
+        self.begin_as(program, options, script)
+    }
+
+    /// The same, where a signal is ignored from the start.
+    pub(crate) fn begin_ignoring(&self, signal: &str, script: &str) -> Running {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("trap '' {signal}; exec \"$0\" \"$@\""), PROGRAM]);
+        shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.begin_as(shell, &[], script)
+    }
+
+    fn begin_as(&self, mut program: Command, options: &[&str], script: &str) -> Running {
+        program.args(["run", "--cluster", &self.cluster, "--name", "l"]).args(options);
+        program.args(["--", "sh", "-c", script]).current_dir(self.dir.path());
+        Running::start(&mut program)
     }
 
     pub(crate) fn run(&self, options: &[&str], script: &str) -> Ran {
@@ -184,6 +233,11 @@ impl Nodes {
         })
     }
 
+    /// From now on, nobody answers.
+    pub(crate) fn stop(&self) {
+        self.runtime.block_on(self.raft.shutdown());
+    }
+
     /// A process that holds the lock, with a lease of this time.
     pub(crate) fn hold(&self, ttl: &str) -> Holder {
         Holder::start(&self.cluster, ttl, &self.path("fenced"))
@@ -192,7 +246,7 @@ impl Nodes {
 
 impl Drop for Nodes {
     fn drop(&mut self) {
-        self.runtime.block_on(self.raft.shutdown());
+        self.stop();
     }
 }
 

@@ -274,6 +274,44 @@ fn who_gives_up_waiting_leaves_the_line_and_those_behind_move_up() {
     });
 }
 
+/// That others were seen once says nothing of them when the store is gone: whether its own lease is over by then, or not.
+#[test]
+fn who_hears_nothing_of_the_store_does_not_say_that_others_held_the_lock() {
+    for ttl in [TTL, 600 * SECOND] {
+        play(3, |world| async move {
+            let [first, second] = [1, 2].map(|number| world.client(number));
+            let _guard = first.fenced().acquire("l", TTL, PATIENCE).await.unwrap();
+            let locks = second.fenced();
+            let waiting = second.spawn(async move { locks.acquire("l", ttl, 10 * SECOND).await });
+            while first.fenced().in_line("l").await.unwrap() < 2 {
+                world.sleep(MS).await;
+            }
+            world.sleep(SECOND).await;
+            world.cluster.network().isolate(Site::Client(2));
+            let refused = waiting.await.unwrap();
+            assert!(matches!(refused, Err(AcquireError::NoAnswer)), "{refused:?}");
+        });
+    }
+}
+
+/// "Not now" is said of others alone: not where the own lease ended before the store had answered.
+#[test]
+fn who_tries_a_free_lock_for_longer_than_its_lease_lives_is_not_told_that_others_have_it() {
+    play(3, |world| async move {
+        let client = world.client(1);
+        // Each command is done at once, and its answer is lost, until the lease of the first one is over.
+        let gate = client.lossy.gate.lock().await;
+        let (locks, ttl) = (client.fenced(), 500 * MS);
+        client.lossy.answers_to_lose.store(usize::MAX, Ordering::SeqCst);
+        let trying = client.spawn(async move { locks.try_acquire("l", ttl, PATIENCE).await });
+        world.sleep(3 * SECOND).await;
+        client.lossy.answers_to_lose.store(0, Ordering::SeqCst);
+        drop(gate);
+        let tried = trying.await.unwrap();
+        assert!(matches!(tried, Err(AcquireError::NoAnswer)), "{tried:?}");
+    });
+}
+
 #[test]
 fn a_guard_that_is_dropped_passes_the_lock_on_at_once() {
     play(3, |world| async move {

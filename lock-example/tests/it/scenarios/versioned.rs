@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use futures::future::join_all;
+use futures::future::{Either, join_all, select};
 use lock_example::versioned::AcquireError;
+use raft_sim::event::Site;
 use raft_sim::network::Conditions;
 
 use super::world::{MS, PATIENCE, SECOND, World, play};
@@ -89,6 +90,72 @@ fn lock_release_maybe() {
     });
 }
 
+/// Whose release fails, or is given up, does not count itself as the holder: not even after it has acquired the lock that
+/// somebody else holds by then.
+#[test]
+fn who_has_not_heard_of_its_release_does_not_acquire_what_another_one_holds() {
+    for gives_up in [false, true] {
+        play(3, |world| async move {
+            let (first, second) = (world.client_within(1, SECOND), world.client(2));
+            let (mut lock, mut seconds) = (first.versioned(), second.versioned());
+            lock.acquire(PATIENCE).await.unwrap();
+            // The release is carried out, and all that is ever said about it is lost.
+            first.lossy.answers_to_lose.store(usize::MAX, Ordering::SeqCst);
+            let patience = if gives_up { 300 * MS } else { PATIENCE };
+            match select(Box::pin(lock.release()), Box::pin(world.sleep(patience))).await {
+                Either::Left((released, _)) => drop(released.unwrap_err()),
+                Either::Right(_) => assert!(gives_up),
+            }
+            assert!(!lock.is_held() && lock.is_unsettled());
+            first.lossy.answers_to_lose.store(0, Ordering::SeqCst);
+
+            seconds.acquire(PATIENCE).await.unwrap();
+            let refused = lock.acquire(SECOND).await;
+            assert!(matches!(refused, Err(AcquireError::Taken)), "{refused:?}");
+            assert!(!lock.is_held());
+            seconds.release().await.unwrap();
+            lock.acquire(PATIENCE).await.unwrap();
+            let refused = seconds.acquire(SECOND).await;
+            assert!(matches!(refused, Err(AcquireError::Taken)), "{refused:?}");
+        });
+    }
+}
+
+/// A release that never arrived is carried through by the next acquire, and the lock is held anew.
+#[test]
+fn who_has_not_heard_of_its_release_acquires_the_lock_anew_where_it_is_free() {
+    play(3, |world| async move {
+        let (first, second) = (world.client_within(1, SECOND), world.client(2));
+        let (mut lock, mut seconds) = (first.versioned(), second.versioned());
+        lock.acquire(PATIENCE).await.unwrap();
+        world.cluster.network().isolate(Site::Client(1));
+        lock.release().await.unwrap_err();
+        let unknown = lock.acquire(SECOND).await;
+        assert!(matches!(unknown, Err(AcquireError::Maybe)), "{unknown:?}");
+        world.cluster.network().heal();
+        lock.acquire(PATIENCE).await.unwrap();
+        let refused = seconds.acquire(SECOND).await;
+        assert!(matches!(refused, Err(AcquireError::Taken)), "{refused:?}");
+        lock.release().await.unwrap();
+        seconds.acquire(PATIENCE).await.unwrap();
+    });
+}
+
+/// "Taken" is what the store has just said, not what it once said.
+#[test]
+fn who_hears_nothing_of_the_store_does_not_say_that_the_lock_is_taken() {
+    play(3, |world| async move {
+        let [first, second] = [1, 2].map(|number| world.client(number));
+        let (mut lock, mut seconds) = (first.versioned(), second.versioned());
+        lock.acquire(PATIENCE).await.unwrap();
+        let waiting = second.spawn(async move { seconds.acquire(10 * SECOND).await });
+        world.sleep(5 * SECOND).await;
+        world.cluster.network().isolate(Site::Client(2));
+        let refused = waiting.await.unwrap();
+        assert!(matches!(refused, Err(AcquireError::NoAnswer)), "{refused:?}");
+    });
+}
+
 /// The answer to an acquire is lost: the client finds out that it holds the lock, and nobody waits for ever.
 #[test]
 fn lock_acquire_maybe() {
@@ -140,7 +207,7 @@ fn an_acquire_that_arrives_late_takes_no_lock_that_nobody_holds() {
         slow.requests.hold = 0.5;
         slow.requests.hold_time = raft_sim::network::Delay::Uniform(500 * MS..2 * SECOND);
         let id = world.leader().await;
-        let (from, to) = (raft_sim::event::Site::Client(1), raft_sim::event::Site::Node(id));
+        let (from, to) = (Site::Client(1), Site::Node(id));
         world.cluster.network().set_link_conditions(from, to, Some(slow));
         let (mut lock, mut seconds) = (first.versioned(), second.versioned());
         for _ in 0..30 {

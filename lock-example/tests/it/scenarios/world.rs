@@ -63,8 +63,13 @@ pub(super) fn play<F: Future<Output = ()> + Send + 'static>(
 }
 
 impl World {
-    /// A client in a process of its own.
+    /// A client in a process of its own, which never gives up.
     pub(super) fn client(&self, number: u64) -> TestClient {
+        self.client_within(number, 3600 * SECOND)
+    }
+
+    /// A client in a process of its own, each request of which ends after `deadline`.
+    pub(super) fn client_within(&self, number: u64, deadline: Duration) -> TestClient {
         let executor = self.cluster.executor().clone();
         let process = executor.process();
         let random = self.random.fork(&format!("client {number}"));
@@ -78,7 +83,7 @@ impl World {
             gate: futures::lock::Mutex::new(()),
         });
         let mut options = ClientOptions::default();
-        options.deadline = 3600 * SECOND;
+        options.deadline = deadline;
         options.call_timeout = CALL_TIMEOUT;
         let client = Client::new(Arc::clone(&lossy) as _, Arc::clone(&runtime), options);
         let (clerk, world) = (Clerk::new(client), self.clone());
