@@ -85,11 +85,9 @@ impl Route {
         self.backoff = self.backoff.saturating_mul(2).min(self.backoff_max);
         Some(pause)
     }
-}
 
-impl Route {
-    /// Pauses until there may be room for another session, name or answer. There is when others are done or have been quiet for long,
-    /// which takes seconds; and each try may cost an entry in the log.
+    /// Pauses until there may be room for another session, name or answer. That is when others are done or have been quiet
+    /// for long, which takes seconds; and each try may cost an entry in the log.
     pub(super) fn pause_for_room(&mut self) -> Option<Duration> {
         const PAUSES: u32 = 32;
         self.pause().map(|pause| pause.saturating_mul(PAUSES))
