@@ -3,7 +3,7 @@
 mod apply;
 mod checksum;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::mem;
@@ -15,12 +15,12 @@ use raft_core::{Applies, Configuration, EntryId, LogIndex, SnapshotMeta};
 
 use self::checksum::RunningChecksum;
 use crate::driver::intake::{Completion, Intake};
-use crate::driver::queries::{Asked, Begun, Queries};
+use crate::driver::queries::{Begun, Queries, Waiting};
 use crate::driver::waiters::{Proposer, Unmet, Waiters};
 use crate::error::{StopReason, Uncertain};
 use crate::image::{Counting, ImageHeader};
 use crate::runtime::blocking;
-use crate::sessions::Sessions;
+use crate::sessions::{FrozenSessions, Sessions};
 use crate::storage::StorageError;
 use crate::tasks::Tasks;
 use crate::watch::lock;
@@ -40,13 +40,16 @@ pub(crate) enum Work {
     Apply(Applies),
     /// Answer this group of queries.
     Answer(u64),
+    /// Answer the queries that have waited long enough for something to be said.
+    AnswerLate,
     /// Take a snapshot.
     Snapshot,
 }
 
 /// Work on its way from the driver to the applier. It is bounded by the core, which hands out only so
 /// many entries before the first of them are applied, or a snapshot that it has received replaces them all: then what was
-/// not begun leaves the queue. Between two batches there is one group of queries.
+/// not begun leaves the queue. Between two batches there is one group of queries, and once in the queue those that
+/// have waited long enough.
 #[derive(Debug, Default)]
 pub(crate) struct WorkQueue {
     inner: Mutex<Inner>,
@@ -85,7 +88,7 @@ impl WorkQueue {
         }
         inner.work.retain(|work| match work {
             Work::Restore(_) | Work::Apply(_) => false,
-            Work::Answer(_) | Work::Snapshot => true,
+            Work::Answer(_) | Work::AnswerLate | Work::Snapshot => true,
         });
         // Before the queries that stay: they were to see what is replaced, at least.
         inner.work.push_front(Work::Restore(meta));
@@ -104,7 +107,7 @@ impl WorkQueue {
                 let group = *group;
                 place(Some(group));
             }
-            Some(Work::Restore(_) | Work::Apply(_) | Work::Snapshot) | None => {
+            Some(Work::Restore(_) | Work::Apply(_) | Work::AnswerLate | Work::Snapshot) | None => {
                 let group = place(None);
                 inner.work.push_back(Work::Answer(group));
             }
@@ -153,7 +156,10 @@ pub(crate) struct Applier<M: StateMachine> {
     sessions: Sessions,
     /// The configuration in force there.
     configuration: Configuration,
-    /// All queries that wait have waited for what was applied up to here, in vain.
+    /// The queries for which there is nothing to say yet. Who asks, and for how long, is in the shared [`Queries`]; each
+    /// leaves this list once that wait is over, at the latest.
+    waiting: BTreeMap<Waiting, M::Query>,
+    /// They have waited for what was applied up to here, in vain.
     waited_for: LogIndex,
     /// The last entry that the core has handed out. A restore may find a newer snapshot than the one that it
     /// was asked for, and then the state is ahead of it for a while.
@@ -185,6 +191,7 @@ impl<M: StateMachine> Applier<M> {
             checksum: RunningChecksum::new(divergence_check_entries),
             sessions: Sessions::default(),
             configuration: Configuration::default(),
+            waiting: BTreeMap::new(),
             waited_for: LogIndex::ZERO,
             handed_out: LogIndex::ZERO,
             snapshot: LogIndex::ZERO,
@@ -225,6 +232,7 @@ impl<M: StateMachine> Applier<M> {
                 Work::Restore(meta) => self.restore(meta)?,
                 Work::Apply(applies) => self.apply(applies)?,
                 Work::Answer(group) => self.answer(group),
+                Work::AnswerLate => self.answer_late(),
                 Work::Snapshot => self.snapshot(),
             }
         }
@@ -256,6 +264,7 @@ impl<M: StateMachine> Applier<M> {
                 last: last.id,
                 time: self.time,
                 due: self.machine.due(),
+                fill: self.sessions.fill(),
             });
             self.answer_waiting();
         }
@@ -263,15 +272,17 @@ impl<M: StateMachine> Applier<M> {
     }
 
     /// Answers queries for which the state contains enough by now. Those for which there is nothing to say yet may wait.
-    fn answer(&self, group: u64) {
+    fn answer(&mut self, group: u64) {
         let queries = &self.shared.queries;
         let mut next = lock(queries).begin(group);
         while let Some(Begun { query, may_wait }) = next {
             if may_wait && !self.machine.is_ready(&query, LogIndex::ZERO) {
                 let mut queries = lock(queries);
-                queries.wait(query);
-                next = queries.begin(group);
-                continue;
+                if let Some(number) = queries.wait() {
+                    self.waiting.insert(number, query);
+                    next = queries.begin(group);
+                    continue;
+                }
             }
             let answer = self.machine.query(query);
             let respond;
@@ -289,22 +300,36 @@ impl<M: StateMachine> Applier<M> {
     /// The state has changed: there may be something to say to those who wait for that.
     fn answer_waiting(&mut self) {
         let since = mem::replace(&mut self.waited_for, self.applied.index);
-        let queries = &self.shared.queries;
-        let waiting = lock(queries).take_waiting();
-        if waiting.is_empty() {
+        // The driver need not wait while the machine is asked, and finds everybody who waits.
+        let ready = self.waiting.iter().filter(|(_, query)| self.machine.is_ready(query, since));
+        let ready: Vec<Waiting> = ready.map(|(number, _)| *number).collect();
+        self.answer_kept(ready);
+    }
+
+    fn answer_late(&mut self) {
+        let late = lock(&self.shared.queries).take_late();
+        self.answer_kept(late);
+    }
+
+    /// Answers queries that have waited.
+    fn answer_kept(&mut self, numbers: Vec<Waiting>) {
+        if numbers.is_empty() {
             return;
         }
-        // The driver need not wait while the machine is asked.
-        let is_ready = |asked: &Asked<M>| self.machine.is_ready(&asked.query, since);
-        let (ready, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_ready);
-        let group = {
-            let mut queries = lock(queries);
-            queries.wait_on(waiting);
-            (!ready.is_empty()).then(|| queries.hand_to_machine(ready, None))
-        };
-        if let Some(group) = group {
-            self.answer(group);
+        let queries = &self.shared.queries;
+        for number in numbers {
+            // One that was ready when it had just waited long enough is answered already.
+            let Some(query) = self.waiting.remove(&number) else { continue };
+            if !lock(queries).resume(number) {
+                continue;
+            }
+            let answer = self.machine.query(query);
+            let respond = lock(queries).finish();
+            if let Some(respond) = respond {
+                respond.answer(Ok(answer));
+            }
         }
+        self.shared.intake.queries_answered();
     }
 
     fn waiter(&self, index: LogIndex) -> Option<Proposer<M>> {
@@ -337,8 +362,7 @@ impl<M: StateMachine> Applier<M> {
                 problem: format!("the snapshot up to {} cannot be restored: {error}", meta.last),
             };
             let header = ImageHeader::read_from(&mut image).map_err(unreadable)?;
-            let sessions = Sessions::from_image(&header.sessions)
-                .map_err(|error| unreadable(io::Error::other(error)))?;
+            let sessions = Sessions::read_from(&mut image).map_err(unreadable)?;
             self.machine.restore(&mut image).map_err(unreadable)?;
             self.sessions = sessions;
             self.time = header.time;
@@ -347,8 +371,8 @@ impl<M: StateMachine> Applier<M> {
             self.snapshot = meta.last.index;
             self.configuration = meta.configuration;
         }
-        let due = self.machine.due();
-        self.shared.intake.complete(Completion::Restored { meta: wanted, image_bytes, due });
+        let (due, fill) = (self.machine.due(), self.sessions.fill());
+        self.shared.intake.complete(Completion::Restored { meta: wanted, image_bytes, due, fill });
         self.answer_waiting();
         Ok(())
     }
@@ -363,18 +387,8 @@ impl<M: StateMachine> Applier<M> {
         }
         let meta = SnapshotMeta { last: self.applied, configuration: self.configuration.clone() };
         self.snapshot = self.applied.index;
-        let header = match self.sessions.to_image() {
-            Ok(sessions) => {
-                ImageHeader { time: self.time, checksum: self.checksum.value(), sessions }
-            }
-            Err(error) => {
-                let problem = format!("the table of sessions cannot be encoded: {error}");
-                return self
-                    .shared
-                    .intake
-                    .complete(Completion::Stop(StopReason::Internal { problem }));
-            }
-        };
+        let header = ImageHeader { time: self.time, checksum: self.checksum.value() };
+        let sessions = self.sessions.freeze();
         let view = self.machine.snapshot();
         let storage = Arc::clone(&self.shared.storage);
         let intake = Arc::clone(&self.shared.intake);
@@ -382,7 +396,7 @@ impl<M: StateMachine> Applier<M> {
         let task = async move {
             let written = {
                 let meta = meta.clone();
-                let work = move || write_snapshot(&*storage, meta, &header, &*view);
+                let work = move || write_snapshot(&*storage, meta, header, sessions, &*view);
                 blocking(&*runtime, "snapshot", work).await
             };
             intake.complete(match written {
@@ -399,7 +413,8 @@ impl<M: StateMachine> Applier<M> {
 fn write_snapshot(
     storage: &dyn Storage,
     meta: SnapshotMeta,
-    header: &ImageHeader,
+    header: ImageHeader,
+    sessions: FrozenSessions,
     view: &dyn SnapshotView,
 ) -> Result<u64, StopReason> {
     let last = meta.last;
@@ -410,6 +425,9 @@ fn write_snapshot(
     let counting = Counting { inner: writer, bytes: 0 };
     let mut image = BufWriter::with_capacity(IMAGE_BUFFER_BYTES, counting);
     header.write_to(&mut image).map_err(|error| failed(&error))?;
+    sessions.write_to(&mut image).map_err(|error| failed(&error))?;
+    // What changes in the table from now on need not be copied any more.
+    drop(sessions);
     view.write_to(&mut image).map_err(|error| failed(&error))?;
     image.flush().map_err(|error| failed(&error))?;
     let counting = image.into_inner().map_err(|error| failed(&error))?;

@@ -17,7 +17,7 @@ use self::memory::{Asked, Memory};
 use self::route::{Route, Search, following, jitter};
 pub use self::session::Session;
 use crate::consistency::Consistency;
-use crate::error::{MembershipError, SnapshotError, TransferError};
+use crate::error::{MembershipError, ProposeError, SnapshotError, TransferError};
 use crate::membership::MembershipChange;
 use crate::protocol::{self, Failure, Kind};
 use crate::status::Status;
@@ -162,8 +162,10 @@ enum Try {
     Unreachable(String),
     /// Definitely not done; it may be done by the next node ...
     Next(String),
-    /// ... or by this one, a little later.
+    /// ... or by this one, a little later ...
     Later(String),
+    /// ... or once there is room for it.
+    NoRoom(String),
     /// Nobody knows.
     Maybe(String),
     Fatal(ClientError),
@@ -242,7 +244,7 @@ impl<M: StateMachine> Client<M> {
     }
 
     /// Has `command` carried out exactly once, however often it is sent under this `name` within the time that names are
-    /// remembered ([`crate::Options::session_idle_max`]), by whomever: all have the same response. Where many commands
+    /// remembered ([`crate::Options::name_age_max`]), by whomever: all have the same response. Where many commands
     /// follow each other, a [`Session`] costs less. A name has 1 to 255 bytes, and should contain a random part.
     ///
     /// # Errors
@@ -480,6 +482,10 @@ impl<M: StateMachine> Client<M> {
                     route.hear(node);
                     route.pause()
                 }
+                Try::NoRoom(reason) => {
+                    last = reason;
+                    route.pause_for_room()
+                }
                 Try::Maybe(reason) => {
                     if after_maybe == AfterMaybe::GiveUp {
                         lock(&self.memory).forget(node, &nodes);
@@ -597,9 +603,11 @@ async fn ask_once<T: DeserializeOwned>(
         Try::Elsewhere(other) => {
             Err(ClientError::Unavailable { reason: format!("sent on to {other}") })
         }
-        Try::Unreachable(reason) | Try::Next(reason) | Try::Later(reason) | Try::Maybe(reason) => {
-            Err(ClientError::Unavailable { reason })
-        }
+        Try::Unreachable(reason)
+        | Try::Next(reason)
+        | Try::Later(reason)
+        | Try::NoRoom(reason)
+        | Try::Maybe(reason) => Err(ClientError::Unavailable { reason }),
         Try::Fatal(error) => Err(error),
     }
 }
@@ -645,7 +653,7 @@ fn failed(node: NodeId, failure: Failure) -> Try {
         Failure::Transfer(error) => Try::Fatal(ClientError::Transfer(error)),
         Failure::Snapshot(error) => Try::Fatal(ClientError::Snapshot(error)),
         Failure::SessionExpired => Try::Fatal(ClientError::SessionExpired),
-        Failure::SessionsFull => Try::Later("there is no room for another session".to_owned()),
+        Failure::SessionsFull => Try::NoRoom(ProposeError::SessionsFull.to_string()),
         Failure::SessionBusy => Try::Later("the session has too many under way".to_owned()),
         Failure::ResponseForgotten => Try::Fatal(ClientError::Maybe {
             reason: "an earlier try was carried out, but its response is not kept".to_owned(),

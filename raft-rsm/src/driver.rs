@@ -39,9 +39,10 @@ use self::routes::Routes;
 use self::snapshot_receiving::{Chunks, Receiving};
 use self::snapshot_sending::{Answers, Pace, Refusals};
 use self::waiters::Waiters;
-use crate::applier::{Applier, Shared, WorkQueue};
+use crate::applier::{Applier, Shared, Work, WorkQueue};
 use crate::error::{SnapshotError, StopReason};
 use crate::options::Options;
+use crate::sessions::Fill;
 use crate::status::{Refused, Status};
 use crate::storage::StorageError;
 use crate::tasks::Tasks;
@@ -92,6 +93,8 @@ pub(crate) struct Driver<M: StateMachine> {
     /// What is queued for the applier makes the state contain everything up to here.
     queued_up_to: LogIndex,
     clock: LogClock,
+    /// How full the table of sessions is, as of `applied`.
+    fill: Fill,
     comparison: Comparison,
 
     /// How many times old entries are being read, and what is to be read when one of those has ended.
@@ -197,6 +200,7 @@ impl<M: StateMachine> Driver<M> {
             applied: LogIndex::ZERO,
             queued_up_to: LogIndex::ZERO,
             clock: LogClock::default(),
+            fill: Fill::default(),
             snapshot,
             snapshot_bytes: 0,
             fetching: 0,
@@ -317,9 +321,13 @@ impl<M: StateMachine> Driver<M> {
         }
         let waiting = self.waiters.sweep(self.now);
         let handed_out = lock(&self.handed_out).sweep(self.now);
-        let have_waited = lock(&self.queries).have_waited(self.now);
-        self.answer(have_waited);
-        let queries = lock(&self.queries).sweep(self.now);
+        let (have_waited, queries) = {
+            let mut queries = lock(&self.queries);
+            (queries.end_waits(self.now), queries.sweep(self.now))
+        };
+        if have_waited {
+            self.work.push(Work::AnswerLate);
+        }
         let snapshots = self.sweep_snapshot_callers();
         let earliest = [waiting, handed_out, queries, snapshots].into_iter().flatten().min();
         self.sweep_at = earliest.map(|at| at.max(self.now + SWEEP_EACH));
@@ -345,6 +353,7 @@ impl<M: StateMachine> Driver<M> {
             status.tail_bytes = node.tail_bytes() as u64;
             status.snapshot = self.snapshot.as_ref().map(|meta| meta.last);
             status.snapshot_bytes = self.snapshot_bytes;
+            status.remembered.update(&self.fill);
             status.refused = self.refused;
             status.transferring = node.transferring();
             status.refused.chunks_damaged = self.chunks.damaged();

@@ -53,8 +53,9 @@ pub enum ProposeError {
     #[error("the session has ended")]
     SessionExpired,
     /// *Definitely not*: there is no room for another session, another name or another answer
-    /// ([`crate::Options::sessions_max`], [`crate::Options::session_bytes_max`]). Try again later.
-    #[error("there is no room for another session")]
+    /// ([`crate::Options::sessions_max`], [`crate::Options::names_max`], and their bytes). Try again in some seconds: each
+    /// time may cost an entry in the log.
+    #[error("there is no room for another session, name or answer")]
     SessionsFull,
     /// *Definitely not*: the session has too many commands under way ([`crate::IN_FLIGHT_MAX`]).
     #[error("the session has too many commands under way")]

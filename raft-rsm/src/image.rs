@@ -1,24 +1,22 @@
 //! What this crate writes before the machine's own image in a snapshot:
 //! `[format version: u8][log time: u64 LE, nanoseconds][whether there is a checksum: u8][running checksum: u32 LE]`
-//! `[length: u64 LE][the table of sessions: postcard]`.
+//! and then the table of sessions (`sessions/image.rs`).
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-const FORMAT_VERSION: u8 = 3;
+const FORMAT_VERSION: u8 = 4;
 
 /// What follows the version and has a fixed length, in bytes.
-const FIELDS_BYTES: usize = 21;
+const FIELDS_BYTES: usize = 13;
 
 /// What a replica keeps beside the machine's state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ImageHeader {
     /// The log's time at the snapshot's last entry.
     pub(crate) time: Duration,
     /// The running checksum there, where the replica that took the snapshot kept one.
     pub(crate) checksum: Option<u32>,
-    /// The table of sessions there, as it encodes itself.
-    pub(crate) sessions: Vec<u8>,
 }
 
 impl ImageHeader {
@@ -27,9 +25,7 @@ impl ImageHeader {
         image.write_all(&[FORMAT_VERSION])?;
         image.write_all(&nanoseconds.to_le_bytes())?;
         image.write_all(&[u8::from(self.checksum.is_some())])?;
-        image.write_all(&self.checksum.unwrap_or_default().to_le_bytes())?;
-        image.write_all(&(self.sessions.len() as u64).to_le_bytes())?;
-        image.write_all(&self.sessions)
+        image.write_all(&self.checksum.unwrap_or_default().to_le_bytes())
     }
 
     /// # Errors
@@ -46,7 +42,7 @@ impl ImageHeader {
         }
         let mut fields = [0; FIELDS_BYTES];
         image.read_exact(&mut fields)?;
-        let [n0, n1, n2, n3, n4, n5, n6, n7, has_checksum, c0, c1, c2, c3, len @ ..] = fields;
+        let [n0, n1, n2, n3, n4, n5, n6, n7, has_checksum, c0, c1, c2, c3] = fields;
         let nanoseconds = u64::from_le_bytes([n0, n1, n2, n3, n4, n5, n6, n7]);
         let checksum = [c0, c1, c2, c3];
         let checksum = match has_checksum {
@@ -57,13 +53,7 @@ impl ImageHeader {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
             }
         };
-        // Memory grows with what is there, not with what a damaged length claims.
-        let len = u64::from_le_bytes(len);
-        let mut sessions = Vec::new();
-        if image.take(len).read_to_end(&mut sessions)? as u64 != len {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(ImageHeader { time: Duration::from_nanos(nanoseconds), checksum, sessions })
+        Ok(ImageHeader { time: Duration::from_nanos(nanoseconds), checksum })
     }
 }
 
@@ -95,16 +85,16 @@ mod tests {
         let mut bytes = Vec::new();
         for checksum in [None, Some(0), Some(0x1234_5678)] {
             let time = Duration::from_millis(1_500);
-            let header = ImageHeader { time, checksum, sessions: vec![7; 3] };
+            let header = ImageHeader { time, checksum };
             bytes.clear();
             header.write_to(&mut bytes).unwrap();
-            assert_eq!(bytes.len(), 1 + FIELDS_BYTES + 3);
+            assert_eq!(bytes.len(), 1 + FIELDS_BYTES);
             assert_eq!(ImageHeader::read_from(&mut bytes.as_slice()).unwrap(), header);
         }
-        for version in [2, 4] {
+        for version in [3, 5] {
             bytes[0] = version;
             let error = ImageHeader::read_from(&mut bytes.as_slice()).unwrap_err().to_string();
-            let expected = format!("the image has format version {version}, this program knows 3");
+            let expected = format!("the image has format version {version}, this program knows 4");
             assert_eq!(error, expected);
         }
         bytes[0] = FORMAT_VERSION;

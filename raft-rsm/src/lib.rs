@@ -106,7 +106,7 @@ pub use runtime::Runtime;
 pub use serve::{Begin, ServeError, connect, serve};
 pub use sessions::{IN_FLIGHT_MAX, ONCE_KEY_BYTES_MAX, SessionId, SessionRequest};
 pub use state_machine::{Admission, Context, SnapshotView, StateMachine};
-pub use status::{Divergence, Refused, Status, StatusChanges};
+pub use status::{Divergence, Refused, Remembered, Status, StatusChanges, TableStatus};
 pub use storage::Storage;
 pub use transport::Transport;
 

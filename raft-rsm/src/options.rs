@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use raft_core::{Configuration, Member, NodeId};
 
-use crate::sessions::SessionLimits;
+use crate::sessions::TableLimits;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -61,17 +61,29 @@ pub struct Options {
     /// Turn it off for as long as replicas with another [`crate::StateMachine::Response`] run in one cluster: what they
     /// answer differs.
     pub divergence_check_entries: u64,
-    /// A session in which nothing was asked for this much of the log's time ends, and so long are the names of commands
-    /// remembered. It should be many times what a client tries for: one that comes later with a command of which it does
-    /// not know whether it was carried out is told that nobody knows.
+    /// A session in which nothing was asked for this much of the log's time ends. It should be many times what a client tries
+    /// for: one that comes later with a command of which it does not know whether it was carried out is told that nobody
+    /// knows.
     pub session_idle_max: Duration,
-    /// Sessions, and names of commands, that the replicas remember together: this many. Beyond it, new ones are refused;
-    /// none that lives is ever forgotten for another.
+    /// Sessions that the replicas remember: this many. Beyond it, new ones are refused; none that lives is ever forgotten
+    /// for another.
     pub sessions_max: u64,
-    /// Answers that are kept for sessions and names, all together, in bytes; each counts 64 bytes beside its own. Where
-    /// there is no room for an answer, it is only kept that the command was carried out, and where there is none for
-    /// that either, commands of sessions are refused.
+    /// Answers that are kept for sessions, all together, in bytes; each counts 64 bytes beside its own. Where there is no
+    /// room for an answer, it is only kept that the command was carried out, and where there is none for that either,
+    /// commands of sessions are refused.
     pub session_bytes_max: u64,
+    /// So much of the log's time is the name of a command remembered ([`crate::Client::propose_once`]), with its answer. It
+    /// should be many times what a client tries for: one that comes later with the same name has its command carried out
+    /// again. A session lives for as long as it is used, but each command has a name of its own, so this is the time
+    /// in which names pile up: with `names_max` it bounds how many commands with names there can be in a second.
+    pub name_age_max: Duration,
+    /// Names that the replicas remember: this many. Beyond it, commands with new ones are refused; none is ever forgotten
+    /// for another.
+    pub names_max: u64,
+    /// Names and their answers, all together, in bytes; each counts 64 bytes beside its own. Where there is no room for an
+    /// answer, it is only kept that the command was carried out, and where there is none for another name, commands
+    /// with new names are refused.
+    pub name_bytes_max: u64,
     /// A node that stops waits this long for what is under way: a write, a command that is being
     /// applied, connections that are being closed.
     pub shutdown_timeout: Duration,
@@ -80,7 +92,8 @@ pub struct Options {
 impl Options {
     /// The defaults for the replica `id`: those of [`raft_core::Options::new`], a snapshot each 16 MiB of
     /// log, chunks of 256 KiB, answers within 10 seconds (snapshots within 10 minutes), checksums compared each 1024 entries,
-    /// up to 100,000 sessions with 64 MiB of answers, for an hour each.
+    /// up to 100,000 sessions with 64 MiB of answers, for an hour each, and 250,000 names with 64 MiB, for 10 minutes: some
+    /// 400 commands with names in a second.
     #[must_use]
     pub fn new(id: NodeId) -> Options {
         Options {
@@ -103,15 +116,26 @@ impl Options {
             session_idle_max: Duration::from_secs(60 * 60),
             sessions_max: 100_000,
             session_bytes_max: 64 * MIB as u64,
+            name_age_max: Duration::from_secs(10 * 60),
+            names_max: 250_000,
+            name_bytes_max: 64 * MIB as u64,
             shutdown_timeout: Duration::from_secs(5),
         }
     }
 
-    pub(crate) fn session_limits(&self) -> SessionLimits {
-        SessionLimits {
-            idle_max_nanos: u64::try_from(self.session_idle_max.as_nanos()).unwrap_or(u64::MAX),
-            sessions_max: self.sessions_max,
+    pub(crate) fn session_limits(&self) -> TableLimits {
+        TableLimits {
+            age_max_nanos: nanos(self.session_idle_max),
+            count_max: self.sessions_max,
             bytes_max: self.session_bytes_max,
+        }
+    }
+
+    pub(crate) fn name_limits(&self) -> TableLimits {
+        TableLimits {
+            age_max_nanos: nanos(self.name_age_max),
+            count_max: self.names_max,
+            bytes_max: self.name_bytes_max,
         }
     }
 
@@ -146,6 +170,10 @@ impl Options {
         }
         Ok(())
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

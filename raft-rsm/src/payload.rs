@@ -7,7 +7,7 @@
 //! close       = session:u64
 //! in session  = session:u64 sequence:u64 answered_below:u64                     command
 //! named       = name_bytes:u8 name limits                                       command
-//! limits      = idle_max:u64 (nanoseconds) sessions_max:u64 bytes_max:u64       (all numbers little-endian)
+//! limits      = age_max:u64 (nanoseconds) count_max:u64 bytes_max:u64           (all numbers little-endian)
 //! ```
 //!
 //! The place of the time is reserved when the command is encoded and filled when it is proposed, so that a command is
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::sessions::{ONCE_KEY_BYTES_MAX, SessionId, SessionLimits, SessionRequest};
+use crate::sessions::{ONCE_KEY_BYTES_MAX, SessionId, SessionRequest, TableLimits};
 
 /// What is in front of every body, in bytes.
 const HEADER_BYTES: usize = 9;
@@ -38,7 +38,7 @@ pub(crate) enum Known<'a> {
     Not,
     InSession(SessionRequest),
     /// By its name, which has at most [`ONCE_KEY_BYTES_MAX`] bytes.
-    ByName(&'a [u8], SessionLimits),
+    ByName(&'a [u8], TableLimits),
 }
 
 /// An entry's payload on its way to being proposed: the body is there, the log time not yet.
@@ -79,7 +79,7 @@ impl Draft {
                 // A longer one has been refused.
                 let name = name.get(..ONCE_KEY_BYTES_MAX).unwrap_or(name);
                 let len = u8::try_from(name.len()).unwrap_or(u8::MAX);
-                Draft::new(NAMED, &[&[len], name, &limits_bytes(limits)].concat(), room)
+                Draft::new(NAMED, &[&[len], name, &limits.to_bytes()].concat(), room)
             }
         }
     }
@@ -90,8 +90,8 @@ impl Draft {
     }
 
     /// Opens a session.
-    pub(crate) fn open(limits: SessionLimits) -> Draft {
-        Draft::new(OPEN, &limits_bytes(limits), 0)
+    pub(crate) fn open(limits: TableLimits) -> Draft {
+        Draft::new(OPEN, &limits.to_bytes(), 0)
     }
 
     /// Ends a session.
@@ -111,6 +111,11 @@ impl Draft {
     /// The command, as postcard.
     pub(crate) fn encoded(&self) -> &[u8] {
         self.bytes.get(self.command_at..).unwrap_or_default()
+    }
+
+    /// Whether it is to open a session.
+    pub(crate) fn opens_session(&self) -> bool {
+        self.bytes.first() == Some(&OPEN)
     }
 
     /// What is in front of it, in bytes.
@@ -136,11 +141,6 @@ fn numbers(numbers: [u64; 3]) -> [u8; 24] {
     bytes
 }
 
-fn limits_bytes(limits: SessionLimits) -> [u8; 24] {
-    let SessionLimits { idle_max_nanos, sessions_max, bytes_max } = limits;
-    numbers([idle_max_nanos, sessions_max, bytes_max])
-}
-
 /// What a payload says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Payload<'a> {
@@ -157,7 +157,7 @@ pub(crate) enum Content<'a> {
     Command(&'a [u8]),
     /// It lets the log's time go on.
     TimeMark,
-    Open(SessionLimits),
+    Open(TableLimits),
     Close(SessionId),
     InSession {
         request: SessionRequest,
@@ -165,7 +165,7 @@ pub(crate) enum Content<'a> {
     },
     Named {
         name: &'a [u8],
-        limits: SessionLimits,
+        limits: TableLimits,
         command: &'a [u8],
     },
 }
@@ -243,9 +243,8 @@ impl<'a> Fields<'a> {
         Ok(taken)
     }
 
-    fn limits(&mut self) -> Result<SessionLimits, PayloadError> {
-        let (idle_max_nanos, sessions_max) = (self.number()?, self.number()?);
-        Ok(SessionLimits { idle_max_nanos, sessions_max, bytes_max: self.number()? })
+    fn limits(&mut self) -> Result<TableLimits, PayloadError> {
+        self.array().map(TableLimits::from_bytes)
     }
 
     fn end(&self, content: Content<'a>) -> Result<Content<'a>, PayloadError> {
@@ -270,8 +269,7 @@ mod tests {
     use super::*;
 
     const TIME: Duration = Duration::from_nanos(1_234_567_890_123);
-    const LIMITS: SessionLimits =
-        SessionLimits { idle_max_nanos: 7, sessions_max: 8, bytes_max: 9 };
+    const LIMITS: TableLimits = TableLimits { age_max_nanos: 7, count_max: 8, bytes_max: 9 };
     const REQUEST: SessionRequest =
         SessionRequest { session: SessionId(3), sequence: 17, answered_below: 15 };
 
@@ -305,6 +303,7 @@ mod tests {
             (Draft::open(LIMITS), Content::Open(LIMITS)),
             (Draft::close(session), Content::Close(session)),
         ] {
+            assert_eq!(draft.opens_session(), expected == Content::Open(LIMITS));
             let bytes = draft.stamp(TIME);
             assert_eq!(Payload::decode(&bytes).unwrap().content, expected);
             let longer = [&bytes[..], &[0]].concat();

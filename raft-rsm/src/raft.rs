@@ -19,8 +19,8 @@ use crate::membership::MembershipChange;
 use crate::options::Options;
 use crate::payload::{self, Draft, Known};
 use crate::server::{Responder, Server, check_name};
-use crate::sessions::{SessionId, SessionLimits, SessionRequest};
-use crate::status::{Refused, Status, StatusChanges};
+use crate::sessions::{SessionId, SessionRequest, TableLimits};
+use crate::status::{Refused, Remembered, Status, StatusChanges};
 use crate::watch::{Watch, Watcher};
 use crate::{Admission, Runtime, StateMachine, Storage, Transport};
 
@@ -33,7 +33,8 @@ pub struct Raft<M: StateMachine> {
     status: Arc<Watch<Status>>,
     stopped: Arc<Watch<Option<StopReason>>>,
     admission: Admission<M::Command>,
-    session_limits: SessionLimits,
+    session_limits: TableLimits,
+    name_limits: TableLimits,
 }
 
 impl<M: StateMachine> Clone for Raft<M> {
@@ -44,6 +45,7 @@ impl<M: StateMachine> Clone for Raft<M> {
             stopped: Arc::clone(&self.stopped),
             admission: Arc::clone(&self.admission),
             session_limits: self.session_limits,
+            name_limits: self.name_limits,
         }
     }
 }
@@ -78,16 +80,21 @@ impl<M: StateMachine> Raft<M> {
         let node = Node::new(core, restored)?;
 
         let intake = Arc::new(Intake::new(&options));
-        let status =
-            Arc::new(Watch::new(first_status(&node, snapshot.as_ref(), storage.log_bytes())));
+        let status = Arc::new(Watch::new(first_status(
+            &node,
+            snapshot.as_ref(),
+            storage.log_bytes(),
+            &options,
+        )));
         let stopped = Arc::new(Watch::new(None));
         let admission = machine.admission();
-        let session_limits = options.session_limits();
+        let (session_limits, name_limits) = (options.session_limits(), options.name_limits());
         let server = Server::new(
             Arc::clone(&intake),
             Arc::clone(&status),
             Arc::clone(&admission),
             session_limits,
+            name_limits,
         );
         transport.start(Arc::clone(&intake) as _, Arc::new(server));
         let raft = Raft {
@@ -96,6 +103,7 @@ impl<M: StateMachine> Raft<M> {
             stopped: Arc::clone(&stopped),
             admission,
             session_limits,
+            name_limits,
         };
         let parts =
             Parts { intake, status, stopped, storage, transport, runtime: Arc::clone(&runtime) };
@@ -127,7 +135,7 @@ impl<M: StateMachine> Raft<M> {
         self.propose_known(Known::InSession(request), command).await
     }
 
-    /// As [`Raft::propose`], exactly once for as long as `name` is remembered ([`Options::session_idle_max`]): whoever
+    /// As [`Raft::propose`], exactly once for as long as `name` is remembered ([`Options::name_age_max`]): whoever
     /// proposes the same command under the same name again has the same response. Afterwards, it is another command.
     /// For clients that know no sessions; a name has 1 to 255 bytes, and should contain a random part.
     ///
@@ -139,7 +147,7 @@ impl<M: StateMachine> Raft<M> {
         command: M::Command,
     ) -> Result<M::Response, ProposeError> {
         check_name(name).map_err(|problem| ProposeError::NotAdmitted { problem })?;
-        self.propose_known(Known::ByName(name, self.session_limits), command).await
+        self.propose_known(Known::ByName(name, self.name_limits), command).await
     }
 
     /// Opens a session, for [`Raft::propose_in_session`]. It ends by itself when nothing is asked in it for
@@ -306,7 +314,12 @@ impl<M: StateMachine> Raft<M> {
     }
 }
 
-pub(crate) fn first_status(node: &Node, snapshot: Option<&SnapshotMeta>, log_bytes: u64) -> Status {
+pub(crate) fn first_status(
+    node: &Node,
+    snapshot: Option<&SnapshotMeta>,
+    log_bytes: u64,
+    options: &Options,
+) -> Status {
     Status {
         id: node.id(),
         running: true,
@@ -321,6 +334,7 @@ pub(crate) fn first_status(node: &Node, snapshot: Option<&SnapshotMeta>, log_byt
         tail_bytes: node.tail_bytes() as u64,
         snapshot: snapshot.map(|meta| meta.last),
         snapshot_bytes: 0,
+        remembered: Remembered::new(options),
         configuration: node.configuration().clone(),
         incarnation: node.incarnation(),
         transferring: None,

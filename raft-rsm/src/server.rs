@@ -15,7 +15,7 @@ use crate::error::ProposeError;
 use crate::membership::MembershipChange;
 use crate::payload::{Draft, Known};
 use crate::protocol::{self, Failure, Kind, ProtocolError};
-use crate::sessions::{ONCE_KEY_BYTES_MAX, SessionId, SessionLimits, SessionRequest};
+use crate::sessions::{ONCE_KEY_BYTES_MAX, SessionId, SessionRequest, TableLimits};
 use crate::status::Status;
 use crate::transport::{Reply, Service};
 use crate::watch::Watch;
@@ -61,7 +61,8 @@ pub(crate) struct Server<M: StateMachine> {
     intake: Arc<Intake<M>>,
     status: Arc<Watch<Status>>,
     admission: Admission<M::Command>,
-    session_limits: SessionLimits,
+    session_limits: TableLimits,
+    name_limits: TableLimits,
 }
 
 impl<M: StateMachine> Server<M> {
@@ -69,9 +70,10 @@ impl<M: StateMachine> Server<M> {
         intake: Arc<Intake<M>>,
         status: Arc<Watch<Status>>,
         admission: Admission<M::Command>,
-        session_limits: SessionLimits,
+        session_limits: TableLimits,
+        name_limits: TableLimits,
     ) -> Server<M> {
-        Server { intake, status, admission, session_limits }
+        Server { intake, status, admission, session_limits, name_limits }
     }
 
     fn take(&self, kind: Kind, body: &[u8], reply: Reply) -> Result<(), (ProtocolError, Reply)> {
@@ -86,7 +88,7 @@ impl<M: StateMachine> Server<M> {
             Kind::ProposeOnce => match protocol::read_first::<Vec<u8>>(body) {
                 Ok((name, command)) => match check_name(&name) {
                     Ok(()) => {
-                        let known = Known::ByName(&name, self.session_limits);
+                        let known = Known::ByName(&name, self.name_limits);
                         return self.propose(known, command, reply);
                     }
                     Err(problem) => return Err((ProtocolError::Body(problem), reply)),

@@ -5,12 +5,18 @@
 //! as its only clock, and with limits that the entries bring along. So all replicas remember and forget the same, whatever
 //! their options and clocks.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod image;
+mod shards;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use raft_core::LogIndex;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use self::image::FrozenSessions;
+use self::shards::Shards;
 
 /// A session has at most so many commands under way: so many answers are kept for it.
 pub const IN_FLIGHT_MAX: u64 = 64;
@@ -43,21 +49,67 @@ pub struct SessionRequest {
     pub answered_below: u64,
 }
 
-/// What the table may hold. A leader puts its own into the entries that make the table grow.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SessionLimits {
-    /// A session without commands ends after this much of the log's time, in nanoseconds.
-    pub(crate) idle_max_nanos: u64,
-    pub(crate) sessions_max: u64,
+/// What may be remembered of sessions, or of names. A leader puts its own into the entries that make the table grow.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TableLimits {
+    /// A session without commands ends after this much of the log's time, in nanoseconds; so long is a name remembered.
+    pub(crate) age_max_nanos: u64,
+    /// How many.
+    pub(crate) count_max: u64,
     /// Answers that are kept, all together.
     pub(crate) bytes_max: u64,
 }
 
-impl SessionLimits {
+impl TableLimits {
+    pub(crate) const BYTES: usize = 24;
+
+    /// As they stand in entries and images.
+    pub(crate) fn to_bytes(self) -> [u8; TableLimits::BYTES] {
+        let TableLimits { age_max_nanos, count_max, bytes_max } = self;
+        let mut bytes = [0; TableLimits::BYTES];
+        for (place, number) in bytes.chunks_exact_mut(8).zip([age_max_nanos, count_max, bytes_max])
+        {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; TableLimits::BYTES]) -> TableLimits {
+        let mut numbers = [0; 3];
+        for (number, place) in numbers.iter_mut().zip(bytes.as_chunks().0) {
+            *number = u64::from_le_bytes(*place);
+        }
+        let [age_max_nanos, count_max, bytes_max] = numbers;
+        TableLimits { age_max_nanos, count_max, bytes_max }
+    }
+
+    fn is_over(&self, since_nanos: u64, now_nanos: u64) -> bool {
+        now_nanos.saturating_sub(since_nanos) >= self.age_max_nanos
+    }
+
     /// Whether `more` bytes can be kept beside those that are.
     fn have_room(&self, kept: u64, more: usize) -> bool {
         let more = KEPT_OVERHEAD_BYTES.saturating_add(more as u64);
         kept.saturating_add(more) <= self.bytes_max
+    }
+}
+
+/// How full the table is.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fill {
+    pub(crate) sessions: u64,
+    pub(crate) session_bytes: u64,
+    pub(crate) names: u64,
+    pub(crate) name_bytes: u64,
+    /// When the session was last used that will be the next to end by itself, by the log's time.
+    oldest_session_nanos: Option<u64>,
+}
+
+impl Fill {
+    /// Whether an entry that is to open a session when the log's time is `time` would be refused.
+    pub(crate) fn has_no_room_for_a_session(&self, limits: &TableLimits, time: Duration) -> bool {
+        let one_ends = |since| limits.is_over(since, nanos(time));
+        self.sessions >= limits.count_max && !self.oldest_session_nanos.is_some_and(one_ends)
     }
 }
 
@@ -86,22 +138,25 @@ pub(crate) enum SessionRefusal {
     NameTaken,
 }
 
-/// The table.
+/// The table. Sessions and names do not take each other's room.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sessions {
-    open: BTreeMap<SessionId, Open>,
+    open: Shards<SessionId, Open>,
     /// The open ones by the time of their last command.
     by_activity: BTreeSet<(u64, SessionId)>,
-    named: BTreeMap<Arc<[u8]>, Named>,
+    /// What is kept for them counts for so many bytes.
+    session_bytes: u64,
+    session_limits: TableLimits,
+    named: Shards<Arc<[u8]>, Named>,
     /// The names by the time at which they came.
     by_age: BTreeSet<(u64, Arc<[u8]>)>,
-    /// What is kept counts for so many bytes.
-    bytes: u64,
-    limits: SessionLimits,
+    /// What is kept for them counts for so many bytes.
+    name_bytes: u64,
+    name_limits: TableLimits,
 }
 
 /// A session. As small as it can be: there may be a hundred thousand.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Open {
     active_at_nanos: u64,
     answered_below: u64,
@@ -109,14 +164,14 @@ struct Open {
 }
 
 /// The answer to a command of a session; `None` where there was no room for it.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Kept {
     sequence: u64,
     answer: Option<Arc<[u8]>>,
 }
 
 /// A command with a name of its own, and its answer.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Named {
     came_at_nanos: u64,
     command_crc: u32,
@@ -134,18 +189,19 @@ impl Sessions {
     /// The log's time is `time` now: sessions that had no command for too long end, and names are forgotten.
     pub(crate) fn expire(&mut self, time: Duration) {
         let now = nanos(time);
-        let is_over = |since: u64, idle: u64| now.saturating_sub(since) >= idle;
-        let idle = self.limits.idle_max_nanos;
         while let Some((active_at, id)) = self.by_activity.first().copied()
-            && is_over(active_at, idle)
+            && self.session_limits.is_over(active_at, now)
         {
             self.close(id);
         }
-        while self.by_age.first().is_some_and(|(came_at, _)| is_over(*came_at, idle))
+        while self
+            .by_age
+            .first()
+            .is_some_and(|(came_at, _)| self.name_limits.is_over(*came_at, now))
             && let Some((_, name)) = self.by_age.pop_first()
         {
-            if let Some(named) = self.named.remove(&name) {
-                self.bytes -= cost(named.answer.as_deref()) + name.len() as u64;
+            if let Some(named) = self.named.remove(&*name) {
+                self.name_bytes -= name_cost(&name, &named);
             }
         }
     }
@@ -155,25 +211,38 @@ impl Sessions {
         &mut self,
         index: LogIndex,
         time: Duration,
-        limits: SessionLimits,
+        limits: TableLimits,
     ) -> Result<SessionId, SessionRefusal> {
-        self.limits = limits;
+        self.session_limits = limits;
         self.expire(time);
-        if self.is_full() {
+        if self.open.len() as u64 >= limits.count_max {
             return Err(SessionRefusal::Full);
         }
         let id = SessionId(index.0);
         let active_at_nanos = nanos(time);
-        self.by_activity.insert((active_at_nanos, id));
-        self.open.insert(id, Open { active_at_nanos, answered_below: 0, kept: Vec::new() });
+        self.take_in(id, Open { active_at_nanos, answered_below: 0, kept: Vec::new() });
         Ok(id)
+    }
+
+    /// `None`: it is there already.
+    fn take_in(&mut self, id: SessionId, open: Open) -> Option<()> {
+        self.by_activity.insert((open.active_at_nanos, id));
+        self.session_bytes += open.cost();
+        self.open.insert::<SessionId>(id, open).is_none().then_some(())
+    }
+
+    /// `None`: it is there already.
+    fn take_in_name(&mut self, name: Arc<[u8]>, named: Named) -> Option<()> {
+        self.by_age.insert((named.came_at_nanos, Arc::clone(&name)));
+        self.name_bytes += name_cost(&name, &named);
+        self.named.insert::<[u8]>(name, named).is_none().then_some(())
     }
 
     /// Ends a session. One that has ended has ended.
     pub(crate) fn close(&mut self, id: SessionId) {
         if let Some(open) = self.open.remove(&id) {
             self.by_activity.remove(&(open.active_at_nanos, id));
-            self.bytes -= open.kept.iter().map(|kept| cost(kept.answer.as_deref())).sum::<u64>();
+            self.session_bytes -= open.cost();
         }
     }
 
@@ -189,7 +258,7 @@ impl Sessions {
         open.answered_below = open.answered_below.max(answered_below);
         let below = open.answered_below;
         for forgotten in open.kept.extract_if(.., |kept| kept.sequence < below) {
-            self.bytes -= cost(forgotten.answer.as_deref());
+            self.session_bytes -= cost(forgotten.answer.as_deref());
         }
         if sequence < below {
             return Turn::Refused(SessionRefusal::Forgotten);
@@ -198,7 +267,9 @@ impl Sessions {
             Some(Kept { answer: Some(answer), .. }) => Turn::Again(Arc::clone(answer)),
             Some(Kept { answer: None, .. }) => Turn::Refused(SessionRefusal::Forgotten),
             None if sequence - below >= IN_FLIGHT_MAX => Turn::Refused(SessionRefusal::TooMany),
-            None if !self.limits.have_room(self.bytes, 0) => Turn::Refused(SessionRefusal::Full),
+            None if !self.session_limits.have_room(self.session_bytes, 0) => {
+                Turn::Refused(SessionRefusal::Full)
+            }
             None => Turn::First,
         }
     }
@@ -209,9 +280,9 @@ impl Sessions {
         name: &[u8],
         command: &[u8],
         time: Duration,
-        limits: SessionLimits,
+        limits: TableLimits,
     ) -> Turn {
-        self.limits = limits;
+        self.name_limits = limits;
         self.expire(time);
         let command_crc = crc32fast::hash(command);
         match self.named.get(name) {
@@ -220,78 +291,67 @@ impl Sessions {
             }
             Some(Named { answer: Some(answer), .. }) => return Turn::Again(Arc::clone(answer)),
             Some(Named { answer: None, .. }) => return Turn::Refused(SessionRefusal::Forgotten),
-            None if self.is_full() || !self.limits.have_room(self.bytes, name.len()) => {
+            None if self.named.len() as u64 >= limits.count_max
+                || !limits.have_room(self.name_bytes, name.len()) =>
+            {
                 return Turn::Refused(SessionRefusal::Full);
             }
             None => {}
         }
-        let shared: Arc<[u8]> = Arc::from(name);
-        let came_at_nanos = nanos(time);
-        self.by_age.insert((came_at_nanos, Arc::clone(&shared)));
-        self.named.insert(shared, Named { came_at_nanos, command_crc, answer: None });
-        self.bytes += cost(None) + name.len() as u64;
+        let named = Named { came_at_nanos: nanos(time), command_crc, answer: None };
+        self.take_in_name(Arc::from(name), named);
         Turn::First
     }
 
     /// The command was carried out. Where there is no room for its answer, it is kept that it was.
     pub(crate) fn answered(&mut self, place: Place<'_>, answer: Option<&[u8]>) {
-        let answer = answer
-            .filter(|answer| self.limits.have_room(self.bytes, answer.len()))
-            .map(Arc::<[u8]>::from);
+        let (limits, bytes) = match place {
+            Place::Session(..) => (self.session_limits, self.session_bytes),
+            Place::Name(_) => (self.name_limits, self.name_bytes),
+        };
+        let answer =
+            answer.filter(|answer| limits.have_room(bytes, answer.len())).map(Arc::<[u8]>::from);
         match place {
             Place::Session(session, sequence) => {
                 let Some(open) = self.open.get_mut(&session) else { return };
-                self.bytes += cost(answer.as_deref());
+                self.session_bytes += cost(answer.as_deref());
                 // Most sessions have one command under way at a time.
                 open.kept.reserve_exact(1);
                 open.kept.push(Kept { sequence, answer });
             }
             Place::Name(name) => {
                 let Some(named) = self.named.get_mut(name) else { return };
-                self.bytes += cost(answer.as_deref()) - cost(None);
+                self.name_bytes += cost(answer.as_deref()) - cost(None);
                 named.answer = answer;
             }
         }
     }
 
-    /// How many sessions and names there are.
-    pub(crate) fn len(&self) -> usize {
-        self.open.len() + self.named.len()
-    }
-
-    fn is_full(&self) -> bool {
-        self.len() as u64 >= self.limits.sessions_max
-    }
-
-    /// The table as it stands in a snapshot.
-    pub(crate) fn to_image(&self) -> Result<Vec<u8>, postcard::Error> {
-        postcard::to_allocvec(&(&self.limits, &self.open, &self.named))
-    }
-
-    /// # Errors
-    /// The image is not that of a table.
-    pub(crate) fn from_image(image: &[u8]) -> Result<Sessions, postcard::Error> {
-        type Image = (SessionLimits, BTreeMap<SessionId, Open>, BTreeMap<Arc<[u8]>, Named>);
-        let ((limits, open, named), rest): (Image, _) = postcard::take_from_bytes(image)?;
-        if !rest.is_empty() {
-            return Err(postcard::Error::DeserializeBadEncoding);
+    /// How full it is.
+    pub(crate) fn fill(&self) -> Fill {
+        Fill {
+            sessions: self.open.len() as u64,
+            session_bytes: self.session_bytes,
+            names: self.named.len() as u64,
+            name_bytes: self.name_bytes,
+            oldest_session_nanos: self.by_activity.first().map(|(active_at, _)| *active_at),
         }
-        let by_activity = open.iter().map(|(id, open)| (open.active_at_nanos, *id)).collect();
-        let by_age =
-            named.iter().map(|(name, named)| (named.came_at_nanos, Arc::clone(name))).collect();
-        let kept = open.values().flat_map(|open| &open.kept);
-        let bytes = kept.map(|kept| cost(kept.answer.as_deref())).sum::<u64>()
-            + named
-                .iter()
-                .map(|(name, named)| cost(named.answer.as_deref()) + name.len() as u64)
-                .sum::<u64>();
-        Ok(Sessions { open, by_activity, named, by_age, bytes, limits })
+    }
+}
+
+impl Open {
+    fn cost(&self) -> u64 {
+        self.kept.iter().map(|kept| cost(kept.answer.as_deref())).sum()
     }
 }
 
 /// What an answer that is kept counts for, in bytes.
 fn cost(answer: Option<&[u8]>) -> u64 {
     KEPT_OVERHEAD_BYTES + answer.map_or(0, |answer| answer.len() as u64)
+}
+
+fn name_cost(name: &[u8], named: &Named) -> u64 {
+    cost(named.answer.as_deref()) + name.len() as u64
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -8,6 +8,8 @@ use futures::Stream;
 use raft_core::{Configuration, Counters, EntryId, Incarnation, LogIndex, NodeId, Role, Term};
 use serde::{Deserialize, Serialize};
 
+use crate::options::Options;
+use crate::sessions::{Fill, TableLimits};
 use crate::watch::{Watch, Watcher};
 
 /// How a node sees itself and its cluster, as of the last round of its driver.
@@ -40,6 +42,8 @@ pub struct Status {
     pub snapshot: Option<EntryId>,
     /// The size of that snapshot's image in bytes, where it is known.
     pub snapshot_bytes: u64,
+    /// What it remembers of clients.
+    pub remembered: Remembered,
     /// The members, as of the latest configuration in its log.
     pub configuration: Configuration,
     /// The incarnation under which it speaks.
@@ -53,6 +57,51 @@ pub struct Status {
     pub refused: Refused,
     /// What its protocol refused since it was started. All zero in a healthy cluster.
     pub counters: Counters,
+}
+
+/// What the replicas remember of clients, so that no command is carried out twice, as of the last entry that was applied here.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Remembered {
+    /// Sessions that are open, with the answers that are kept for them.
+    pub sessions: TableStatus,
+    /// Names of commands, with theirs.
+    pub names: TableStatus,
+}
+
+/// How full a table is. The limits are this node's options; what holds are those of the leader.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TableStatus {
+    /// So many are in it.
+    pub count: u64,
+    /// [`crate::Options::sessions_max`], [`crate::Options::names_max`].
+    pub count_max: u64,
+    /// What is kept for them counts for this many bytes.
+    pub bytes: u64,
+    /// [`crate::Options::session_bytes_max`], [`crate::Options::name_bytes_max`].
+    pub bytes_max: u64,
+}
+
+impl Remembered {
+    /// Nothing yet.
+    pub(crate) fn new(options: &Options) -> Remembered {
+        let empty = |limits: TableLimits| TableStatus {
+            count: 0,
+            count_max: limits.count_max,
+            bytes: 0,
+            bytes_max: limits.bytes_max,
+        };
+        Remembered {
+            sessions: empty(options.session_limits()),
+            names: empty(options.name_limits()),
+        }
+    }
+
+    pub(crate) fn update(&mut self, fill: &Fill) {
+        (self.sessions.count, self.sessions.bytes) = (fill.sessions, fill.session_bytes);
+        (self.names.count, self.names.bytes) = (fill.names, fill.name_bytes);
+    }
 }
 
 /// Two replicas that were told the same and are no longer alike: see [`crate::StopReason::Diverged`]. Which of them is

@@ -7,25 +7,28 @@ use raft_core::{Entries, Entry, NodeId, Payload, Term};
 
 use super::*;
 use crate::Context;
-use crate::error::ProposeError;
+use crate::driver::queries::Asked;
+use crate::error::{ProposeError, QueryError};
 use crate::options::Options;
 use crate::payload::{Draft, Known};
 use crate::runtime::ThreadRuntime;
 use crate::server::Responder;
-use crate::sessions::{SessionId, SessionLimits, SessionRequest};
+use crate::sessions::{SessionId, SessionRequest, TableLimits};
 use crate::storage::MemoryStorage;
 
 /// How often the applier of a test makes a mark.
 const CHECK_ENTRIES: u64 = 3;
 
 /// Its state is what it was told, and when.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Times {
     value: u8,
     times: Vec<Duration>,
     restores: usize,
     /// The indexes and times at which what is due was to end.
     advanced: Vec<(u64, Duration)>,
+    /// Runs while the machine is asked whether there is something to say; there is not.
+    asked: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl StateMachine for Times {
@@ -42,6 +45,13 @@ impl StateMachine for Times {
 
     fn query(&self, (): ()) -> u8 {
         self.value
+    }
+
+    fn is_ready(&self, (): &(), _: LogIndex) -> bool {
+        if let Some(asked) = &self.asked {
+            asked();
+        }
+        false
     }
 
     fn advance(&mut self, context: &Context) {
@@ -111,9 +121,9 @@ fn carry_out(applier: &mut Applier<Times>, work: impl IntoIterator<Item = Work>)
 fn store(applier: &Applier<Times>, last: u64, value: u8, time: Duration) {
     let meta = SnapshotMeta::new(id(last), voters());
     let view = move |image: &mut dyn Write| image.write_all(&[value]);
-    let sessions = Sessions::default().to_image().expect("a table");
-    let header = ImageHeader { time, checksum: None, sessions };
-    write_snapshot(&*applier.shared.storage, meta, &header, &view).expect("stored");
+    let header = ImageHeader { time, checksum: None };
+    let sessions = Sessions::default().freeze();
+    write_snapshot(&*applier.shared.storage, meta, header, sessions, &view).expect("stored");
 }
 
 fn marks(applier: &Applier<Times>) -> Vec<Mark> {
@@ -153,7 +163,7 @@ fn the_logs_time_is_the_greatest_stamp_so_far() {
     carry_out(&mut applier, [apply(1, &[(1, 5), (2, 3), (3, 0), (4, 7)])]);
     assert_eq!(applier.machine.times, [5, 5, 5, 7].map(seconds));
     let completions = completions(&applier);
-    let [.., Completion::Applied { last, time, due: None }] = completions[..] else {
+    let [.., Completion::Applied { last, time, due: None, .. }] = completions[..] else {
         panic!("{completions:?}")
     };
     assert_eq!((last, time), (id(4), seconds(7)));
@@ -296,6 +306,7 @@ fn queued(queue: &WorkQueue) -> Vec<String> {
         Work::Restore(meta) => format!("restore {}", meta.last.index),
         Work::Apply(applies) => format!("apply {}", applies.entries.len()),
         Work::Answer(group) => format!("answer {group}"),
+        Work::AnswerLate => "answer late".to_owned(),
         Work::Snapshot => "snapshot".to_owned(),
     };
     lock(&queue.inner).work.iter().map(name).collect()
@@ -330,8 +341,59 @@ fn a_received_snapshot_replaces_what_was_queued_to_be_applied() {
     assert_eq!(queued(&queue), ["restore 30", "answer 10", "answer 20", "answer 30", "apply 1"]);
 }
 
-const LIMITS: SessionLimits =
-    SessionLimits { idle_max_nanos: 60_000_000_000, sessions_max: 10, bytes_max: 10_000 };
+/// The driver looks for deadlines whenever it likes, and sets its alarm by what it finds: on a quiet node there is no other.
+#[test]
+fn who_waits_for_something_to_be_said_is_found_while_the_machine_is_asked_whether_there_is() {
+    let mut applier = applier();
+    let (sender, mut answer) = oneshot::channel();
+    let asked = Asked {
+        query: (),
+        respond: Responder::Local(sender),
+        len_bytes: 9,
+        deadline: seconds(20),
+        wait_until: seconds(10),
+    };
+    let group = lock(&applier.shared.queries).hand_to_machine(vec![asked], None);
+    carry_out(&mut applier, [Work::Answer(group)]);
+    assert!((&mut answer).now_or_never().is_none(), "it waits");
+
+    let (queries, found) = (Arc::clone(&applier.shared.queries), Arc::new(Mutex::new(Vec::new())));
+    applier.machine.asked = Some(Box::new({
+        let found = Arc::clone(&found);
+        move || {
+            let mut queries = lock(&queries);
+            let ends = (queries.end_waits(seconds(3)), queries.sweep(seconds(3)));
+            lock(&found).push((ends, queries.load().count, queries.load().bytes));
+        }
+    }));
+    carry_out(&mut applier, [apply(1, &[(7, 1)])]);
+    assert_eq!(*lock(&found), [((false, Some(seconds(10))), 1, 9)]);
+
+    assert!(lock(&applier.shared.queries).end_waits(seconds(10)));
+    carry_out(&mut applier, [Work::AnswerLate]);
+    assert_eq!((&mut answer).now_or_never(), Some(Ok(Ok(7))));
+    assert!(applier.waiting.is_empty());
+}
+
+/// Else what is asked would stay in memory for as long as the node runs.
+#[test]
+fn a_query_whose_deadline_has_come_is_forgotten_by_the_applier() {
+    let mut applier = applier();
+    let (sender, answer) = oneshot::channel();
+    let (respond, len_bytes) = (Responder::Local(sender), 9);
+    let (deadline, wait_until) = (seconds(20), seconds(10));
+    let asked = Asked { query: (), respond, len_bytes, deadline, wait_until };
+    let group = lock(&applier.shared.queries).hand_to_machine(vec![asked], None);
+    carry_out(&mut applier, [Work::Answer(group)]);
+    assert!(lock(&applier.shared.queries).end_waits(seconds(20)));
+    assert_eq!(lock(&applier.shared.queries).sweep(seconds(20)), None);
+    assert_eq!(answer.now_or_never(), Some(Ok(Err(QueryError::TimedOut))));
+    carry_out(&mut applier, [Work::AnswerLate]);
+    assert!(applier.waiting.is_empty());
+}
+
+const LIMITS: TableLimits =
+    TableLimits { age_max_nanos: 60_000_000_000, count_max: 10, bytes_max: 10_000 };
 
 /// What waits for an entry is told, once it is applied at `at` seconds.
 fn outcome<T>(
@@ -388,10 +450,10 @@ fn sessions_come_back_with_a_snapshot() {
     assert_eq!(outcome(&mut first, 2, 1, in_session(session, 0, 7), Proposer::Command), Ok(7));
     let mut second = applier();
     let meta = SnapshotMeta::new(id(2), voters());
-    let sessions = first.sessions.to_image().expect("a table");
-    let header = ImageHeader { time: seconds(1), checksum: None, sessions };
+    let header = ImageHeader { time: seconds(1), checksum: None };
+    let sessions = first.sessions.freeze();
     let view = |image: &mut dyn Write| image.write_all(&[7]);
-    write_snapshot(&*second.shared.storage, meta, &header, &view).expect("stored");
+    write_snapshot(&*second.shared.storage, meta, header, sessions, &view).expect("stored");
     carry_out(&mut second, [restore(2)]);
     assert_eq!(outcome(&mut second, 3, 9, in_session(session, 0, 7), Proposer::Command), Ok(7));
     assert!(second.machine.times.is_empty());

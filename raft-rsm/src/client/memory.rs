@@ -172,7 +172,7 @@ mod tests {
     fn status() -> Status {
         let restored = raft_core::Restored::first_start(raft_core::Configuration::default());
         let node = raft_core::Node::new(raft_core::Options::new(NodeId(1)), restored).unwrap();
-        crate::raft::first_status(&node, None, 0)
+        crate::raft::first_status(&node, None, 0, &crate::Options::new(NodeId(1)))
     }
 
     #[test]

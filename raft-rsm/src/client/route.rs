@@ -101,6 +101,13 @@ impl Route {
         self.backoff = self.backoff.saturating_mul(2).min(self.backoff_max);
         Some(pause)
     }
+
+    /// Pauses until there may be room for another session, name or answer. That is when others are done or have been quiet
+    /// for long, which takes seconds; and each try may cost an entry in the log.
+    pub(super) fn pause_for_room(&mut self) -> Option<Duration> {
+        const PAUSES: u32 = 32;
+        self.pause().map(|pause| pause.saturating_mul(PAUSES))
+    }
 }
 
 pub(super) fn following(node: NodeId, nodes: &[NodeId]) -> Option<NodeId> {
@@ -149,6 +156,14 @@ mod tests {
         let mut node = NodeId(1);
         assert_eq!(route.follow(&mut node, NodeId(3), &NODES), None);
         assert_eq!(node, NodeId(2));
+    }
+
+    /// A full table must not fill the log with entries that are refused.
+    #[test]
+    fn whoever_waits_for_room_asks_seldom() {
+        let mut route = Route::new(&ClientOptions::default());
+        let pauses: Vec<Duration> = (0..6).filter_map(|_| route.pause_for_room()).collect();
+        assert_eq!(pauses, [320, 640, 1280, 2560, 5120, 5120].map(Duration::from_millis));
     }
 
     #[test]

@@ -47,6 +47,11 @@ impl State {
         self.next - self.answered_below() < IN_FLIGHT_MAX
     }
 
+    /// There is no such session any more: nothing is under way in it, and whoever waits for a turn in it looks again.
+    fn end(&mut self) {
+        *self = State::default();
+    }
+
     fn wake(&mut self) {
         let mut room = IN_FLIGHT_MAX.saturating_sub(self.next - self.answered_below());
         // Who has gone does not take the place of the next.
@@ -73,6 +78,22 @@ impl<M: StateMachine> Drop for InFlight<'_, M> {
             state.in_flight.remove(&self.sequence);
         }
         state.wake();
+    }
+}
+
+/// Somebody who waits until fewer are under way.
+struct Waiting<'s> {
+    state: &'s Mutex<State>,
+    turn: oneshot::Receiver<()>,
+}
+
+impl Drop for Waiting<'_> {
+    /// Whoever gives up once the turn has come passes it on: nobody else would.
+    fn drop(&mut self) {
+        self.turn.close();
+        if let Ok(Some(())) = self.turn.try_recv() {
+            lock(self.state).wake();
+        }
     }
 }
 
@@ -144,7 +165,12 @@ impl<M: StateMachine> Session<M> {
     /// # Errors
     /// The nodes may remember it until it ends by itself.
     pub async fn close(&self) -> Result<(), ClientError> {
-        let Some(id) = lock(&self.state).id.take() else { return Ok(()) };
+        let id = {
+            let mut state = lock(&self.state);
+            let Some(id) = state.id else { return Ok(()) };
+            state.end();
+            id
+        };
         let request = encode(Kind::CloseSession, &id)?;
         let ends_at = self.client.runtime.now().saturating_add(self.client.options.deadline);
         self.execute(request, ends_at).await.map(|_| ())
@@ -156,7 +182,7 @@ impl<M: StateMachine> Session<M> {
             return Ok(id);
         }
         let opening = self.opening.lock();
-        let _opening = self.within(ends_at, opening).await?;
+        let _opening = self.within(ends_at, opening, "the session is not open yet").await?;
         if let Some(id) = lock(&self.state).id {
             return Ok(id);
         }
@@ -167,10 +193,7 @@ impl<M: StateMachine> Session<M> {
             answer => answer?,
         };
         let id = decode(&answer)?;
-        let mut state = lock(&self.state);
-        (state.id, state.next) = (Some(id), 0);
-        state.in_flight.clear();
-        state.wake();
+        *lock(&self.state) = State { id: Some(id), ..State::default() };
         Ok(id)
     }
 
@@ -181,7 +204,7 @@ impl<M: StateMachine> Session<M> {
         ends_at: Duration,
     ) -> Result<Option<(InFlight<'_, M>, SessionRequest)>, ClientError> {
         loop {
-            let turn = {
+            let mut waiting = {
                 let mut state = lock(&self.state);
                 if state.id != Some(id) {
                     return Ok(None);
@@ -196,10 +219,11 @@ impl<M: StateMachine> Session<M> {
                 }
                 let (sender, turn) = oneshot::channel();
                 state.waiting.push_back(sender);
-                turn
+                Waiting { state: &self.state, turn }
             };
-            // Whoever is dropped without a turn looks again.
-            let _ = self.within(ends_at, turn).await?;
+            // Whoever is sent away without a turn looks again.
+            let too_many = "too many commands of the session are under way";
+            let _ = self.within(ends_at, &mut waiting.turn, too_many).await?;
         }
     }
 
@@ -207,7 +231,7 @@ impl<M: StateMachine> Session<M> {
     fn ended(&self, id: SessionId) {
         let mut state = lock(&self.state);
         if state.id == Some(id) {
-            state.id = None;
+            state.end();
         }
     }
 
@@ -222,11 +246,12 @@ impl<M: StateMachine> Session<M> {
     }
 
     /// # Errors
-    /// It was not done in time.
+    /// It was not done in time, because `why_not`.
     async fn within<F: Future>(
         &self,
         ends_at: Duration,
         done: F,
+        why_not: &str,
     ) -> Result<F::Output, ClientError> {
         let runtime = &self.client.runtime;
         let late = runtime.sleep(ends_at.saturating_sub(runtime.now()));
@@ -234,8 +259,7 @@ impl<M: StateMachine> Session<M> {
         match futures::future::select(done, late).await {
             futures::future::Either::Left((output, _)) => Ok(output),
             futures::future::Either::Right(_) => {
-                let reason = "too many commands of the session are under way".to_owned();
-                Err(ClientError::Unavailable { reason })
+                Err(ClientError::Unavailable { reason: why_not.to_owned() })
             }
         }
     }

@@ -85,7 +85,7 @@ fn status() -> Status {
     let member = raft_core::Member::new(LEADER, "host:9");
     let restored = raft_core::Restored::first_start(Configuration::of_members([member], [], []));
     let node = raft_core::Node::new(raft_core::Options::new(NodeId(1)), restored);
-    crate::raft::first_status(&node.unwrap(), None, 0)
+    crate::raft::first_status(&node.unwrap(), None, 0, &crate::Options::new(NodeId(1)))
 }
 
 fn client_of(connector: &Arc<Moved>) -> Client<Nothing> {

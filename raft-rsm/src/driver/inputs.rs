@@ -43,7 +43,8 @@ impl<M: StateMachine> Driver<M> {
 
     fn step_completion(&mut self, completion: Completion) -> Result<(), StopReason> {
         match completion {
-            Completion::Applied { last, time, due } => {
+            Completion::Applied { last, time, due, fill } => {
+                self.fill = fill;
                 self.node.step(Input::Applied(last.index));
                 self.applied = self.applied.max(last.index);
                 if self.node.role() == Role::Leader && last.term == self.node.term() {
@@ -52,7 +53,8 @@ impl<M: StateMachine> Driver<M> {
                 self.clock.set_due(due);
             }
             Completion::Marked(mark) => self.marked(mark)?,
-            Completion::Restored { meta, image_bytes, due } => {
+            Completion::Restored { meta, image_bytes, due, fill } => {
+                self.fill = fill;
                 self.clock.set_due(due);
                 self.comparison.restored(meta.last.index);
                 self.node.step(Input::Applied(meta.last.index));
@@ -276,6 +278,9 @@ impl<M: StateMachine> Driver<M> {
 
     fn propose(&mut self, draft: Draft, respond: Proposer<M>) {
         let time = self.clock.stamp(self.node.term(), self.now);
+        if draft.opens_session() && self.has_no_room_for_a_session(time) {
+            return respond.fail(ProposeError::SessionsFull);
+        }
         let overhead = draft.overhead();
         match self.node.propose(draft.stamp(time)) {
             Ok(id) => {
@@ -288,6 +293,16 @@ impl<M: StateMachine> Driver<M> {
                 respond.fail(error);
             }
         }
+    }
+
+    /// An entry that is refused costs every node as much as one that is not, and who is refused tries again: so a leader
+    /// whose table is full says so before. It lets one through again when a session has ended by then: it is entries that
+    /// let the log's time go on, and sessions end. What has a name is not refused here: it may be a repetition, which has its
+    /// answer however full the table is.
+    fn has_no_room_for_a_session(&self, time: Duration) -> bool {
+        // One that does not know the log's time yet does not know the table either.
+        let knows = self.node.role() == Role::Leader && !time.is_zero();
+        knows && self.fill.has_no_room_for_a_session(&self.options.session_limits(), time)
     }
 
     /// Queries that have arrived together share one read index.

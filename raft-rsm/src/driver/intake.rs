@@ -20,6 +20,7 @@ use crate::membership::MembershipChange;
 use crate::options::Options;
 use crate::payload::Draft;
 use crate::server::Responder;
+use crate::sessions::Fill;
 use crate::status::Refused;
 use crate::storage::StorageError;
 use crate::transport::{Inbox, Packet};
@@ -57,11 +58,11 @@ pub(crate) type SnapshotCaller = Responder<EntryId, SnapshotError>;
 #[derive(Debug)]
 pub(crate) enum Completion {
     /// The machine has applied everything up to `last`.
-    Applied { last: EntryId, time: Duration, due: Option<Duration> },
+    Applied { last: EntryId, time: Duration, due: Option<Duration>, fill: Fill },
     /// The machine's running checksum at an index at which it is compared.
     Marked(Mark),
     /// The machine's state is the one of this snapshot.
-    Restored { meta: SnapshotMeta, image_bytes: u64, due: Option<Duration> },
+    Restored { meta: SnapshotMeta, image_bytes: u64, due: Option<Duration>, fill: Fill },
     /// A snapshot of the machine is durable.
     SnapshotTaken { meta: SnapshotMeta, image_bytes: u64 },
     /// There was nothing to take a snapshot of.

@@ -1,5 +1,5 @@
 //! Those who wait for the answer to a query: first for an index that makes it linearizable (diss. §6.4), then until the
-//! state contains it, then for the machine.
+//! state contains it, then for the machine. Whoever waits is in here all the while, so a deadline holds at any moment.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(crate) struct Asked<M: StateMachine> {
     pub(crate) len_bytes: usize,
     /// When the wait ends, on the runtime's clock.
     pub(crate) deadline: Duration,
-    /// Until when it waits for the machine to have something to say; zero: it does not.
+    /// Until when it waits for the machine to have something to say; zero: it does not, or no longer.
     pub(crate) wait_until: Duration,
 }
 
@@ -31,6 +31,11 @@ pub(crate) struct Begun<Q> {
     pub(crate) may_wait: bool,
 }
 
+/// A query that waits for the machine to have something to say. What is asked is with the applier, which asks the machine
+/// again and again; who asks, and until when, stays in [`Queries`], where the driver finds it at any time.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Waiting(u64);
+
 /// Where a group of queries stands. Those that arrive together go together.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
@@ -40,11 +45,10 @@ enum Place {
     Index(LogIndex),
     /// The applier has them, under this number.
     Machine(u64),
-    /// The machine has nothing to say to them yet.
-    Nothing,
 }
 
-struct Answering<M: StateMachine> {
+/// Who asks, where the applier has the query.
+struct Asker<M: StateMachine> {
     respond: Responder<M::Answer, QueryError>,
     len_bytes: usize,
     deadline: Duration,
@@ -55,9 +59,14 @@ struct Answering<M: StateMachine> {
 pub(crate) struct Queries<M: StateMachine> {
     groups: BTreeMap<Place, VecDeque<Asked<M>>>,
     /// Who waits for the one that the machine answers now: however long that takes, the deadline holds.
-    answering: Option<Answering<M>>,
+    answering: Option<Asker<M>>,
+    /// Who waits for the machine to have something to say ...
+    waiting: BTreeMap<Waiting, Asker<M>>,
+    /// ... and which of them have waited long enough, until the applier looks.
+    late: Vec<Waiting>,
     load: Load,
     next_group: u64,
+    next_waiting: u64,
     stopped: bool,
 }
 
@@ -66,8 +75,11 @@ impl<M: StateMachine> Queries<M> {
         Queries {
             groups: BTreeMap::new(),
             answering: None,
+            waiting: BTreeMap::new(),
+            late: Vec::new(),
             load: Load::default(),
             next_group: 1,
+            next_waiting: 1,
             stopped: false,
         }
     }
@@ -107,7 +119,7 @@ impl<M: StateMachine> Queries<M> {
             let place = *place;
             match place {
                 Place::Index(wanted) if wanted <= index => ready.extend(self.take(place)),
-                Place::Read(_) | Place::Index(_) | Place::Machine(_) | Place::Nothing => break,
+                Place::Read(_) | Place::Index(_) | Place::Machine(_) => break,
             }
         }
         ready
@@ -132,67 +144,72 @@ impl<M: StateMachine> Queries<M> {
             self.groups.remove(&Place::Machine(group));
             return None;
         };
-        self.answering = Some(Answering { respond, len_bytes, deadline, wait_until });
+        self.answering = Some(Asker { respond, len_bytes, deadline, wait_until });
         Some(Begun { query, may_wait: !wait_until.is_zero() })
     }
 
-    /// The machine has nothing to say yet to the query that it was to answer.
-    pub(crate) fn wait(&mut self, query: M::Query) {
-        let Some(answering) = self.answering.take() else { return };
-        let Answering { respond, len_bytes, deadline, wait_until } = answering;
-        self.load.count -= 1;
-        self.load.bytes -= len_bytes;
-        let asked = Asked { query, respond, len_bytes, deadline, wait_until };
-        self.put(Place::Nothing, vec![asked]);
+    /// The machine has nothing to say yet to the query that it was to answer: the applier keeps it under this number.
+    /// `None`: it has waited long enough, or nobody waits for it any more.
+    pub(crate) fn wait(&mut self) -> Option<Waiting> {
+        let asker = self.answering.take_if(|asker| !asker.wait_until.is_zero())?;
+        let number = Waiting(self.next_waiting);
+        self.next_waiting += 1;
+        self.waiting.insert(number, asker);
+        Some(number)
     }
 
-    /// Takes out those that wait for the machine to have something to say.
-    pub(crate) fn take_waiting(&mut self) -> Vec<Asked<M>> {
-        self.take(Place::Nothing).into()
+    /// The machine is to answer this one now: [`Queries::finish`] tells whom. `false`: nobody waits for it any more.
+    pub(crate) fn resume(&mut self, number: Waiting) -> bool {
+        let Some(asker) = self.waiting.remove(&number) else { return false };
+        self.answering = Some(asker);
+        true
     }
 
-    /// There is nothing to say to these yet.
-    pub(crate) fn wait_on(&mut self, asked: Vec<Asked<M>>) {
-        self.put(Place::Nothing, asked);
+    /// Those that have waited long enough: they are to be answered whatever there is to say.
+    pub(crate) fn take_late(&mut self) -> Vec<Waiting> {
+        std::mem::take(&mut self.late)
     }
 
-    /// Takes out those that have waited long enough: they are to be answered whatever there is to say.
-    pub(crate) fn have_waited(&mut self, now: Duration) -> Vec<Asked<M>> {
-        let (mut late, left): (Vec<_>, Vec<_>) =
-            self.take(Place::Nothing).into_iter().partition(|asked| asked.wait_until <= now);
-        self.put(Place::Nothing, left);
-        late.iter_mut().for_each(|asked| asked.wait_until = Duration::ZERO);
-        late
+    /// Whoever has waited long enough waits no longer for something to be said, wherever the query is. Returns whether the
+    /// applier is to [look](Queries::take_late); where it has been told before and did not come to it, it is not told again.
+    pub(crate) fn end_waits(&mut self, now: Duration) -> bool {
+        let is_over = |wait_until: Duration| !wait_until.is_zero() && wait_until <= now;
+        let queued = self.groups.values_mut().flatten().map(|asked| &mut asked.wait_until);
+        let answering = self.answering.iter_mut().map(|asker| &mut asker.wait_until);
+        for wait_until in queued.chain(answering).filter(|wait_until| is_over(**wait_until)) {
+            *wait_until = Duration::ZERO;
+        }
+        let knows = !self.late.is_empty();
+        for (number, asker) in &mut self.waiting {
+            if is_over(asker.wait_until) {
+                asker.wait_until = Duration::ZERO;
+                self.late.push(*number);
+            }
+        }
+        !knows && !self.late.is_empty()
     }
 
     /// The machine has answered. `None`: nobody waits for that any more.
     pub(crate) fn finish(&mut self) -> Option<Responder<M::Answer, QueryError>> {
-        let Answering { respond, len_bytes, .. } = self.answering.take()?;
+        let Asker { respond, len_bytes, .. } = self.answering.take()?;
         self.load.count -= 1;
         self.load.bytes -= len_bytes;
         Some(respond)
     }
 
-    /// Ends the waits whose deadline has come. Returns the earliest deadline that is left.
+    /// Ends the waits whose deadline has come. Returns when there is something to end next.
     pub(crate) fn sweep(&mut self, now: Duration) -> Option<Duration> {
-        let earliest = |queries: &Queries<M>| {
-            let answering = queries.answering.as_ref().map(|answering| answering.deadline);
-            let waiting = queries.groups.iter().flat_map(|(place, asked)| {
-                let ends = |asked: &Asked<M>| match place {
-                    Place::Nothing => asked.wait_until,
-                    Place::Read(_) | Place::Index(_) | Place::Machine(_) => asked.deadline,
-                };
-                asked.iter().map(ends)
-            });
-            waiting.chain(answering).min()
-        };
-        if earliest(self)? > now {
-            return earliest(self);
+        if self.earliest()? > now {
+            return self.earliest();
         }
-        if self.answering.as_ref().is_some_and(|answering| answering.deadline <= now)
-            && let Some(respond) = self.finish()
-        {
-            respond.answer(Err(QueryError::TimedOut));
+        let is_late = |asker: &Asker<M>| asker.deadline <= now;
+        let late = self.waiting.iter().filter(|(_, asker)| is_late(asker));
+        let late: Vec<Waiting> = late.map(|(number, _)| *number).collect();
+        let waiting = late.iter().filter_map(|number| self.waiting.remove(number));
+        for asker in waiting.chain(self.answering.take_if(|asker| is_late(asker))) {
+            self.load.count -= 1;
+            self.load.bytes -= asker.len_bytes;
+            asker.respond.answer(Err(QueryError::TimedOut));
         }
         let places: Vec<Place> = self.groups.keys().copied().collect();
         for place in places {
@@ -203,7 +220,19 @@ impl<M: StateMachine> Queries<M> {
                 asked.respond.answer(Err(QueryError::TimedOut));
             }
         }
-        earliest(self)
+        self.earliest()
+    }
+
+    /// When the first wait ends: for something to be said, or for an answer at all.
+    fn earliest(&self) -> Option<Duration> {
+        let queued = self.groups.values().flatten();
+        let queued = queued.map(|asked| (asked.wait_until, asked.deadline));
+        let kept = self.waiting.values().chain(&self.answering);
+        let kept = kept.map(|asker| (asker.wait_until, asker.deadline));
+        let ends = |(wait_until, deadline): (Duration, Duration)| {
+            if wait_until.is_zero() { deadline } else { wait_until.min(deadline) }
+        };
+        queued.chain(kept).map(ends).min()
     }
 
     /// Ends every wait, because the node stops.
@@ -212,8 +241,9 @@ impl<M: StateMachine> Queries<M> {
         for asked in std::mem::take(&mut self.groups).into_values().flatten() {
             asked.respond.answer(Err(QueryError::Stopped));
         }
-        if let Some(answering) = self.answering.take() {
-            answering.respond.answer(Err(QueryError::Stopped));
+        let waiting = std::mem::take(&mut self.waiting).into_values();
+        for asker in waiting.chain(self.answering.take()) {
+            asker.respond.answer(Err(QueryError::Stopped));
         }
         self.load = Load::default();
     }

@@ -2,8 +2,8 @@ use quickcheck::{Arbitrary, Gen};
 
 use super::*;
 
-const LIMITS: SessionLimits =
-    SessionLimits { idle_max_nanos: 60_000_000_000, sessions_max: 3, bytes_max: 1000 };
+const LIMITS: TableLimits =
+    TableLimits { age_max_nanos: 60_000_000_000, count_max: 3, bytes_max: 1000 };
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -53,7 +53,7 @@ fn what_the_client_does_not_wait_for_is_forgotten_and_late_copies_of_it_are_refu
     assert_eq!(carry_out(&mut sessions, request(id, 0, 0), 1, b"x"), forgotten());
     // Given up before its first transmission arrived.
     assert_eq!(carry_out(&mut sessions, request(id, 1, 0), 1, b"x"), forgotten());
-    assert_eq!(sessions.bytes, cost(Some(b"two")));
+    assert_eq!(sessions.session_bytes, cost(Some(b"two")));
 }
 
 #[test]
@@ -74,16 +74,16 @@ fn a_session_ends_when_nothing_was_asked_in_it_for_long_and_what_comes_then_is_n
     let (idle, busy) = (opened(&mut sessions, 1, 0), opened(&mut sessions, 2, 0));
     carry_out(&mut sessions, request(busy, 0, 0), 30, b"x");
     sessions.expire(seconds(59));
-    assert_eq!(sessions.len(), 2);
+    assert_eq!(sessions.open.len(), 2);
     sessions.expire(seconds(60));
     let expired = Turn::Refused(SessionRefusal::Expired);
     assert_eq!(carry_out(&mut sessions, request(idle, 0, 0), 60, b"x"), expired);
     // Asking for what was answered keeps it alive, too.
     assert_eq!(carry_out(&mut sessions, request(busy, 0, 0), 60, b"y"), again(b"x"));
     sessions.expire(seconds(119));
-    assert_eq!(sessions.len(), 1);
+    assert_eq!(sessions.open.len(), 1);
     sessions.expire(seconds(120));
-    assert_eq!((sessions.len(), sessions.bytes), (0, 0));
+    assert_eq!(sessions.fill(), Fill::default());
 }
 
 /// Evicting the oldest would let a command of a client that lives be carried out twice.
@@ -92,8 +92,6 @@ fn a_full_table_refuses_new_sessions_and_keeps_those_that_live() {
     let mut sessions = Sessions::default();
     let live: Vec<_> = (1..=3).map(|index| opened(&mut sessions, index, 0)).collect();
     assert_eq!(sessions.open(LogIndex(4), seconds(1), LIMITS), Err(SessionRefusal::Full));
-    let named = sessions.named(b"name", b"command", seconds(1), LIMITS);
-    assert_eq!(named, Turn::Refused(SessionRefusal::Full));
     for id in &live {
         assert_eq!(carry_out(&mut sessions, request(*id, 0, 0), 2, b"x"), Turn::First);
     }
@@ -115,7 +113,7 @@ fn without_room_for_an_answer_it_is_kept_that_the_command_was_carried_out() {
     let full = Turn::Refused(SessionRefusal::Full);
     let last = (1..IN_FLIGHT_MAX)
         .find(|sequence| carry_out(&mut sessions, request(id, *sequence, 0), 1, b"x") == full);
-    assert!(last.is_some() && sessions.bytes <= LIMITS.bytes_max);
+    assert!(last.is_some() && sessions.session_bytes <= LIMITS.bytes_max);
     // Once the client has its answers, there is room again.
     let next = request(id, last.unwrap(), last.unwrap());
     assert_eq!(carry_out(&mut sessions, next, 1, b"x"), Turn::First);
@@ -141,18 +139,115 @@ fn a_name_stands_for_one_command_until_it_is_forgotten() {
     assert_eq!((sessions.named.len(), sessions.by_age.len()), (1, 1));
     assert_eq!(named(&mut sessions, b"a", b"two", 61), Turn::First);
     sessions.expire(seconds(1000));
-    assert_eq!((sessions.len(), sessions.bytes, sessions.by_age.len()), (0, 0, 0));
+    assert_eq!((sessions.fill(), sessions.by_age.len()), (Fill::default(), 0));
+}
+
+/// A service with many named commands must not shut out those with sessions, nor the other way round.
+#[test]
+fn sessions_and_names_take_no_room_of_each_other_and_are_forgotten_at_their_own_ages() {
+    let mut sessions = Sessions::default();
+    let name_limits = TableLimits { age_max_nanos: 10_000_000_000, count_max: 2, bytes_max: 250 };
+    let named = |sessions: &mut Sessions, name: &[u8], at| {
+        let turn = sessions.named(name, b"command", seconds(at), name_limits);
+        if turn == Turn::First {
+            sessions.answered(Place::Name(name), Some(b"done"));
+        }
+        turn
+    };
+    let full = || Turn::Refused(SessionRefusal::Full);
+    assert_eq!(named(&mut sessions, b"a", 0), Turn::First);
+    assert_eq!(named(&mut sessions, b"b", 0), Turn::First);
+    assert_eq!(named(&mut sessions, b"c", 0), full());
+    let ids: Vec<_> = (1..=3).map(|index| opened(&mut sessions, index, 1)).collect();
+    assert_eq!(sessions.open(LogIndex(4), seconds(1), LIMITS), Err(SessionRefusal::Full));
+    // Their bytes are counted apart, too: together, there would be no room for the last answer.
+    let (mut keeps, answer) = (ids.iter().cycle(), [7; 100]);
+    for sequence in 0..2 {
+        for id in keeps.by_ref().take(3) {
+            assert_eq!(
+                carry_out(&mut sessions, request(*id, sequence, 0), 1, &answer),
+                Turn::First
+            );
+        }
+    }
+    let Fill { names, name_bytes, sessions: count, session_bytes, .. } = sessions.fill();
+    assert_eq!((names, name_bytes, count), (2, 2 * (cost(Some(b"done")) + 1), 3));
+    assert_eq!(session_bytes, 6 * cost(Some(&answer)));
+    assert!(session_bytes + name_bytes > LIMITS.bytes_max);
+    // Names are forgotten after 10 seconds, sessions after 60.
+    assert_eq!(named(&mut sessions, b"c", 9), full());
+    assert_eq!(named(&mut sessions, b"c", 10), Turn::First);
+    assert_eq!((sessions.fill().names, sessions.fill().sessions), (1, 3));
+    sessions.expire(seconds(61));
+    assert_eq!(sessions.fill(), Fill::default());
+}
+
+#[test]
+fn whether_a_session_would_be_refused_is_known_before_the_log_says_so() {
+    let mut sessions = Sessions::default();
+    for step in 0..500 {
+        let (at, index) = (step * 7, step + 1);
+        let mut would = Sessions::read_from(&mut image(&sessions).as_slice()).unwrap();
+        let refused = would.open(LogIndex(index), seconds(at), LIMITS).is_err();
+        let fill = sessions.fill();
+        assert_eq!(fill.has_no_room_for_a_session(&LIMITS, seconds(at)), refused, "{fill:?}");
+        if step % 3 > 0 {
+            let _ = sessions.open(LogIndex(index), seconds(at), LIMITS);
+        }
+    }
+    let none = TableLimits { count_max: 0, ..LIMITS };
+    assert!(Fill::default().has_no_room_for_a_session(&none, seconds(1000)));
+}
+
+fn image(sessions: &Sessions) -> Vec<u8> {
+    let mut image = Vec::new();
+    sessions.freeze().write_to(&mut image).expect("it is written to memory");
+    image
+}
+
+/// A table with a session and a name, and an answer of each.
+fn table() -> Sessions {
+    let mut sessions = Sessions::default();
+    let id = opened(&mut sessions, 1, 0);
+    carry_out(&mut sessions, request(id, 0, 0), 0, b"zero");
+    carry_out(&mut sessions, request(id, 1, 0), 0, &[1; 2000]);
+    assert_eq!(sessions.named(b"a", b"one", seconds(0), LIMITS), Turn::First);
+    sessions.answered(Place::Name(b"a"), Some(b"done"));
+    sessions
 }
 
 #[test]
 fn what_is_no_image_of_a_table_is_an_error() {
-    let mut sessions = Sessions::default();
-    opened(&mut sessions, 1, 0);
-    let image = sessions.to_image().unwrap();
-    assert!(Sessions::from_image(&[&image[..], &[0]].concat()).is_err());
+    let sessions = table();
+    let image = image(&sessions);
+    let mut rest = &[&image[..], &[99]].concat()[..];
+    assert_eq!(Sessions::read_from(&mut rest).unwrap(), sessions);
+    assert_eq!(rest, [99], "it knows where it ends");
     for len in 0..image.len() {
-        assert!(Sessions::from_image(&image[..len]).is_err());
+        assert!(Sessions::read_from(&mut &image[..len]).is_err());
     }
+    // Whatever is there instead, it is no panic, and no memory for what a length claims.
+    for place in 0..image.len() {
+        for byte in [0, 1, 2, 65, 255] {
+            let mut damaged = image.clone();
+            damaged[place] = byte;
+            let _ = Sessions::read_from(&mut damaged.as_slice());
+        }
+    }
+}
+
+/// The image is written elsewhere while commands go on.
+#[test]
+fn a_frozen_table_shows_nothing_of_what_comes_later() {
+    let mut sessions = table();
+    let (before, frozen) = (image(&sessions), sessions.freeze());
+    carry_out(&mut sessions, request(SessionId(1), 2, 2), 9, b"two");
+    opened(&mut sessions, 2, 9);
+    let _ = sessions.named(b"b", b"two", seconds(9), LIMITS);
+    sessions.expire(seconds(1000));
+    let mut after = Vec::new();
+    frozen.write_to(&mut after).unwrap();
+    assert_eq!(after, before);
 }
 
 /// What happens to a table.
@@ -214,8 +309,8 @@ fn a_table_that_was_in_a_snapshot_goes_on_as_the_others_do() {
                 Step::Wait(some) => now += u64::from(some),
                 Step::Close(_) | Step::Request(..) | Step::Named(..) => {}
             }
-            let image = replicas[0].to_image().unwrap();
-            let restored = Sessions::from_image(&image).unwrap();
+            let image = image(&replicas[0]);
+            let restored = Sessions::read_from(&mut image.as_slice()).unwrap();
             if answers[0] != answers[1] || restored != replicas[0] {
                 return false;
             }

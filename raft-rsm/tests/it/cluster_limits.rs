@@ -7,7 +7,7 @@ use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
 use raft_rsm::raft_core::{Configuration, Member, NodeId};
 use raft_rsm::{
-    Consistency, MembershipChange, MembershipError, ProposeError, QueryError, Runtime,
+    Consistency, MembershipChange, MembershipError, ProposeError, QueryError, Remembered, Runtime,
     SnapshotError,
 };
 
@@ -21,6 +21,8 @@ on_both_runtimes! {
     whoever_asks_for_a_snapshot_waits_no_longer_than_the_timeout
     more_entries_than_may_be_uncommitted_are_answered_by_busy
     leaders_that_come_and_go_while_a_disk_hangs_pile_up_no_reads
+    a_full_table_of_sessions_refuses_more_of_them_without_an_entry_and_names_go_on
+    a_session_that_ends_by_itself_makes_room_although_nobody_else_writes
 }
 
 type On = Arc<dyn Runtime>;
@@ -198,4 +200,51 @@ fn leaders_that_come_and_go_while_a_disk_hangs_pile_up_no_reads(runtime: On) {
         replica.storage.reads.release();
     }
     cluster.all_show(5);
+}
+
+/// Whoever waits for room asks again and again: were each of those an entry, a full table would fill the log.
+fn a_full_table_of_sessions_refuses_more_of_them_without_an_entry_and_names_go_on(runtime: On) {
+    let cluster = Cluster::with(1, runtime, |options| {
+        options.sessions_max = 2;
+        options.names_max = 2;
+        options.name_bytes_max = 1000;
+    });
+    let leader = cluster.leader();
+    let raft = cluster.raft(leader);
+    let open = || cluster.block_on(raft.open_session());
+    let named = |name: &str| cluster.block_on(raft.propose_once(name.as_bytes(), Command::Inc));
+    let (first, _) = (open().expect("there is room"), open().expect("there is room"));
+    cluster.eventually("a full table", || cluster.status(leader).remembered.sessions.count == 2);
+    let before = cluster.status(leader).last;
+    for _ in 0..10 {
+        assert_eq!(open(), Err(ProposeError::SessionsFull));
+    }
+    assert_eq!(cluster.status(leader).last, before);
+
+    assert_eq!((named("one"), named("two")), (Ok(1), Ok(2)));
+    // However full it is, a repetition has its answer.
+    assert_eq!((named("three"), named("one")), (Err(ProposeError::SessionsFull), Ok(1)));
+    cluster.eventually("full tables", || {
+        let Remembered { sessions, names, .. } = cluster.status(leader).remembered;
+        (sessions.count, sessions.count_max, sessions.bytes) == (2, 2, 0)
+            && (names.count, names.count_max, names.bytes_max) == (2, 2, 1000)
+            && names.bytes > 0
+    });
+    cluster.block_on(raft.close_session(first)).expect("closed");
+    cluster.eventually("room", || open().is_ok());
+}
+
+/// It is entries that let the log's time go on: a leader that lets none through would wait for ever.
+fn a_session_that_ends_by_itself_makes_room_although_nobody_else_writes(runtime: On) {
+    let cluster = Cluster::with(1, runtime, |options| {
+        options.sessions_max = 1;
+        options.session_idle_max = Duration::from_millis(300);
+    });
+    let leader = cluster.leader();
+    let raft = cluster.raft(leader);
+    let first = cluster.block_on(raft.open_session()).expect("there is room");
+    cluster.eventually("a full table", || cluster.status(leader).remembered.sessions.count == 1);
+    cluster.eventually("another session", || {
+        cluster.block_on(raft.open_session()).is_ok_and(|second| second != first)
+    });
 }

@@ -1,13 +1,14 @@
 use std::io;
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use raft_core::{LogIndex, NodeId};
 
 use super::*;
 use crate::error::ProposeError;
 use crate::protocol::Failure;
 use crate::runtime::ThreadRuntime;
-use crate::sessions::{Place, SessionLimits, Sessions, Turn};
+use crate::sessions::{Place, Sessions, TableLimits, Turn};
 use crate::transport::{CallError, Connector};
 use crate::{ClientOptions, Context, SnapshotView};
 
@@ -62,8 +63,7 @@ struct Replica {
     opened: u64,
 }
 
-const LIMITS: SessionLimits =
-    SessionLimits { idle_max_nanos: 1000, sessions_max: 10, bytes_max: 1 << 20 };
+const LIMITS: TableLimits = TableLimits { age_max_nanos: 1000, count_max: 10, bytes_max: 1 << 20 };
 
 impl Replica {
     fn carry_out(&mut self, request: &[u8]) -> Bytes {
@@ -194,10 +194,10 @@ fn a_session_that_was_closed_is_forgotten_and_opens_again() {
     let (session, node) = session();
     assert_eq!(propose(&session, 10), Ok(1));
     crate::block_on(session.close()).unwrap();
-    assert_eq!(lock(&node.0).sessions.len(), 0);
+    assert_eq!(lock(&node.0).sessions.fill().sessions, 0);
     crate::block_on(session.close()).unwrap();
     assert_eq!(propose(&session, 20), Ok(2));
-    assert_eq!(lock(&node.0).sessions.len(), 1);
+    assert_eq!(lock(&node.0).sessions.fill().sessions, 1);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn no_more_commands_are_under_way_than_the_nodes_keep_answers_for_and_who_gives_
     let begin = || {
         let ends_at = session.client.runtime.now() + Duration::from_secs(60);
         let mut begun = Box::pin(session.begin(id, ends_at));
-        (futures::FutureExt::now_or_never(&mut begun).map(|begun| begun.unwrap().unwrap()), begun)
+        ((&mut begun).now_or_never().map(|begun| begun.unwrap().unwrap()), begun)
     };
     let mut under_way: Vec<_> = (0..IN_FLIGHT_MAX).map(|_| begin().0.expect("room")).collect();
     let (none, waiting) = begin();
@@ -232,4 +232,67 @@ fn no_more_commands_are_under_way_than_the_nodes_keep_answers_for_and_who_gives_
     drop(under_way.remove(0));
     let (_in_flight, request) = crate::block_on(waiting).unwrap().unwrap();
     assert_eq!((request.sequence, request.answered_below), (IN_FLIGHT_MAX + 1, 2));
+}
+
+/// A session with as many commands under way as it may have, what these are, and who begins another one.
+fn full(session: &Session<Counter>) -> (SessionId, Vec<InFlight<'_, Counter>>) {
+    propose(session, 0).expect("carried out");
+    let id = lock(&session.state).id.expect("it is open");
+    let under_way = (0..IN_FLIGHT_MAX).map(|_| {
+        let begun = begin(session, id).now_or_never().expect("there is room");
+        begun.expect("in time").expect("it is open").0
+    });
+    (id, under_way.collect())
+}
+
+type Began<'s> = Result<Option<(InFlight<'s, Counter>, SessionRequest)>, ClientError>;
+
+fn begin(session: &Session<Counter>, id: SessionId) -> futures::future::BoxFuture<'_, Began<'_>> {
+    let ends_at = session.client.runtime.now() + Duration::from_secs(60);
+    session.begin(id, ends_at).boxed()
+}
+
+/// Those under way belong to the old session: their end makes no room in any other.
+#[test]
+fn whoever_waits_for_room_in_a_session_that_is_closed_or_ends_goes_on_in_another() {
+    for is_closed in [true, false] {
+        let (session, _node) = session();
+        let (id, under_way) = full(&session);
+        let mut waiting = [begin(&session, id), begin(&session, id)];
+        assert!(waiting.iter_mut().all(|waits| waits.now_or_never().is_none()));
+        if is_closed {
+            crate::block_on(session.close()).unwrap();
+        } else {
+            session.ended(id);
+        }
+        for waits in waiting {
+            let began = waits.now_or_never().expect("it waits no longer");
+            assert!(began.unwrap().is_none(), "there is another session");
+        }
+        assert_eq!(propose(&session, 10), Ok(2));
+        let (next, _under_way) = full(&session);
+        drop(under_way);
+        assert!(begin(&session, next).now_or_never().is_none(), "the new one is as full as before");
+    }
+}
+
+#[test]
+fn whoever_gives_up_once_there_is_room_passes_it_on() {
+    let (session, _node) = session();
+    let (id, mut under_way) = full(&session);
+    let (mut first, mut second) = (begin(&session, id), begin(&session, id));
+    assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
+    drop(under_way.remove(0));
+    drop(first);
+    let (_in_flight, request) = second.now_or_never().expect("its turn").unwrap().unwrap();
+    assert_eq!(request.sequence, IN_FLIGHT_MAX + 1);
+}
+
+#[test]
+fn whoever_waits_for_a_session_to_be_opened_is_told_that_it_is_not_open() {
+    let (session, _node) = session();
+    let _opening = session.opening.try_lock().expect("nobody opens it");
+    let error = crate::block_on(session.open(session.client.runtime.now())).unwrap_err();
+    let reason = "the session is not open yet".to_owned();
+    assert_eq!(error, ClientError::Unavailable { reason });
 }

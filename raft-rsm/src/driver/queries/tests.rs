@@ -251,12 +251,18 @@ fn waits(number: u64, wait_until: u64) -> (Asked<Echo>, Answer) {
     (asked, answer)
 }
 
-/// The machine has nothing to say to any of this group.
-fn say_nothing(queries: &mut Queries<Echo>, group: u64) {
-    while let Some(Begun { query, may_wait }) = queries.begin(group) {
+/// The machine has nothing to say to any of this group: what they wait as.
+fn say_nothing(queries: &mut Queries<Echo>, group: u64) -> Vec<Waiting> {
+    let mut waiting = Vec::new();
+    while let Some(Begun { may_wait, .. }) = queries.begin(group) {
         assert!(may_wait);
-        queries.wait(query);
+        waiting.push(queries.wait().expect("it may"));
     }
+    waiting
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
 }
 
 #[test]
@@ -264,24 +270,81 @@ fn who_waits_for_something_to_be_said_is_answered_then_or_when_it_has_waited_lon
     let mut queries = Queries::new();
     let ((first, mut first_answer), (second, mut second_answer)) = (waits(3, 10), waits(4, 20));
     let group = queries.hand_to_machine(vec![first, second], None);
-    say_nothing(&mut queries, group);
+    let waiting = say_nothing(&mut queries, group);
     assert_eq!((answer(&mut first_answer), queries.load()), (None, load(2, 7)));
     // The end of the wait is no error, so it comes before the deadline.
-    assert_eq!(queries.sweep(Duration::from_secs(5)), Some(Duration::from_secs(10)));
-    assert!(queries.have_waited(Duration::from_secs(9)).is_empty());
+    assert_eq!(queries.sweep(seconds(5)), Some(seconds(10)));
+    assert!(!queries.end_waits(seconds(9)));
 
-    let late = queries.have_waited(Duration::from_secs(10));
-    let group = queries.hand_to_machine(late, None);
-    let Begun { query, may_wait } = queries.begin(group).unwrap();
-    assert_eq!((query, may_wait), (3, false));
-    queries.finish().unwrap().answer(Ok(query));
+    assert!(queries.end_waits(seconds(10)));
+    assert_eq!(queries.sweep(seconds(10)), Some(seconds(20)));
+    assert_eq!((queries.take_late(), queries.load()), (vec![waiting[0]], load(2, 7)));
+    assert!(queries.resume(waiting[0]));
+    queries.finish().unwrap().answer(Ok(3));
     assert_eq!(answer(&mut first_answer), Some(Ok(3)));
 
-    let waiting = queries.take_waiting();
-    assert_eq!(waiting.len(), 1);
-    let group = queries.hand_to_machine(waiting, None);
-    assert_eq!(take_group(&mut queries, group), [4]);
+    assert!(queries.resume(waiting[1]));
+    assert_eq!(queries.load(), load(1, 4), "it counts until it is answered");
+    queries.finish().unwrap().answer(Ok(4));
     assert_eq!((answer(&mut second_answer), queries.load()), (Some(Ok(4)), load(0, 0)));
+    assert!(!queries.resume(waiting[1]), "once");
+}
+
+/// Else the driver would sleep until the deadline, and what should be an answer would be an error.
+#[test]
+fn the_end_of_a_wait_is_known_wherever_the_query_is_and_then_it_is_answered_without_a_wait() {
+    let mut queries = Queries::new();
+    let (mut answers, asked): (Vec<_>, Vec<_>) = (1..=4)
+        .map(|number| waits(number, 10 * number))
+        .map(|(asked, answer)| (answer, asked))
+        .unzip();
+    let mut asked = asked.into_iter().rev().map(|asked| vec![asked]);
+    let mut next = || asked.next().expect("four");
+    queries.wait_for_read(ReadId(1), next());
+    assert_eq!(queries.sweep(Duration::ZERO), Some(seconds(40)));
+    queries.wait_for_index(LogIndex(4), next());
+    assert_eq!(queries.sweep(Duration::ZERO), Some(seconds(30)));
+    let at_machine = queries.hand_to_machine(next(), None);
+    assert_eq!(queries.sweep(Duration::ZERO), Some(seconds(20)));
+    let answered = queries.hand_to_machine(next(), None);
+    assert_eq!(queries.begin(answered).map(|begun| begun.may_wait), Some(true));
+    assert_eq!(queries.sweep(Duration::ZERO), Some(seconds(10)));
+
+    assert!(!queries.end_waits(seconds(50)), "none of them waits for something to be said yet");
+    assert_eq!(queries.sweep(seconds(50)), Some(seconds(100)), "only the deadline is left");
+    assert!(queries.wait().is_none(), "the machine is to answer at once");
+    queries.finish().unwrap().answer(Ok(1));
+    queries.confirmed(ReadId(1), LogIndex(4));
+    let confirmed = hand_over(&mut queries, LogIndex(4)).expect("both");
+    for group in [at_machine, confirmed] {
+        while let Some(Begun { query, may_wait }) = queries.begin(group) {
+            assert!(!may_wait);
+            queries.finish().unwrap().answer(Ok(query));
+        }
+    }
+    for (answered, number) in answers.iter_mut().zip(1..) {
+        assert_eq!(answer(answered), Some(Ok(number)));
+    }
+}
+
+/// A machine that hangs must not make the driver queue more and more for it.
+#[test]
+fn the_applier_is_told_once_of_those_that_have_waited_long_enough() {
+    let mut queries = Queries::new();
+    let ((first, mut first_answer), (second, mut second_answer)) = (waits(3, 10), waits(4, 20));
+    let group = queries.hand_to_machine(vec![first, second], None);
+    let waiting = say_nothing(&mut queries, group);
+    assert!(queries.end_waits(seconds(10)));
+    assert!(!queries.end_waits(seconds(20)), "it has not looked yet");
+    assert_eq!(queries.sweep(seconds(20)), Some(seconds(100)));
+    // Their deadline holds all the same.
+    assert_eq!(queries.sweep(seconds(100)), None);
+    for late in [&mut first_answer, &mut second_answer] {
+        assert_eq!(answer(late), Some(Err(QueryError::TimedOut)));
+    }
+    assert_eq!((queries.take_late(), queries.load()), (waiting.clone(), load(0, 0)));
+    assert!(waiting.into_iter().all(|number| !queries.resume(number)), "nobody waits");
+    assert!(!queries.end_waits(seconds(200)));
 }
 
 #[test]
@@ -289,15 +352,14 @@ fn nobody_is_left_waiting_for_something_to_be_said_by_a_node_that_stops() {
     let mut queries = Queries::new();
     let ((first, mut first_answer), (second, mut second_answer)) = (waits(3, 10), waits(4, 20));
     let group = queries.hand_to_machine(vec![first], None);
-    say_nothing(&mut queries, group);
+    let waiting = say_nothing(&mut queries, group);
     let group = queries.hand_to_machine(vec![second], None);
-    say_nothing(&mut queries, group);
-    // The applier looks at them just then.
-    let mut looked_at = queries.take_waiting();
-    queries.wait_on(vec![looked_at.remove(0)]);
+    // The applier asks the machine about it just then.
+    assert!(queries.begin(group).is_some());
     queries.stop();
-    assert_eq!(answer(&mut first_answer), Some(Err(QueryError::Stopped)));
-    queries.wait_on(looked_at);
-    assert_eq!(answer(&mut second_answer), Some(Err(QueryError::Stopped)));
+    for stopped in [&mut first_answer, &mut second_answer] {
+        assert_eq!(answer(stopped), Some(Err(QueryError::Stopped)));
+    }
+    assert!(queries.wait().is_none() && !queries.resume(waiting[0]));
     assert_eq!(queries.load(), load(0, 0));
 }
