@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use raft_rsm::raft_core::NodeId;
 use raft_rsm::{Client, ClientError};
 
 use super::wrong_kind;
@@ -37,6 +38,8 @@ pub struct Watch {
     wait: Duration,
     /// How often in a row those who know had forgotten, and somebody could not be asked or lagged.
     unheard: u32,
+    /// Those who had forgotten in the last round.
+    forgot: Vec<NodeId>,
 }
 
 /// Why there is no event.
@@ -58,7 +61,15 @@ pub enum WatchError {
 impl Watch {
     pub(super) fn new(client: Client<Store>, prefix: &str, from: Cursor) -> Watch {
         let prefix = prefix.to_owned();
-        Watch { client, prefix, told: VecDeque::new(), next: from, wait: WAIT_MIN, unheard: 0 }
+        Watch {
+            client,
+            prefix,
+            told: VecDeque::new(),
+            next: from,
+            wait: WAIT_MIN,
+            unheard: 0,
+            forgot: Vec::new(),
+        }
     }
 
     /// The next event, as soon as it happens. Dropping the future loses nothing.
@@ -91,9 +102,9 @@ impl Watch {
         self.next
     }
 
-    /// Whether all nodes were heard in the last round of questions, and in all before it that told nothing.
-    pub(crate) fn has_heard_all(&self) -> bool {
-        self.unheard == 0
+    /// Who said so, when the history is said to be forgotten.
+    pub(crate) fn forgot(&self) -> &[NodeId] {
+        &self.forgot
     }
 
     async fn ask(&mut self) -> Result<(), WatchError> {
@@ -126,6 +137,7 @@ impl Watch {
         query: &Query,
         mut oldest: Revision,
     ) -> Result<Option<(Vec<Event>, Cursor)>, WatchError> {
+        self.forgot.clear();
         let mut all_heard = true;
         for node in self.client.nodes() {
             let answer = self.client.query_at(node, query).await;
@@ -135,7 +147,10 @@ impl Watch {
                 }
                 // It has not come that far: it knows neither what happened from there on nor that it was forgotten.
                 Ok(Changes::Events { .. }) | Err(_) => all_heard = false,
-                Ok(Changes::Compacted { oldest: other }) => oldest = oldest.min(other),
+                Ok(Changes::Compacted { oldest: other }) => {
+                    self.forgot.push(node);
+                    oldest = oldest.min(other);
+                }
             }
         }
         if all_heard || self.unheard >= UNHEARD_MAX {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::executor::block_on;
 use futures::future::BoxFuture;
-use raft_rsm::raft_core::{LogIndex, NodeId, Term};
+use raft_rsm::raft_core::{LogIndex, Term};
 use raft_rsm::transport::{CallError, Connector};
 use raft_rsm::wire::{Request, read_consistency, read_request};
 use raft_rsm::{ClientOptions, Consistency, Context, Runtime, StateMachine};
