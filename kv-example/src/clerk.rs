@@ -4,7 +4,8 @@
 //! a *resent* write meets a version error, the try before it may have succeeded, and be what it collides with: the
 //! clerk then says "maybe". Only a version error at the first transmission is a definite no. Versions refuse what comes
 //! twice only as long as the key is not deleted: it then begins anew, at versions that it had before, and a write that is
-//! sent again can take effect in both lives of such a key.
+//! sent again can take effect in both lives of such a key. A deletion whatever the version has nothing that would refuse it
+//! the second time, so it is sent once: where its answer is lost, it is a "maybe".
 //!
 //! *In a session* ([`Clerk::in_session`]), the nodes know what comes twice: every write is made exactly once, and its
 //! answer is its answer however often it was sent. "Maybe" is left for a deadline that passes and for a session that has
@@ -166,7 +167,8 @@ impl Clerk {
         error::put(self.carry_out(&command).await?)
     }
 
-    /// Deletes `key` if it has `version`, or whatever its version, and returns the version that it had.
+    /// Deletes `key` if it has `version`, or whatever its version, and returns the version that it had. Outside a session, one
+    /// without a version is sent again only where it was definitely not carried out: somebody may have created the key since.
     ///
     /// # Errors
     /// [`DeleteError`]; each variant says whether the key may have been deleted.
@@ -176,7 +178,13 @@ impl Clerk {
         version: Option<Version>,
     ) -> Result<Version, DeleteError> {
         let command = Command::Delete { key: key.to_owned(), version };
-        error::delete(self.carry_out(&command).await?)
+        let answered = match (&self.session, version) {
+            (None, None) => {
+                Answered { response: self.client.propose(&command).await?, resent: false }
+            }
+            (Some(_), _) | (None, Some(_)) => self.carry_out(&command).await?,
+        };
+        error::delete(answered)
     }
 
     /// Makes all writes of the transaction at one moment, if all its conditions hold, and returns that moment. By versions,

@@ -192,6 +192,9 @@ struct NodeArgs {
     /// Refuse values of more bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().value_bytes_max)]
     value_bytes_max: usize,
+    /// Remember so many bytes of what has happened lately, for those who watch: a watch that comes later than that is told so
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().history_bytes_max)]
+    history_bytes: usize,
 }
 
 #[derive(Debug, Args)]
@@ -236,7 +239,8 @@ struct GetArgs {
     /// How fresh the answer has to be
     #[arg(long, value_enum, default_value_t = Consistency::Linearizable)]
     consistency: Consistency,
-    /// Print an object with key, version, and value (value_hex where the value is no UTF-8)
+    /// Print an object with key, version, the revisions `created` and `modified`, the lease if there is one, value_base64, and
+    /// value where that is text: the same as over HTTP
     #[arg(long)]
     json: bool,
 }
@@ -269,7 +273,7 @@ struct ScanArgs {
     /// How fresh each page has to be, as for `get`
     #[arg(long, value_enum, default_value_t = Consistency::Linearizable)]
     consistency: Consistency,
-    /// Print an object a line, with key, version, and value (value_hex where the value is no UTF-8)
+    /// Print an object a line, as `get --json` does
     #[arg(long)]
     json: bool,
 }
@@ -389,8 +393,9 @@ fn node_options(args: NodeArgs) -> Result<node::Options, Failure> {
         http_connections_max,
         key_bytes_max,
         value_bytes_max,
+        history_bytes,
     } = args;
-    let limits = Limits { key_bytes_max, value_bytes_max, ..Limits::default() };
+    let limits = Limits { key_bytes_max, value_bytes_max, history_bytes_max: history_bytes };
     limits.check_possible().map_err(Failure::environment)?;
     let begin = match (init, join || rejoin) {
         (true, _) => Begin::Anew,

@@ -4,14 +4,14 @@
 //! |---|---|
 //! | `connections` | who is let in, and for how long |
 //! | `patience` | a socket on which nobody reads for ever |
-//! | `held` | what a response holds until it has left |
+//! | `room`, `held` | memory that is taken, and what a response holds until it has left |
 //! | `routes` | which path is whose |
 //! | `error` | the one shape of everything that is not a success |
 //! | `body` | the body of a request, within its limits |
-//! | `key`, `condition`, `entry` | a key in a path, a version in a header, a value in JSON |
+//! | `key`, `condition`, `entry` | a key in a path, a version in a header, a value of a transaction |
 //! | `keys`, `pages`, `transactions`, `leases`, `watches` | what is done |
 //! | `write`, `leader` | what came of a write, and who could have made it |
-//! | `probes`, `metrics` | how the node is doing |
+//! | `probes`, `metrics`, `latency` | how the node is doing |
 
 mod body;
 mod condition;
@@ -21,12 +21,14 @@ mod error;
 mod held;
 mod key;
 mod keys;
+mod latency;
 mod leader;
 mod leases;
 mod metrics;
 mod pages;
 mod patience;
 mod probes;
+mod room;
 mod routes;
 mod transactions;
 mod watches;
@@ -45,6 +47,7 @@ use tokio::task::JoinHandle;
 use self::connections::Connections;
 use self::leader::Leader;
 use self::metrics::Metrics;
+use self::room::Budget;
 use crate::limits::Limits;
 use crate::store::Store;
 
@@ -61,14 +64,18 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The body of a request does not pause for longer than this ...
 pub const BODY_PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// ... and all of it is there within this.
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// ... and after the first so many seconds, it has come at no fewer bytes a second than this, all in all: who sends a byte
+/// now and then holds memory that others need.
+pub const BODY_BYTES_PER_SECOND_MIN: u32 = 32 * 1024;
 
 /// A response of which nothing is taken for so long is given up, and its connection with it.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bodies of requests, and pages that are on their way, hold at most so many bytes of memory together.
-const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bodies of requests hold at most so many bytes of memory together ...
+const BODIES_BYTES_MAX: u32 = 64 * 1024 * 1024;
+
+/// ... and so do values, pages and events that are on their way out.
+const RESPONSES_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
 /// Watches at once. Each holds a connection, and a query that waits.
 pub const WATCHES_MAX: usize = 256;
@@ -133,7 +140,8 @@ impl Listening {
             leader,
             metrics: Metrics::default(),
             connections: Arc::clone(&connections),
-            bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
+            bodies: Budget::new(BODIES_BYTES_MAX),
+            responses: Budget::new(RESPONSES_BYTES_MAX),
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
         });
         let (stop, stopping) = watch::channel(false);
@@ -167,8 +175,10 @@ struct Node {
     leader: Leader,
     metrics: Metrics,
     connections: Arc<Connections>,
-    /// Bytes that bodies may still take.
-    bodies: Arc<Semaphore>,
+    /// Memory for bodies ...
+    bodies: Budget,
+    /// ... and for responses.
+    responses: Budget,
     /// Watches that may still begin.
     watches: Arc<Semaphore>,
 }

@@ -27,9 +27,6 @@ pub const SNAPSHOT_LOG_BYTES: u64 = 16 * MIB;
 /// whole files.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = MIB..=64 * MIB;
 
-/// What a command counts for beside its key and its value, in bytes: its version, its lengths.
-const COMMAND_OVERHEAD_BYTES: usize = 64;
-
 /// How long a node that starts waits for its former life to let go. The kernel needs some milliseconds to end a killed
 /// process, more where it has much memory.
 const LETTING_GO: Duration = Duration::from_secs(1);
@@ -132,7 +129,8 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         Some(http) => Some(listen_for_http(http).await?),
         None => None,
     };
-    let about = About { http: listening.as_ref().and_then(http::Listening::advertised) };
+    let http = listening.as_ref().and_then(http::Listening::advertised);
+    let about = About { http, ..About::default() };
     let raft = start(&options, Store::new(options.limits).on_node(about)).await?;
     let (id, address) = (options.id, options.address()?);
     let mut ready = format!("ready: node {id} listens on {address}");
@@ -224,8 +222,7 @@ pub async fn start<M: StateMachine>(options: &Options, machine: M) -> Result<Raf
     raft_options.core.lease =
         options.lease_drift_ppm.map(|clock_drift_ppm| Lease { clock_drift_ppm });
     // A second line, for commands of whatever kind; the limits themselves are the machine's to check.
-    raft_options.core.limits.command_bytes_max =
-        limits.key_bytes_max + limits.value_bytes_max + COMMAND_OVERHEAD_BYTES;
+    raft_options.core.limits.command_bytes_max = limits.command_bytes_max();
     Raft::start(raft_options, machine, Arc::new(storage), transport, runtime)
         .await
         .map_err(|error| Failure::environment(format!("{}: {error}", data.display())))

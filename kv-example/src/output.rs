@@ -4,8 +4,10 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 use crate::store::Versioned;
@@ -32,18 +34,32 @@ pub fn escaped(bytes: &[u8]) -> String {
     line
 }
 
-/// A key with its value as a JSON object: `key`, `version`, and `value`, or `value_hex` where the value is no
-/// UTF-8.
+/// A key with its value as a JSON object, on the command line and over HTTP: the value always as `value_base64`, and as
+/// `value`, too, where it is text.
 #[must_use]
 pub fn entry_json(key: &str, versioned: &Versioned) -> Value {
-    let version = versioned.version.0;
-    match std::str::from_utf8(&versioned.value) {
-        Ok(value) => json!({ "key": key, "version": version, "value": value }),
-        Err(_) => {
-            let hex: String = versioned.value.iter().map(|byte| format!("{byte:02x}")).collect();
-            json!({ "key": key, "version": version, "value_hex": hex })
-        }
+    let Versioned { version, value, created, modified, lease } = versioned;
+    let mut entry = Map::new();
+    entry.insert("key".to_owned(), json!(key));
+    entry.insert("version".to_owned(), json!(version.0));
+    entry.insert("created".to_owned(), json!(created.0));
+    entry.insert("modified".to_owned(), json!(modified.0));
+    if let Some(lease) = lease {
+        entry.insert("lease".to_owned(), json!(lease.0));
     }
+    if let Some(text) = printable(value) {
+        entry.insert("value".to_owned(), json!(text));
+    }
+    entry.insert("value_base64".to_owned(), json!(STANDARD.encode(value)));
+    Value::Object(entry)
+}
+
+/// A value as text, if people can read it: no control characters but for tabs and the ends of lines. Those take six bytes each
+/// in JSON, so that a value of zeros would be six times as long as it is.
+fn printable(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?;
+    let is_printable = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r');
+    text.chars().all(is_printable).then_some(text)
 }
 
 /// A key in a message: quoted, and cut where it would drown the message.
@@ -177,13 +193,31 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_text_is_shown_in_hex() {
+    fn a_value_is_shown_as_text_only_where_people_can_read_it() {
         let json = |value: &'static [u8]| {
             let versioned = Versioned::first(Version(3), Bytes::from_static(value));
             entry_json("k", &versioned).to_string()
         };
-        assert_eq!(json(b"\"v\""), r#"{"key":"k","value":"\"v\"","version":3}"#);
-        assert_eq!(json(b"\xff\x00"), r#"{"key":"k","value_hex":"ff00","version":3}"#);
+        assert_eq!(
+            json(b"\"v\"\n"),
+            r#"{"created":1,"key":"k","modified":1,"value":"\"v\"\n","value_base64":"InYiCg==","version":3}"#
+        );
+        let no_text = |base64: &str| {
+            format!(
+                r#"{{"created":1,"key":"k","modified":1,"value_base64":"{base64}","version":3}}"#
+            )
+        };
+        assert_eq!(json(b"\xff\x00"), no_text("/wA="));
+        assert_eq!(json(b"a\x00"), no_text("YQA="));
+    }
+
+    #[test]
+    fn a_value_in_json_is_not_much_longer_than_its_bytes() {
+        for byte in [0, b'"', b'a', 0x1b, 0xff] {
+            let value = Bytes::from(vec![byte; 10_000]);
+            let json = entry_json("k", &Versioned::first(Version(3), value)).to_string();
+            assert!(json.len() < 35_000, "{} bytes for {byte}", json.len());
+        }
     }
 
     #[test]

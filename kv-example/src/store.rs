@@ -11,7 +11,7 @@ mod leases;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use raft_rsm::raft_core::LogIndex;
 use raft_rsm::{Admission, Context, SnapshotView, StateMachine};
 
 pub use self::command::*;
-use self::history::{Happened, History};
+use self::history::{At, Happened, History};
 use self::leases::{Lease, Leases, TooMany};
 use crate::limits::Limits;
 
@@ -122,19 +122,17 @@ impl Store {
                 current => Response::VersionMismatch { current },
             };
         }
-        if let Some(refusal) = lease.and_then(|lease| self.cannot_tie(lease, 1)) {
+        if let Some(refusal) = lease.and_then(|lease| self.cannot_tie(lease, &[key].into())) {
             return refusal;
         }
         Response::Written { version: self.write(at, key, value, lease) }
     }
 
-    /// Why so many keys more cannot be tied to a lease.
-    fn cannot_tie(&self, lease: LeaseId, more: usize) -> Option<Response> {
-        match self.state.leases.get(lease) {
-            None => Some(Response::NoLease),
-            Some(lease) if lease.keys.len() + more > leases::KEYS_MAX => Some(Response::TooMany),
-            Some(_) => None,
-        }
+    /// Why these keys cannot be tied to a lease. Those that are tied to it already need no room.
+    fn cannot_tie(&self, lease: LeaseId, keys: &BTreeSet<&str>) -> Option<Response> {
+        let Some(lease) = self.state.leases.get(lease) else { return Some(Response::NoLease) };
+        let more = keys.iter().filter(|key| !lease.keys.contains(**key)).count();
+        (lease.keys.len() + more > leases::KEYS_MAX).then_some(Response::TooMany)
     }
 
     fn delete(&mut self, at: Revision, key: &str, version: Option<Version>) -> Response {
@@ -157,14 +155,14 @@ impl Store {
                 return Response::ConditionFailed { key, current };
             }
         }
-        let mut tied: BTreeMap<LeaseId, usize> = BTreeMap::new();
+        let mut tied: BTreeMap<LeaseId, BTreeSet<&str>> = BTreeMap::new();
         for write in &writes {
-            if let Write::Put { lease: Some(lease), .. } = write {
-                *tied.entry(*lease).or_default() += 1;
+            if let Write::Put { key, lease: Some(lease), .. } = write {
+                tied.entry(*lease).or_default().insert(key);
             }
         }
-        for (lease, more) in tied {
-            if let Some(refusal) = self.cannot_tie(lease, more) {
+        for (lease, keys) in tied {
+            if let Some(refusal) = self.cannot_tie(lease, &keys) {
                 return refusal;
             }
         }
@@ -222,7 +220,7 @@ impl Store {
         let versioned = Arc::new(Versioned { version, value, created, modified: at, lease });
         map.insert(Arc::clone(&key), Arc::clone(&versioned));
         *revision = at;
-        self.history.push(at, key, Happened::Put(versioned), self.limits.history_bytes_max);
+        self.happened(at, key, Happened::Put(versioned));
         version
     }
 
@@ -234,7 +232,12 @@ impl Store {
             leases.untie(&key, lease);
         }
         *revision = at;
-        self.history.push(at, key, Happened::Deleted(version), self.limits.history_bytes_max);
+        self.happened(at, key, Happened::Deleted(version));
+    }
+
+    fn happened(&mut self, revision: Revision, key: Arc<str>, happened: Happened) {
+        let at = At { revision, time: self.state.time };
+        self.history.push(at, key, happened, self.limits.history_bytes_max);
     }
 
     fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Page {
@@ -260,6 +263,21 @@ impl Store {
             page.entries.push((String::from(&**key), (**versioned).clone()));
         }
         page
+    }
+
+    fn about(&self) -> About {
+        let State { map, leases, time, .. } = &self.state;
+        let begins_at = self.history.begins_at();
+        let (history_from, history_to) = self.history.span();
+        let holds = Holds {
+            keys: map.len() as u64,
+            leases: leases.len() as u64,
+            history_bytes: self.history.bytes() as u64,
+            history_from,
+            history_to,
+            history_age: begins_at.map(|begins_at| time.saturating_sub(begins_at)),
+        };
+        About { holds, ..self.about.clone() }
     }
 
     fn lease(&self, lease: LeaseId) -> Option<LeaseInfo> {
@@ -322,14 +340,15 @@ impl StateMachine for Store {
             }
             Query::Changes { prefix, from } => Answer::Changes(self.history.changes(&prefix, from)),
             Query::Lease { lease } => Answer::Lease(self.lease(lease)),
-            Query::About => Answer::About(self.about.clone()),
+            Query::About => Answer::About(self.about()),
         }
     }
 
     fn is_ready(&self, query: &Query, since: LogIndex) -> bool {
         match query {
             Query::Changes { prefix, from } => {
-                self.history.is_ready(prefix, *from, Revision(since.0))
+                let bytes_max = self.limits.history_bytes_max;
+                self.history.is_ready(prefix, *from, Revision(since.0), bytes_max)
             }
             Query::Get { .. } | Query::Scan { .. } | Query::Lease { .. } | Query::About => true,
         }

@@ -5,12 +5,14 @@
 //! | reads, puts and deletes, by versions, in sessions and under names; transactions | here |
 //! | leases and watches | `swarm/beside.rs` |
 //! | what clients may be told of keys | `swarm/model.rs` |
+//! | what they know when an operation has ended | `swarm/outcome.rs` |
 //! | what must have happened, given the log | `swarm/oracle.rs`, and what is held against it `swarm/judge.rs` |
 
 mod beside;
 mod judge;
 mod model;
 mod oracle;
+mod outcome;
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -19,7 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use raft_rsm::{Client, ClientError, ClientOptions, Options, Runtime, StateMachine};
+use raft_rsm::{Client, ClientOptions, Options, Runtime, StateMachine};
 use raft_sim::event::Digest;
 use raft_sim::history::Ended;
 use raft_sim::model::register::{self, VersionedStore};
@@ -28,7 +30,9 @@ use raft_sim::workload::{Factory, Session, ToldTo, Workload, command_failed};
 use self::judge::Kept;
 use self::model::TOGETHER;
 pub use self::model::{Keys, Model as StoreModel, Reply, Request};
-use crate::clerk::{Clerk, DeleteError, PutError, TransactError, Watch};
+use self::outcome::{answered, deleted, of_key, transacted};
+pub use self::outcome::{read, written};
+use crate::clerk::{Clerk, Watch};
 use crate::limits::Limits;
 use crate::store::{
     Answer, Command, Condition, LeaseId, Query, Response, Store, Transaction, Version, Versioned,
@@ -61,7 +65,8 @@ pub fn store() -> Store {
 ///
 /// By versions, the clerk sends a write until it is answered, and trusts the versions to refuse what comes twice; but a
 /// key that was deleted begins again at version 0, so that a write to it could be carried out twice. On keys that are
-/// deleted, such writes are therefore sent once. In sessions everything is sent again.
+/// deleted, such writes are therefore sent once, but for deletions without a version, of which the clerk itself knows that.
+/// In sessions everything is sent again.
 pub struct Clerks<M = Store> {
     /// How many keys there are that are never deleted, and as many that are; at most 10 of each.
     pub keys: usize,
@@ -126,7 +131,7 @@ const KINDS: [Kind; 6] = [
 /// How a write reaches the store.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Way {
-    /// Sent until it is answered; versions tell what came twice.
+    /// As the clerk sends it without a session: until it is answered, where versions tell what came twice.
     ByVersions,
     /// Sent once.
     Once,
@@ -171,6 +176,9 @@ impl<M: StoreMachine> Workload for Clerks<M> {
             true => member.favourite,
             false => *session.random().choose(&KINDS),
         };
+        if session.must_be_answered() {
+            self.come_to_the_end(session, &mut member).await;
+        }
         match kind {
             Kind::ByVersions => self.by_versions(session, &member).await,
             Kind::InSession => self.in_session(session, &member).await,
@@ -306,6 +314,22 @@ impl<M> Clerks<M> {
         let way = *session.random().choose(&[Way::Once, Way::InSession, Way::InSession]);
         let way = if may_be_in_session(session, member) { way } else { Way::Once };
         self.write(session, member, way, Command::Transact(transaction)).await;
+        if session.random().chance(0.3) {
+            self.set(session, member, &found).await;
+        }
+    }
+
+    /// A key of the transactions alone, mostly whatever it holds: that nothing would refuse if it came twice, but its name.
+    async fn set<W: StoreWorkload>(&self, session: &mut Session<W>, member: &Member, found: &Keys) {
+        let key = format!("{TOGETHER}{}", session.random().index(self.keys));
+        let current = found.get(&key).map_or(0, |(version, _)| *version);
+        let version = session.random().chance(0.3).then_some(Version(current));
+        let value = self.draw_value(session);
+        let way = match member.may_use_names && may_be_in_session(session, member) {
+            true => Way::Named(session.random().next()),
+            false => Way::Once,
+        };
+        self.write(session, member, way, Command::Set { key, value, version, lease: None }).await;
     }
 
     async fn create_or_delete<W: StoreWorkload>(
@@ -317,10 +341,11 @@ impl<M> Clerks<M> {
     ) {
         let Some(version) = self.read_version(session, member, &key).await else { return };
         let value = self.draw_value(session);
-        let command = match session.random().index(4) {
-            0 => Command::Delete { key, version: None },
-            1 => Command::Delete { key, version: Some(version) },
-            _ => put(&key, value, version),
+        let (way, command) = match (session.random().index(4), way) {
+            (0, Way::Once) => (Way::ByVersions, Command::Delete { key, version: None }),
+            (0, _) => (way, Command::Delete { key, version: None }),
+            (1, _) => (way, Command::Delete { key, version: Some(version) }),
+            (_, _) => (way, put(&key, value, version)),
         };
         self.write(session, member, way, command).await;
     }
@@ -397,30 +422,40 @@ impl<M> Clerks<M> {
                 version: version.map(|version| version.0),
             }),
             Command::Transact(transaction) => Request::transact(transaction),
-            Command::Set { .. }
-            | Command::Grant { .. }
-            | Command::KeepAlive { .. }
-            | Command::Revoke { .. } => return Ended::Failed,
+            Command::Set { key, value, version, .. } => Request::set(key, value, *version),
+            Command::Grant { .. } | Command::KeepAlive { .. } | Command::Revoke { .. } => {
+                return Ended::Failed;
+            }
         };
         let call = async {
-            let ended = match way {
-                Way::ByVersions => return by_clerk(&member.clerk, command).await,
-                Way::Once => return once(&member.client, &command).await,
-                Way::InSession => by_clerk(&member.in_session, command.clone()).await,
-                Way::Named(name) => self.named(member, name, &command).await,
-            };
-            self.kept().count(match &ended {
-                Ended::Answered(_) => "exactly once",
-                Ended::Maybe => "maybe in a session",
-                Ended::Failed => "no room for a session",
-            });
-            // There may be no room for a session: then it is known that it was not done.
-            match ended {
-                Ended::Failed => once(member.brief.client(), &command).await,
-                ended @ (Ended::Answered(_) | Ended::Maybe) => ended,
+            match (self.carry_out(member, way, &command).await, &command) {
+                (Ended::Answered(reply), Command::Set { key, .. }) => {
+                    Ended::Answered(Reply::of_set(reply, key))
+                }
+                (ended, _) => ended,
             }
         };
         session.record(request, call).await
+    }
+
+    async fn carry_out(&self, member: &Member, way: Way, command: &Command) -> Ended<Reply> {
+        let ended = match way {
+            Way::ByVersions => return by_clerk(&member.clerk, command.clone()).await,
+            Way::Once => return once(&member.client, command).await,
+            Way::InSession => by_clerk(&member.in_session, command.clone()).await,
+            Way::Named(name) => self.named(member, name, command).await,
+        };
+        self.kept().count(match (&ended, command) {
+            (Ended::Answered(_), Command::Set { .. }) => "set exactly once",
+            (Ended::Answered(_), _) => "exactly once",
+            (Ended::Maybe, _) => "maybe in a session",
+            (Ended::Failed, _) => "no room for a session",
+        });
+        // There may be no room for a session: then it is known that it was not done.
+        match ended {
+            Ended::Failed => once(member.brief.client(), command).await,
+            ended @ (Ended::Answered(_) | Ended::Maybe) => ended,
+        }
     }
 
     /// All who send a command under one name have the same answer.
@@ -509,68 +544,6 @@ async fn once(client: &Client<Store>, command: &Command) -> Ended<Reply> {
     match client.propose(command).await {
         Ok(response) => answered(response),
         Err(error) => command_failed(&error),
-    }
-}
-
-fn answered(response: Response) -> Ended<Reply> {
-    Reply::of(response).map_or(Ended::Maybe, Ended::Answered)
-}
-
-fn of_key(outcome: Outcome) -> Ended<Reply> {
-    match outcome {
-        Ended::Answered(reply) => Ended::Answered(Reply::Key(reply)),
-        Ended::Maybe => Ended::Maybe,
-        Ended::Failed => Ended::Failed,
-    }
-}
-
-/// What a client knows after a read. It has changed nothing, whatever went wrong.
-#[must_use]
-pub fn read(found: Result<Option<Versioned>, ClientError>) -> Outcome {
-    match found {
-        Ok(found) => {
-            let value = |versioned: Versioned| (versioned.version.0, Digest::of(&versioned.value));
-            Ended::Answered(register::Reply::Value(found.map(value)))
-        }
-        Err(_) => Ended::Failed,
-    }
-}
-
-/// What a client knows after a put of the clerk.
-#[must_use]
-pub fn written(put: Result<Version, PutError>) -> Outcome {
-    match put {
-        Ok(version) => Ended::Answered(register::Reply::Written { version: version.0 }),
-        Err(PutError::VersionMismatch { current }) => {
-            Ended::Answered(register::Reply::VersionMismatch { current: current.0 })
-        }
-        Err(PutError::NoKey) => Ended::Answered(register::Reply::NoKey),
-        Err(PutError::Maybe) => Ended::Maybe,
-        Err(PutError::Client(error)) => command_failed(&error),
-    }
-}
-
-/// What a client knows after a deletion by the clerk.
-fn deleted(delete: Result<Version, DeleteError>) -> Outcome {
-    match delete {
-        Ok(version) => Ended::Answered(register::Reply::Deleted { version: version.0 }),
-        Err(DeleteError::VersionMismatch { current }) => {
-            Ended::Answered(register::Reply::VersionMismatch { current: current.0 })
-        }
-        Err(DeleteError::NoKey) => Ended::Answered(register::Reply::NoKey),
-        Err(DeleteError::Maybe) => Ended::Maybe,
-        Err(DeleteError::Client(error)) => command_failed(&error),
-    }
-}
-
-fn transacted<R>(made: Result<R, TransactError>) -> Ended<Reply> {
-    match made {
-        Ok(_) => Ended::Answered(Reply::Committed),
-        Err(TransactError::ConditionFailed { key, current: Version(current) }) => {
-            Ended::Answered(Reply::ConditionFailed { key, current })
-        }
-        Err(TransactError::NoLease | TransactError::TooMany | TransactError::Maybe) => Ended::Maybe,
-        Err(TransactError::Client(error)) => command_failed(&error),
     }
 }
 

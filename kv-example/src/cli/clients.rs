@@ -114,7 +114,15 @@ pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
 
 pub(super) async fn delete(args: DeleteArgs) -> Result<(), Failure> {
     let DeleteArgs { cluster, key, version } = args;
-    match clerk(&cluster)?.delete(&key, version.map(Version)).await {
+    let clerk = match version {
+        Some(_) => clerk(&cluster)?,
+        // No version refuses what comes twice.
+        None => Clerk::in_session(connect(&cluster.cluster, within(cluster.timeout))?),
+    };
+    let deleted = clerk.delete(&key, version.map(Version)).await;
+    // The nodes need not remember a session; if they do not hear of that, they forget it by themselves.
+    let _ = clerk.close().await;
+    match deleted {
         Ok(version) => print_line(&version.to_string()),
         Err(DeleteError::NoKey) => Err(no_key(&key)),
         Err(DeleteError::VersionMismatch { current }) => Err(Failure::refused(format!(

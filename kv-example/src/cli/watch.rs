@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use clap::Args;
+use raft_rsm::ClientError;
 use serde_json::json;
 
 use super::ClusterArgs;
@@ -21,7 +22,8 @@ Examples:
 Each line has the revision, `put` or `delete`, the key, its version (of a deleted key, the last one) and the value, with tabs \
 between; what is not printable is escaped as in \\n or \\xff. Nothing is missed and nothing comes twice, whichever nodes \
 fail. To go on later, give --from the last revision plus one. It ends when it is told to, or after --count events; \
-the exit code is 1 if the nodes have forgotten what happened at --from: then read the keys, and watch from now on.")]
+where no node answers for longer than --timeout, it says so on stderr and goes on asking. The exit code is 1 if the nodes \
+have forgotten what happened at --from: then read the keys, and watch from now on.")]
 pub(super) struct WatchArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -45,12 +47,22 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
     let cannot = |error| Failure::environment(format!("cannot watch: {error}"));
     let mut watch = clerk.watch(&prefix, from.map(Revision)).await.map_err(cannot)?;
     let mut left = count.unwrap_or(u64::MAX);
+    let mut says_that_it_waits = true;
     while left > 0 {
         let event = match watch.next().await {
             Ok(event) => event,
+            // Nothing is lost by that, and who watches waits for what may be far away.
+            Err(WatchError::Client(error @ ClientError::Unavailable { .. })) => {
+                if says_that_it_waits {
+                    eprintln!("note: {error}; asking on");
+                }
+                says_that_it_waits = false;
+                continue;
+            }
             Err(WatchError::Client(error)) => return Err(cannot(error)),
             Err(error @ WatchError::Compacted { .. }) => return Err(Failure::refused(error)),
         };
+        says_that_it_waits = true;
         left -= 1;
         let line = if json { object(&event).to_string() } else { line(&event) };
         let mut stdout = io::stdout().lock();
@@ -82,10 +94,5 @@ fn object(event: &Event) -> serde_json::Value {
     };
     object["revision"] = json!(revision.0);
     object["deleted"] = json!(matches!(change, Change::Deleted { .. }));
-    if let Change::Put(versioned) = change
-        && let Some(lease) = versioned.lease
-    {
-        object["lease"] = json!(lease.0);
-    }
     object
 }

@@ -1,26 +1,29 @@
 //! The body of a request, within its limits.
 
+use std::time::Duration;
+
 use axum::body::{Body, BodyDataStream};
 use axum::http::header::{CONTENT_LENGTH, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::HttpError;
-use super::{BODY_PAUSE_MAX, BODY_TIMEOUT, Node};
+use super::room::{Budget, Room};
+use super::{BODY_BYTES_PER_SECOND_MIN, BODY_PAUSE_MAX, Node};
 
 /// Of a body that is too long, so much is read and thrown away: who only writes before it reads would not see the
 /// answer otherwise.
 const THROWN_AWAY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// A body, and the memory that it is allowed to take.
+/// A body, and the memory that it takes.
 pub(super) struct Read {
     pub(super) bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
 }
 
-/// Reads a body of at most `bytes_max`.
+/// Reads a body of at most `bytes_max`. It takes memory as its parts arrive, whatever its length is said to be.
 ///
 /// # Errors
 /// It is too long, too slow or broken off, or there is no room for it now.
@@ -35,60 +38,71 @@ pub(super) async fn read(
         HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", message)
     };
     let declared = headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
-    let len = declared.unwrap_or(bytes_max);
+    let len_max: usize = declared.unwrap_or(bytes_max);
     let mut body = body.into_data_stream();
-    if len > bytes_max {
+    if len_max > bytes_max {
         // Whoever asks first is told before it sends anything.
         if !headers.contains_key(EXPECT) {
             throw_away(&mut body).await;
         }
         return Err(too_large());
     }
-    let room = node.room(len)?;
-    match tokio::time::timeout(BODY_TIMEOUT, collect(&mut body, bytes_max)).await {
-        Ok(Ok(bytes)) => Ok(Read { bytes, _room: room }),
-        Ok(Err(Unread::TooLarge)) => {
+    match collect(&mut body, len_max, &node.bodies).await {
+        Ok(read) => Ok(read),
+        Err(Unread::TooLarge) => {
             throw_away(&mut body).await;
             Err(too_large())
         }
-        Ok(Err(Unread::BrokenOff(error))) => Err(HttpError::bad("body-broken-off", error)),
-        Ok(Err(Unread::Paused)) | Err(_) => {
+        Err(Unread::BrokenOff(error)) => Err(HttpError::bad("body-broken-off", error)),
+        Err(Unread::NoRoom(error)) => Err(error),
+        Err(Unread::TooSlow) => {
             let message = "the body pauses for too long, or takes too long as a whole";
             Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", message))
         }
     }
 }
 
-impl Node {
-    /// Memory for so many bytes of a body.
-    pub(super) fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, HttpError> {
-        let room = u32::try_from(bytes).ok();
-        let room =
-            room.and_then(|n| std::sync::Arc::clone(&self.bodies).try_acquire_many_owned(n).ok());
-        room.ok_or_else(|| {
-            HttpError::unavailable("busy", "too many requests with large bodies are under way")
-        })
-    }
-}
-
 /// Why a body was not read.
 enum Unread {
     TooLarge,
-    Paused,
+    TooSlow,
     BrokenOff(axum::Error),
+    NoRoom(HttpError),
 }
 
-async fn collect(body: &mut BodyDataStream, bytes_max: usize) -> Result<Bytes, Unread> {
-    let mut bytes = BytesMut::new();
+async fn collect(
+    body: &mut BodyDataStream,
+    len_max: usize,
+    budget: &Budget,
+) -> Result<Read, Unread> {
+    let begun = Instant::now();
+    let (mut bytes, mut room) = (Vec::new(), budget.take(0).map_err(Unread::NoRoom)?);
     loop {
-        let part = tokio::time::timeout(BODY_PAUSE_MAX, body.next());
-        match part.await.map_err(|_| Unread::Paused)? {
-            Some(Ok(part)) if bytes.len() + part.len() > bytes_max => return Err(Unread::TooLarge),
-            Some(Ok(part)) => bytes.extend_from_slice(&part),
-            Some(Err(error)) => return Err(Unread::BrokenOff(error)),
-            None => return Ok(bytes.freeze()),
+        let part = match timeout_at(give_up_at(begun, bytes.len()), body.next()).await {
+            Ok(Some(part)) => part.map_err(Unread::BrokenOff)?,
+            Ok(None) => return Ok(Read { bytes: bytes.into(), _room: room }),
+            Err(_) => return Err(Unread::TooSlow),
+        };
+        let len = bytes.len() + part.len();
+        if len > len_max {
+            return Err(Unread::TooLarge);
         }
+        if len > bytes.capacity() {
+            // Twice as much each time, so that a body is copied a few times at most.
+            let capacity = len.max(2 * bytes.capacity()).min(len_max);
+            let more = budget.take(capacity.saturating_sub(room.bytes()));
+            room.grow(more.map_err(Unread::NoRoom)?);
+            bytes.reserve_exact(capacity - bytes.len());
+        }
+        bytes.extend_from_slice(&part);
     }
+}
+
+/// When a body is too slow of which so many bytes have come, unless more comes before.
+fn give_up_at(begun: Instant, bytes: usize) -> Instant {
+    let paid_for = Duration::from_secs_f64(bytes as f64 / f64::from(BODY_BYTES_PER_SECOND_MIN));
+    let pause_ends = Instant::now() + BODY_PAUSE_MAX;
+    pause_ends.min(begun + BODY_PAUSE_MAX + paid_for)
 }
 
 async fn throw_away(body: &mut BodyDataStream) {
@@ -100,5 +114,5 @@ async fn throw_away(body: &mut BodyDataStream) {
             left = rest;
         }
     };
-    let _ = tokio::time::timeout(BODY_PAUSE_MAX, all).await;
+    let _ = timeout(BODY_PAUSE_MAX, all).await;
 }

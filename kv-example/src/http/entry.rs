@@ -1,28 +1,7 @@
-//! A value in JSON.
+//! A value of a transaction.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
-
-use crate::store::Versioned;
-
-/// A key with its value: always as `value_base64`, and as `value`, too, where it is text.
-pub(super) fn entry_json(key: &str, versioned: &Versioned) -> Value {
-    let Versioned { version, value, created, modified, lease } = versioned;
-    let mut entry = Map::new();
-    entry.insert("key".to_owned(), json!(key));
-    entry.insert("version".to_owned(), json!(version.0));
-    entry.insert("created".to_owned(), json!(created.0));
-    entry.insert("modified".to_owned(), json!(modified.0));
-    if let Some(lease) = lease {
-        entry.insert("lease".to_owned(), json!(lease.0));
-    }
-    if let Ok(text) = str::from_utf8(value) {
-        entry.insert("value".to_owned(), json!(text));
-    }
-    entry.insert("value_base64".to_owned(), json!(STANDARD.encode(value)));
-    Value::Object(entry)
-}
 
 /// A value that is sent as one or the other.
 ///

@@ -49,6 +49,11 @@ impl HttpError {
         HttpError { again: true, ..HttpError::new(status, code, message) }
     }
 
+    /// Others take all the memory that there is for this.
+    pub(super) fn no_memory() -> HttpError {
+        HttpError::unavailable("busy", "too many large requests or responses are under way")
+    }
+
     /// It may have been done, or be done later.
     pub(super) fn maybe(self) -> HttpError {
         HttpError { may_take_effect: true, ..self }

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::condition::condition;
 use super::error::{HttpError, etag, json_response};
+use super::held::holding;
 use super::key::Key;
 use super::routes::{NoParameters, Parameters};
 use super::write::carry_out;
@@ -33,7 +34,11 @@ pub(super) async fn get(
     Parameters(GetParameters { consistency }): Parameters<GetParameters>,
 ) -> Result<Response, HttpError> {
     match node.ask(Query::Get { key }, consistency).await? {
-        Answer::Value(Some(versioned)) => Ok(value_response(versioned)),
+        Answer::Value(Some(versioned)) => {
+            // It outlives the key for as long as it is read.
+            let room = node.responses.take(versioned.value.len())?;
+            Ok(holding(value_response(versioned), room))
+        }
         Answer::Value(None) => Err(HttpError::no_key()),
         Answer::Page(_) | Answer::Changes(_) | Answer::Lease(_) | Answer::About(_) => {
             Err(HttpError::wrong_kind())

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -11,26 +12,44 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use raft_rsm::Status;
 
+use super::latency::Latencies;
 use super::{Node, WATCHES_MAX};
+use crate::connect::Consistency;
 use crate::report::{ROLES, refused, role};
+use crate::store::{Answer, Holds, Query};
 
 const FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// What is counted of requests.
 #[derive(Default)]
 pub(super) struct Metrics {
-    /// By route, method and status: there are only so many of each, whatever is asked for.
-    answered: Mutex<BTreeMap<(String, &'static str, u16), u64>>,
+    answered: Mutex<Answered>,
     in_flight: AtomicU64,
 }
 
+/// There are only so many routes, methods and statuses, whatever is asked for.
+#[derive(Clone, Default)]
+struct Answered {
+    /// By route, method and status.
+    counts: BTreeMap<(String, &'static str, u16), u64>,
+    /// By route.
+    latencies: BTreeMap<String, Latencies>,
+}
+
 /// A request that is not answered yet.
-pub(super) struct InFlight<'m>(&'m Metrics);
+pub(super) struct InFlight<'m> {
+    metrics: &'m Metrics,
+    begun: Instant,
+}
 
 impl Metrics {
     pub(super) fn begin(&self) -> InFlight<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(self)
+        InFlight { metrics: self, begun: Instant::now() }
+    }
+
+    fn answered(&self) -> MutexGuard<'_, Answered> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -45,20 +64,26 @@ impl InFlight<'_> {
             "DELETE" => "DELETE",
             _ => "other",
         };
-        let mut answered = self.0.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        *answered.entry((route.to_owned(), method, status.as_u16())).or_default() += 1;
+        let took = self.begun.elapsed();
+        let mut answered = self.metrics.answered();
+        *answered.counts.entry((route.to_owned(), method, status.as_u16())).or_default() += 1;
+        answered.latencies.entry(route.to_owned()).or_default().add(took);
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 pub(super) async fn get(State(node): State<Arc<Node>>) -> Response {
     let mut text = Text::default();
     of_replica(&mut text, &node.raft.status());
+    // A node that cannot say it now says the rest.
+    if let Ok(Answer::About(about)) = node.ask(Query::About, Consistency::Stale).await {
+        of_store(&mut text, &about.holds);
+    }
     of_http(&mut text, &node);
     ([(CONTENT_TYPE, FORMAT)], text.0).into_response()
 }
@@ -105,12 +130,30 @@ fn of_replica(text: &mut Text, status: &Status) {
     text.family("raft_refused_total", "counter", help, reasons);
 }
 
+fn of_store(text: &mut Text, holds: &Holds) {
+    let Holds { keys, leases, history_bytes, history_from, history_to: _, history_age } = *holds;
+    text.single("kv_keys", "gauge", "Keys in the store.", keys);
+    text.single("kv_leases", "gauge", "Leases that live.", leases);
+    let help = "Bytes of what has happened lately, for those who watch.";
+    text.single("kv_history_bytes", "gauge", help, history_bytes);
+    let help = "The first revision from which on watches can begin.";
+    text.single("kv_history_first_revision", "gauge", help, history_from.0);
+    let help =
+        "How long ago the oldest of it happened, by the time of the log; 0 if there is none.";
+    text.single("kv_history_seconds", "gauge", help, history_age.map_or(0, |age| age.as_secs()));
+}
+
 fn of_http(text: &mut Text, node: &Node) {
-    let answered = node.metrics.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let answered = answered.into_iter().map(|((route, method, status), count)| {
+    let Answered { counts, latencies } = node.metrics.answered().clone();
+    let counts = counts.into_iter().map(|((route, method, status), count)| {
         ([("route", route), ("method", method.to_owned()), ("status", status.to_string())], count)
     });
-    text.family("kv_http_requests_total", "counter", "Requests that were answered.", answered);
+    text.family("kv_http_requests_total", "counter", "Requests that were answered.", counts);
+    text.latencies(
+        "kv_http_request_seconds",
+        "Until there was a response, whose body may take longer.",
+        &latencies,
+    );
     let in_flight = node.metrics.in_flight.load(Ordering::Relaxed);
     text.single("kv_http_requests_in_flight", "gauge", "Requests without an answer.", in_flight);
     let open = node.connections.count() as u64;
@@ -128,6 +171,20 @@ struct Text(String);
 impl Text {
     fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
         self.family(name, kind, help, [([("", ""); 0], value)]);
+    }
+
+    /// A histogram, by route.
+    fn latencies(&mut self, name: &str, help: &str, routes: &BTreeMap<String, Latencies>) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} histogram");
+        for (route, latencies) in routes {
+            for (bound, count) in latencies.buckets() {
+                let labels = format!("route=\"{route}\",le=\"{bound}\"");
+                let _ = writeln!(self.0, "{name}_bucket{{{labels}}} {count}");
+            }
+            let (sum, count) = (latencies.sum().as_secs_f64(), latencies.count());
+            let _ = writeln!(self.0, "{name}_sum{{route=\"{route}\"}} {sum}");
+            let _ = writeln!(self.0, "{name}_count{{route=\"{route}\"}} {count}");
+        }
     }
 
     fn family<const N: usize, V: Display>(

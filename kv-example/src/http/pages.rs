@@ -9,11 +9,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Node;
-use super::entry::entry_json;
 use super::error::{HttpError, json_response};
 use super::held::holding;
 use super::routes::Parameters;
 use crate::connect::Consistency;
+use crate::output::entry_json;
 use crate::store::{Answer, Page, Query};
 
 const LIMIT_DEFAULT: u32 = 100;
@@ -59,11 +59,11 @@ fn page_json(page: &Page) -> Value {
 }
 
 impl Node {
-    /// A response that counts among the bodies as long as it is in memory, however slowly it is read.
+    /// A response that counts for as long as it is in memory, however slowly it is read.
     fn hold_response(&self, json: &Value) -> Result<Response, HttpError> {
         let response = json_response(StatusCode::OK, json);
         let size = hyper::body::Body::size_hint(response.body()).exact().unwrap_or(0);
-        let room = self.room(usize::try_from(size).unwrap_or(usize::MAX))?;
+        let room = self.responses.take(usize::try_from(size).unwrap_or(usize::MAX))?;
         Ok(holding(response, room))
     }
 }

@@ -17,18 +17,26 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Node;
 use super::condition::only;
-use super::entry::entry_json;
 use super::error::HttpError;
+use super::room::Room;
 use super::routes::Parameters;
+use super::{Node, WRITE_TIMEOUT};
 use crate::connect::Consistency;
+use crate::output::entry_json;
 use crate::store::{Answer, Change, Changes, Cursor, Event, Query, Revision};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Where nothing happens, a comment says after this that the node is there, and no node that was left behind.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// One event at a time is text, which takes so many times the memory of its key and value: a value as base64 and once more as
+/// text, in which every other character may be escaped.
+const TEXT_FACTOR: usize = 4;
+
+/// What an event takes beside its key and value, in bytes.
+const EVENT_OVERHEAD_BYTES: usize = 256;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,7 +83,7 @@ pub(super) async fn get(
                 Some((told, Some(watch)))
             }
             Ok(Changes::Compacted { oldest }) => Some((vec![Told::Compacted(oldest)], None)),
-            // The node is cut off or stops: another one goes on.
+            // The node is cut off, stops, or has no memory for it: another one goes on.
             Err(_) => None,
         }
     });
@@ -115,6 +123,8 @@ struct Watch {
     told: Cursor,
     /// So many events of the moment `told` are not wanted.
     unwanted: u32,
+    /// For what was told last, as long as it is not all read.
+    room: Option<Room>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -122,10 +132,32 @@ impl Watch {
     fn new(node: Arc<Node>, prefix: String, from: Cursor, permit: OwnedSemaphorePermit) -> Watch {
         // The store counts the events of all keys, so it is asked for the whole moment.
         let (next, told) = (Cursor::from(from.revision), Cursor::from(from.revision));
-        Watch { node, prefix, next, told, unwanted: from.skip, _permit: permit }
+        Watch { node, prefix, next, told, unwanted: from.skip, room: None, _permit: permit }
     }
 
-    async fn ask(&self, wait: Duration) -> Result<Changes, HttpError> {
+    /// What the store tells, once there is memory for it: where others take it, the answer is dropped, and asked for again.
+    async fn ask(&mut self, wait: Duration) -> Result<Changes, HttpError> {
+        self.room = None;
+        loop {
+            let changes = self.ask_the_store(wait).await?;
+            let bytes = bytes_of(&changes);
+            if self.room.as_ref().is_some_and(|room| room.bytes() >= bytes) {
+                return Ok(changes);
+            }
+            // Room that is too small must not keep others from having enough.
+            self.room = None;
+            if let Ok(room) = self.node.responses.take(bytes) {
+                self.room = Some(room);
+                return Ok(changes);
+            }
+            drop(changes);
+            // Who does not read is given up within this time.
+            let room = tokio::time::timeout(WRITE_TIMEOUT, self.node.responses.wait_for(bytes));
+            self.room = Some(room.await.map_err(|_| HttpError::no_memory())??);
+        }
+    }
+
+    async fn ask_the_store(&self, wait: Duration) -> Result<Changes, HttpError> {
         let query = Query::Changes { prefix: self.prefix.clone(), from: self.next };
         match self.node.raft.query_when_ready(query, wait).await {
             Ok(Answer::Changes(changes)) => Ok(changes),
@@ -155,6 +187,21 @@ impl Watch {
         }
         told
     }
+}
+
+/// The memory that is taken by what is told: all of it as it is, and its largest part as text.
+fn bytes_of(changes: &Changes) -> usize {
+    let Changes::Events { events, .. } = changes else { return 0 };
+    let (mut all, mut largest) = (0, 0);
+    for Event { key, change, .. } in events {
+        let value = match change {
+            Change::Put(versioned) => versioned.value.len(),
+            Change::Deleted { .. } => 0,
+        };
+        let bytes = EVENT_OVERHEAD_BYTES + key.len() + value;
+        (all, largest) = (all + bytes, bytes.max(largest));
+    }
+    all + TEXT_FACTOR * largest
 }
 
 impl Node {

@@ -327,6 +327,25 @@ pub enum Answer {
 pub struct About {
     /// Where it serves HTTP, if it does, `HOST:PORT`.
     pub http: Option<String>,
+    /// How much it holds.
+    pub holds: Holds,
+}
+
+/// How much a node holds.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holds {
+    /// Keys.
+    pub keys: u64,
+    /// Leases that live.
+    pub leases: u64,
+    /// What has happened lately, in bytes: all of it ...
+    pub history_bytes: u64,
+    /// ... from this moment on ...
+    pub history_from: Revision,
+    /// ... to this one.
+    pub history_to: Revision,
+    /// How long ago the oldest of it happened, by the log's time; `None`: it knows of nothing.
+    pub history_age: Option<Duration>,
 }
 
 /// One page of a scan.

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::command::{Change, Changes, Cursor, Event, Revision, Version, Versioned};
 
@@ -19,6 +20,8 @@ const EVENT_OVERHEAD_BYTES: usize = 128;
 pub(super) struct History {
     events: VecDeque<Remembered>,
     bytes: usize,
+    /// What all events together count for, those that are forgotten included.
+    bytes_ever: u64,
     /// All events of this moment and later ones are there.
     oldest: Revision,
     /// The last moment that may have brought events.
@@ -29,8 +32,20 @@ pub(super) struct History {
 #[derive(Clone, Debug)]
 struct Remembered {
     revision: Revision,
+    /// The log's time.
+    time: Duration,
     key: Arc<str>,
     happened: Happened,
+    /// What this event and all before it count for.
+    bytes_ever: u64,
+}
+
+/// When something happens.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct At {
+    pub(super) revision: Revision,
+    /// The log's time.
+    pub(super) time: Duration,
 }
 
 /// What has happened to a key.
@@ -51,21 +66,18 @@ impl History {
         self.last = self.last.max(revision);
     }
 
-    pub(super) fn push(
-        &mut self,
-        revision: Revision,
-        key: Arc<str>,
-        happened: Happened,
-        bytes_max: usize,
-    ) {
+    pub(super) fn push(&mut self, at: At, key: Arc<str>, happened: Happened, bytes_max: usize) {
+        let At { revision, time } = at;
         self.passed(revision);
-        let event = Remembered { revision, key, happened };
-        self.bytes += cost(&event);
-        self.events.push_back(event);
+        let cost = cost(&key, &happened);
+        self.bytes += cost;
+        self.bytes_ever += cost as u64;
+        let bytes_ever = self.bytes_ever;
+        self.events.push_back(Remembered { revision, time, key, happened, bytes_ever });
         while self.bytes > bytes_max
             && let Some(forgotten) = self.events.pop_front()
         {
-            self.bytes -= cost(&forgotten);
+            self.bytes -= forgotten.cost();
             self.oldest = forgotten.revision.next();
         }
         // A moment is there as a whole, or not at all.
@@ -74,7 +86,7 @@ impl History {
             && event.revision < oldest
             && let Some(forgotten) = self.events.pop_front()
         {
-            self.bytes -= cost(&forgotten);
+            self.bytes -= forgotten.cost();
         }
     }
 
@@ -91,7 +103,7 @@ impl History {
                 false => Cursor { revision: event.revision, skip: 1 },
             };
             if event.key.starts_with(prefix) {
-                bytes += cost(event);
+                bytes += event.cost();
                 if bytes > ANSWER_BYTES_MAX && !events.is_empty() {
                     return Changes::Events { events, next };
                 }
@@ -105,18 +117,51 @@ impl History {
     }
 
     /// Whether there is something to say to who asks for changes, if there was not at `since`.
-    pub(super) fn is_ready(&self, prefix: &str, from: Cursor, since: Revision) -> bool {
+    ///
+    /// That nothing has happened to its keys is worth saying when half of what can be remembered came since: it asks from
+    /// here on then, and is not told that the history is forgotten, of which nothing was its.
+    pub(super) fn is_ready(
+        &self,
+        prefix: &str,
+        from: Cursor,
+        since: Revision,
+        bytes_max: usize,
+    ) -> bool {
         let new = from.max(Cursor::from(since.next()));
-        from.revision < self.oldest || self.after(new).any(|event| event.key.starts_with(prefix))
+        from.revision < self.oldest
+            || self.bytes_since(from.revision) > bytes_max as u64 / 2
+            || self.after(new).any(|event| event.key.starts_with(prefix))
     }
 
-    #[cfg(test)]
+    /// What is remembered counts for so many bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// All that happened from the first of these moments to the second is remembered.
+    pub(super) fn span(&self) -> (Revision, Revision) {
+        (self.oldest, self.last)
+    }
+
+    /// The time of the oldest event that is remembered.
+    pub(super) fn begins_at(&self) -> Option<Duration> {
+        self.events.front().map(|event| event.time)
+    }
+
+    /// What the events of `revision` and later ones count for, as far as they are remembered.
+    fn bytes_since(&self, revision: Revision) -> u64 {
+        let first = self.first(revision);
+        let before = first.checked_sub(1).and_then(|last| self.events.get(last));
+        before.map_or(self.bytes as u64, |before| self.bytes_ever - before.bytes_ever)
+    }
+
+    /// Where the events of `revision` and later ones begin.
+    fn first(&self, revision: Revision) -> usize {
+        self.events.partition_point(|event| event.revision < revision)
+    }
+
     fn after(&self, from: Cursor) -> impl Iterator<Item = &Remembered> {
-        let first = self.events.partition_point(|event| event.revision < from.revision);
+        let first = self.first(from.revision);
         let skip = usize::try_from(from.skip).unwrap_or(usize::MAX);
         let here = self.events.range(first..).take(skip);
         let skipped = here.take_while(|event| event.revision == from.revision).count();
@@ -125,6 +170,10 @@ impl History {
 }
 
 impl Remembered {
+    fn cost(&self) -> usize {
+        cost(&self.key, &self.happened)
+    }
+
     fn to_event(&self) -> Event {
         let change = match &self.happened {
             Happened::Put(versioned) => Change::Put((**versioned).clone()),
@@ -134,10 +183,10 @@ impl Remembered {
     }
 }
 
-fn cost(event: &Remembered) -> usize {
-    let value = match &event.happened {
+fn cost(key: &str, happened: &Happened) -> usize {
+    let value = match happened {
         Happened::Put(versioned) => versioned.value.len(),
         Happened::Deleted(_) => 0,
     };
-    EVENT_OVERHEAD_BYTES + event.key.len() + value
+    EVENT_OVERHEAD_BYTES + key.len() + value
 }

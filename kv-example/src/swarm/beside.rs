@@ -12,7 +12,7 @@ use super::judge::{Kept, Promise, Watched};
 use super::model::{Reply, Request};
 use super::{Clerks, Member, StoreWorkload};
 use crate::clerk::{LeaseError, TransactError, Watch, WatchError};
-use crate::store::{Cursor, Event, LeaseId, Revision, Transaction, Write};
+use crate::store::{Answer, Cursor, Event, LeaseId, Query, Revision, Transaction, Write};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -32,6 +32,9 @@ const PREFIXES: [&str; 6] = ["", "kept/", "deleted/", "together/", "lease/", "ke
 
 /// A watcher without an answer asks so often again.
 const ASKED_MAX: usize = 4;
+
+/// When all faults have ended, a watcher that has asked so often without coming to the end never will.
+const LAST_ASKED_MAX: usize = 10;
 
 /// A page that holds all keys of a run.
 const PAGE_KEYS: u32 = 10_000;
@@ -167,14 +170,12 @@ impl<M> Clerks<M> {
             };
             let ended = match told {
                 Some(Ok(events)) => {
-                    let mut kept = self.kept();
-                    kept.watches[at].events.extend(events);
-                    kept.watches[at].to = watch.cursor();
+                    self.kept().watches[at].saw(events, watch.cursor());
                     DONE
                 }
                 None => DONE,
-                Some(Err(WatchError::Compacted { .. })) => {
-                    self.count("watches that came too late");
+                Some(Err(WatchError::Compacted { oldest })) => {
+                    self.came_too_late(member, &watch, oldest).await;
                     return DONE;
                 }
                 Some(Err(WatchError::Client(_))) => Ended::Failed,
@@ -183,6 +184,72 @@ impl<M> Clerks<M> {
             ended
         };
         session.record(Request::Beside("watch"), call).await;
+    }
+
+    /// All faults have ended: a watch that is under way comes to the end of the log.
+    pub(super) async fn come_to_the_end<W: StoreWorkload>(
+        &self,
+        session: &mut Session<W>,
+        member: &mut Member,
+    ) {
+        let Some((at, mut watch)) = member.watching.take() else { return };
+        let call = async {
+            let revision = match self.look(member, "lease/").await {
+                Ok(revision) => revision,
+                Err(ended) => return ended,
+            };
+            for _ in 0..LAST_ASKED_MAX {
+                match watch.next_batch().await {
+                    Ok(events) => self.kept().watches[at].saw(events, watch.cursor()),
+                    Err(WatchError::Client(_)) => {}
+                    Err(WatchError::Compacted { oldest }) => {
+                        self.came_too_late(member, &watch, oldest).await;
+                        return DONE;
+                    }
+                }
+                if watch.cursor().revision > revision {
+                    self.count("watches that came to the end");
+                    return DONE;
+                }
+            }
+            let (prefix, at) = (self.kept().watches[at].prefix.clone(), watch.cursor());
+            self.wrong(format!(
+                "revision {revision} is there, and whoever watched {prefix:?} stands still at {at:?}"
+            ));
+            DONE
+        };
+        session.record(Request::Beside("the end of a watch"), call).await;
+    }
+
+    /// A watch was told that what it asked for is forgotten. Then no node may remember it that has said so.
+    async fn came_too_late(&self, member: &Member, watch: &Watch, oldest: Revision) {
+        self.count("watches that came too late");
+        let from = watch.cursor();
+        if from.revision >= oldest {
+            self.wrong(format!("{from:?} was said to be forgotten, and {oldest} to be remembered"));
+        }
+        // All that has happened when they said so has happened by now. One that has not come so far has been started anew,
+        // and goes through what it has forgotten once more.
+        let Ok(now) = member.brief.revision().await else { return };
+        for node in watch.forgot() {
+            let about = member.brief.client().query_at(*node, &Query::About).await;
+            let Ok(Answer::About(about)) = about else { continue };
+            let (begin, end) = (about.holds.history_from, about.holds.history_to);
+            if end < now {
+                continue;
+            }
+            self.count("nodes that have forgotten");
+            if begin <= from.revision {
+                self.wrong(format!(
+                    "{from:?} was said to be forgotten, and node {node} remembers {begin} to {end}"
+                ));
+            }
+        }
+    }
+
+    /// A client knows it.
+    fn wrong(&self, problem: String) {
+        self.kept().problem.get_or_insert(problem);
     }
 }
 

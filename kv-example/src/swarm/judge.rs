@@ -112,6 +112,11 @@ fn check_promises(promises: &[Promise], lease: LeaseId, at: Duration) -> Result<
 }
 
 impl Watched {
+    pub(super) fn saw(&mut self, events: Vec<Event>, to: Cursor) {
+        self.events.extend(events);
+        self.to = to;
+    }
+
     /// All that happened between its cursors, in order, none lost and none doubled.
     fn check(&self, all: &[Event]) -> Result<(), String> {
         let Watched { prefix, from, to, events } = self;

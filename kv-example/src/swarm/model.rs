@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use raft_sim::event::Digest;
 use raft_sim::model::register::{self, VersionedStore};
 
@@ -70,6 +71,15 @@ impl Request {
             writes: writes.iter().map(write).collect(),
         }
     }
+
+    /// To set a key is a transaction of one write.
+    pub(super) fn set(key: &str, value: &Bytes, version: Option<Version>) -> Request {
+        let condition = version.map(|Version(version)| (key.to_owned(), version));
+        Request::Transact {
+            conditions: condition.into_iter().collect(),
+            writes: vec![(key.to_owned(), Some(Digest::of(value)))],
+        }
+    }
 }
 
 impl Reply {
@@ -93,6 +103,21 @@ impl Reply {
             | Response::TooMany => return None,
         };
         Some(Reply::Key(reply))
+    }
+
+    /// What a response to a [`Request::set`] of `key` says.
+    pub(super) fn of_set(reply: Reply, key: &str) -> Reply {
+        let failed = |current| Reply::ConditionFailed { key: key.to_owned(), current };
+        match reply {
+            Reply::Key(register::Reply::Written { .. }) => Reply::Committed,
+            Reply::Key(register::Reply::VersionMismatch { current }) => failed(current),
+            Reply::Key(register::Reply::NoKey) => failed(0),
+            other @ (Reply::Key(_)
+            | Reply::Committed
+            | Reply::ConditionFailed { .. }
+            | Reply::Together(_)
+            | Reply::Done) => other,
+        }
     }
 }
 

@@ -60,8 +60,11 @@ fn clusters_of_the_store_survive_whatever_the_seeds_say() {
         "leases found ended",
         "leases granted",
         "leases kept alive",
+        "nodes that have forgotten",
         "no room for a session",
         "pages",
+        "set exactly once",
+        "watches that came to the end",
         "watches that came too late",
     ] {
         assert!(counts.get(what).is_some_and(|count| *count >= 5), "{what}: {counts:?}");

@@ -219,21 +219,32 @@ impl Import<'_> {
     /// were.
     async fn delete_lines(&self, lines: u64, lines_max: u64) -> Result<u64, ImportError> {
         let mut outcomes = stream::iter(lines + 1..=lines_max)
-            .map(|number| async move {
-                match self.clerk.delete(&line_key(number), None).await {
-                    Ok(_) | Err(DeleteError::Maybe) => Ok(1),
-                    Err(DeleteError::NoKey | DeleteError::VersionMismatch { .. }) => Ok(0),
-                    Err(DeleteError::Client(error)) => {
-                        Err(ImportError::Client { place: Place::Line(number), error })
-                    }
-                }
-            })
+            .map(|number| self.delete_line(number))
             .buffer_unordered(self.window.get());
         let mut deleted = 0;
         while let Some(outcome) = outcomes.next().await {
             deleted += outcome?;
         }
         Ok(deleted)
+    }
+
+    /// Returns 1 if it was there. The lines are ours, so a deletion does no harm the second time.
+    async fn delete_line(&self, number: u64) -> Result<u64, ImportError> {
+        let (key, mut tries) = (line_key(number), 1);
+        loop {
+            match self.clerk.delete(&key, None).await {
+                Ok(_) | Err(DeleteError::Maybe) => return Ok(1),
+                Err(DeleteError::NoKey | DeleteError::VersionMismatch { .. }) => {
+                    return Ok(u64::from(tries > 1));
+                }
+                Err(DeleteError::Client(error)) if error.may_take_effect() && tries < TRIES_MAX => {
+                    tries += 1;
+                }
+                Err(DeleteError::Client(error)) => {
+                    return Err(ImportError::Client { place: Place::Line(number), error });
+                }
+            }
+        }
     }
 
     async fn get(&self, key: &str, place: Place) -> Result<Option<Versioned>, ImportError> {

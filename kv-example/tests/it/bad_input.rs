@@ -235,6 +235,7 @@ fn impossible_options_and_files_are_refused() {
     for (option, value) in [
         ("--value-bytes-max", "999999999999"),
         ("--key-bytes-max", "0"),
+        ("--history-bytes", "1000"),
         ("--snapshot-log-bytes", "0"),
     ] {
         let args: Vec<_> = node.iter().copied().chain([option, value]).collect();

@@ -1,6 +1,10 @@
 //! What each command prints, and its exit code.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
 
 use crate::process::{Cluster, Ran, run};
 
@@ -15,13 +19,14 @@ fn keys_are_written_read_listed_and_deleted_at_versions() {
     assert_eq!(print(&["put", "--", "c", "-5"]), "1\n");
     assert_eq!(print(&["get", "a"]), "three\n");
     assert_eq!(print(&["get", "c"]), "-5\n");
-    assert_eq!(
-        print(&["get", "a", "--json"]),
-        "{\"key\":\"a\",\"value\":\"three\",\"version\":3}\n"
-    );
+    let json = |args: &[&str]| serde_json::from_str::<Value>(&print(args)).unwrap();
+    let entry = json(&["get", "a", "--json"]);
+    assert_eq!((&entry["key"], &entry["version"]), (&json!("a"), &json!(3)));
+    assert_eq!((&entry["value"], &entry["value_base64"]), (&json!("three"), &json!("dGhyZWU=")));
+    assert!(entry["created"].as_u64() < entry["modified"].as_u64(), "{entry}");
     assert_eq!(print(&["scan"]), "a\t3\tthree\nb\t1\ttab\\tand\\nline\nc\t1\t-5\n");
     assert_eq!(print(&["scan", "--limit", "1"]), "a\t3\tthree\n");
-    assert_eq!(print(&["scan", "c", "--json"]), "{\"key\":\"c\",\"value\":\"-5\",\"version\":1}\n");
+    assert_eq!(json(&["scan", "c", "--json"]), json(&["get", "c", "--json"]));
     assert_eq!(print(&["scan", "x"]), "");
     assert_eq!(print(&["delete", "a", "--version", "3"]), "3\n");
     assert_eq!(print(&["delete", "b"]), "1\n");
@@ -88,6 +93,40 @@ fn a_lease_takes_its_keys_with_it_and_whoever_watches_sees_it() {
     assert_eq!(lines, expected, "{watched}");
     let json = print(&["watch", "--from", "1", "--count", "1", "--json"]);
     assert!(json.contains("\"deleted\":false") && json.contains("\"lease\":"), "{json}");
+}
+
+#[test]
+fn a_watch_bears_an_outage_that_is_longer_than_its_timeout() {
+    let mut cluster = Cluster::start(1, &[]);
+    cluster.run(&["put", "a", "before"]).ok();
+    let mut watch = std::process::Command::new(env!("CARGO_BIN_EXE_kv-example"))
+        .args(["watch", "--cluster", &cluster.members, "--from", "1", "--timeout", "1"])
+        .args(["--count", "2"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(watch.stdout.take().unwrap()).lines();
+    assert!(told.next().unwrap().unwrap().ends_with("\tput\ta\t1\tbefore"));
+    cluster.kill(1);
+    // It says that it has waited for as long as that.
+    let mut said = BufReader::new(watch.stderr.take().unwrap()).lines();
+    assert!(said.next().unwrap().unwrap().starts_with("note: "));
+    cluster.restart(1);
+    cluster.run(&["put", "a", "after"]).ok();
+    assert!(told.next().unwrap().unwrap().ends_with("\tput\ta\t2\tafter"));
+    assert_eq!(watch.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_watch_of_what_is_forgotten_ends_with_exit_code_1() {
+    let mut cluster = Cluster::start(1, &[]);
+    cluster.run(&["put", "a", "v"]).ok();
+    cluster.run(&["snapshot"]).ok();
+    cluster.kill(1);
+    cluster.restart(1);
+    cluster.run(&["watch", "--from", "1"]).fails(1, &["forgotten"]);
 }
 
 #[test]

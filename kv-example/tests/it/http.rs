@@ -9,6 +9,7 @@ mod limits;
 mod majority;
 mod manual;
 mod probes;
+mod small;
 mod transactions;
 mod watches;
 

@@ -22,6 +22,8 @@ use crate::process::{Cluster, PATIENCE};
 struct Lossy {
     inner: Arc<TokioConnector>,
     answers_to_lose: AtomicUsize,
+    /// So many calls were made.
+    calls: AtomicUsize,
 }
 
 #[async_trait]
@@ -38,6 +40,7 @@ impl Connector for Lossy {
         if !is_of_the_test {
             return Ok(answer);
         }
+        self.calls.fetch_add(1, Ordering::SeqCst);
         let lose = self
             .answers_to_lose
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
@@ -60,7 +63,8 @@ fn with_lossy_clerk<F: Future<Output = ()>>(test: impl FnOnce(Clerk, Arc<Lossy>)
         let runtime = Arc::new(TokioRuntime::current().unwrap());
         let members = cluster.members.parse().unwrap();
         let inner = TokioConnector::new(members, None, TcpLimits::default(), Arc::clone(&runtime));
-        let lossy = Arc::new(Lossy { inner, answers_to_lose: AtomicUsize::new(0) });
+        let (answers_to_lose, calls) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let lossy = Arc::new(Lossy { inner, answers_to_lose, calls });
         let client = Client::new(Arc::clone(&lossy) as _, runtime, within(PATIENCE));
         test(Clerk::new(client), lossy).await;
     });
@@ -99,6 +103,27 @@ fn a_conflict_is_a_maybe_where_its_answer_was_lost_and_definite_where_it_was_not
         let outcome = clerk.put("k", VALUE, Version(7)).await;
         assert!(matches!(outcome, Err(PutError::Maybe)), "{outcome:?}");
         assert_eq!(clerk.get("k").await.unwrap().unwrap().version, current);
+    });
+}
+
+/// Sent again, it would delete what somebody has created since.
+#[test]
+fn a_deletion_without_a_version_is_sent_once_and_in_a_session_it_is_made_once() {
+    with_lossy_clerk(|clerk, lossy| async move {
+        clerk.put("k", VALUE, Version::ABSENT).await.unwrap();
+        let before = lossy.calls.load(Ordering::SeqCst);
+        lossy.answers_to_lose.store(1, Ordering::SeqCst);
+        let outcome = clerk.delete("k", None).await;
+        let Err(DeleteError::Client(error)) = outcome else { panic!("{outcome:?}") };
+        assert!(error.may_take_effect(), "{error}");
+        assert_eq!(lossy.calls.load(Ordering::SeqCst), before + 1);
+        assert_eq!(clerk.get("k").await.unwrap(), None);
+
+        let in_session = Clerk::in_session(clerk.client().clone());
+        in_session.put("k", VALUE, Version::ABSENT).await.unwrap();
+        lossy.answers_to_lose.store(1, Ordering::SeqCst);
+        assert_eq!(in_session.delete("k", None).await.unwrap(), Version(1));
+        in_session.close().await.unwrap();
     });
 }
 

@@ -94,8 +94,8 @@ struct Log {
     last: u64,
     /// The puts whose values are in it.
     puts: BTreeSet<u8>,
-    /// Terms, with the candidate that has the vote.
-    votes: BTreeSet<(u64, u64)>,
+    /// Terms, with the candidate that has the vote, and its incarnation.
+    votes: BTreeSet<(u64, u64, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -184,6 +184,7 @@ impl Observer {
         const REQUEST_VOTE: u8 = 18;
         const VOTE_RESPONSE: u8 = 19;
         const APPEND_ACCEPTED: u8 = 21;
+        const FROM_INCARNATION: usize = 17;
         const TERM: usize = 26;
         const FIELDS: usize = 34;
         let (kind, from, to) = (body[0], u64_at(body, 1), u64_at(body, 9));
@@ -199,12 +200,12 @@ impl Observer {
             }
             REQUEST_VOTE | VOTE_RESPONSE => {
                 let term = u64_at(body, TERM);
-                let (is_vote, candidate) = match kind {
-                    REQUEST_VOTE => (true, from),
-                    _ => (body[FIELDS] == 1, to),
+                let (is_vote, candidate, incarnation) = match kind {
+                    REQUEST_VOTE => (true, from, u64_at(body, FROM_INCARNATION)),
+                    _ => (body[FIELDS + 8] == 1, to, u64_at(body, FIELDS)),
                 };
                 assert!(
-                    !is_vote || durable.votes.contains(&(term, candidate)),
+                    !is_vote || durable.votes.contains(&(term, candidate, incarnation)),
                     "node {from} votes for {candidate} in term {term} with {durable:?}: {line}"
                 );
                 self.granted += usize::from(is_vote && kind == VOTE_RESPONSE);
@@ -239,7 +240,7 @@ impl Log {
         let meta = &record[HEADER_BYTES..HEADER_BYTES + u32_at(record, 12)];
         // The flag alone: no snapshot stands before the hard state.
         if meta[0] == HARD_STATE && meta[17] == 1 {
-            self.votes.insert((u64_at(meta, 1), u64_at(meta, 18)));
+            self.votes.insert((u64_at(meta, 1), u64_at(meta, 18), u64_at(meta, 26)));
         }
         let mut entries = &record[HEADER_BYTES + meta.len()..HEADER_BYTES + u32_at(record, 8)];
         while !entries.is_empty() {

@@ -127,3 +127,43 @@ fn there_are_not_more_leases_than_there_is_room_for() {
     let granted = apply(&mut store, &context(200_002, 5), one_more);
     assert_eq!(granted, Response::Granted { lease: LeaseId(200_002) });
 }
+
+#[test]
+fn a_lease_that_has_all_the_keys_that_it_may_lets_them_be_written_again_and_takes_no_other() {
+    let mut store = Store::default();
+    let lease = grant(&mut store, 1, 0, 5);
+    let key = |number: usize| format!("k{number}");
+    for number in 0..super::super::leases::KEYS_MAX {
+        let tied = tie(&mut store, 2, 0, &key(number), lease);
+        assert_eq!(tied, Response::Committed { revision: Revision(2) });
+    }
+    let set = |key: String| {
+        let value = Bytes::from_static(b"w");
+        Command::Set { key, value, version: None, lease: Some(lease) }
+    };
+    assert_eq!(apply(&mut store, &context(3, 0), set(key(7))), written(2));
+    let both = [key(7), key(8)].map(|key| Write::Put {
+        key,
+        value: Bytes::from_static(b"x"),
+        lease: Some(lease),
+    });
+    let both = Transaction { conditions: vec![], writes: both.into() };
+    let made = apply(&mut store, &context(4, 0), Command::Transact(both));
+    assert_eq!(made, Response::Committed { revision: Revision(4) });
+    assert_eq!(apply(&mut store, &context(5, 0), set("other".to_owned())), Response::TooMany);
+    assert_eq!(tie(&mut store, 6, 0, "other", lease), Response::TooMany);
+}
+
+#[test]
+fn a_node_says_how_much_it_holds() {
+    let mut store = store_of(&["a", "b"]);
+    grant(&mut store, 2, 10, 5);
+    store.advance(&context(3, 12));
+    let Answer::About(about) = store.query(Query::About) else { panic!() };
+    let history_age = Some(Duration::from_secs(12));
+    let history_bytes = store.history.bytes() as u64;
+    assert!(history_bytes > 0);
+    let (history_from, history_to) = (Revision(0), Revision(3));
+    let holds = Holds { keys: 2, leases: 1, history_bytes, history_from, history_to, history_age };
+    assert_eq!(about.holds, holds);
+}

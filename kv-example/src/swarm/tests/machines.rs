@@ -18,6 +18,10 @@ enum Fault {
     LosesEvents,
     /// Nodes count differently how much of a moment was told.
     DoublesEvents,
+    /// Whoever asks for what has happened is told at times that it is forgotten.
+    ForgetsTooEarly,
+    /// Whoever asks for keys to which nothing has happened is sent back to where it was.
+    StandsStill,
 }
 
 struct Faulty {
@@ -60,6 +64,12 @@ impl StateMachine for Faulty {
     }
 
     fn query(&self, query: Query) -> Answer {
+        let asked_from = match &query {
+            Query::Changes { from, .. } => *from,
+            Query::Get { .. } | Query::Scan { .. } | Query::Lease { .. } | Query::About => {
+                Cursor::default()
+            }
+        };
         match (self.store.query(query), self.fault) {
             (Answer::Changes(Changes::Compacted { oldest }), Fault::LosesEvents)
                 if self.is_restored =>
@@ -72,6 +82,16 @@ impl StateMachine for Faulty {
             {
                 let next = events.last().map_or(next, |event| Cursor::from(event.revision));
                 Answer::Changes(Changes::Events { events, next })
+            }
+            (Answer::Changes(Changes::Events { events, next }), Fault::ForgetsTooEarly)
+                if !events.is_empty() && next.revision.0 % 2 == 0 =>
+            {
+                Answer::Changes(Changes::Compacted { oldest: next.revision })
+            }
+            (Answer::Changes(Changes::Events { events, .. }), Fault::StandsStill)
+                if events.is_empty() =>
+            {
+                Answer::Changes(Changes::Events { events, next: asked_from })
             }
             (answer, _) => answer,
         }
@@ -123,4 +143,14 @@ fn a_watch_that_loses_an_event_at_a_restore_is_found() {
 #[test]
 fn a_watch_that_doubles_an_event_across_nodes_is_found() {
     is_found(Fault::DoublesEvents, &["workload"]);
+}
+
+#[test]
+fn a_watch_that_is_told_too_early_that_it_came_too_late_is_found() {
+    is_found(Fault::ForgetsTooEarly, &["workload"]);
+}
+
+#[test]
+fn a_watch_that_never_moves_on_is_found() {
+    is_found(Fault::StandsStill, &["workload"]);
 }

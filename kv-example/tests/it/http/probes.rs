@@ -35,8 +35,11 @@ fn metrics_are_in_the_text_format_of_prometheus() {
             families.push(name.split(' ').next().unwrap());
         } else if !line.starts_with("# HELP ") {
             let (series, value) = line.rsplit_once(' ').unwrap();
-            value.parse::<u64>().unwrap();
+            assert!(value.parse::<f64>().unwrap() >= 0.0, "{line}");
             let name = series.split('{').next().unwrap();
+            let of_histogram = |end| name.strip_suffix(end).filter(|name| families.contains(name));
+            let name =
+                ["_bucket", "_sum", "_count"].into_iter().find_map(of_histogram).unwrap_or(name);
             assert_eq!(families.last(), Some(&name), "{line}");
             assert!(series == name || series.ends_with("\"}"), "{line}");
         }
@@ -51,6 +54,10 @@ fn metrics_are_in_the_text_format_of_prometheus() {
         "kv_http_requests_total{route=\"/v1/kv/{*key}\",method=\"GET\",status=\"404\"} 1",
         "kv_http_requests_total{route=\"other\",method=\"GET\",status=\"404\"} 2",
         "kv_http_requests_in_flight 1",
+        "kv_http_request_seconds_bucket{route=\"other\",le=\"+Inf\"} 2",
+        "kv_http_request_seconds_count{route=\"other\"} 2",
+        "kv_leases 0",
+        "kv_history_seconds 0",
     ] {
         assert!(metrics.text().lines().any(|other| other == line), "{line} in {}", metrics.text());
     }

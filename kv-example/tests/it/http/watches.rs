@@ -10,16 +10,16 @@ use super::{cluster, leader};
 use crate::process::eventually;
 
 /// A stream of events.
-struct Watch {
+pub(super) struct Watch {
     stream: BufReader<TcpStream>,
     head: Response,
 }
 
 /// An event: its id, its name, its data.
-type Event = (String, String, Value);
+pub(super) type Event = (String, String, Value);
 
 impl Watch {
-    fn open(node: &str, query: &str, last: Option<&str>) -> Watch {
+    pub(super) fn open(node: &str, query: &str, last: Option<&str>) -> Watch {
         let mut stream = connect(node);
         let last = last.map_or_else(String::new, |id| format!("last-event-id: {id}\r\n"));
         let request = format!("GET /v1/watch?{query} HTTP/1.1\r\nhost: x\r\n{last}\r\n");
@@ -30,7 +30,7 @@ impl Watch {
     }
 
     /// The next event; `None` where the stream has ended.
-    fn next(&mut self) -> Option<Event> {
+    pub(super) fn next(&mut self) -> Option<Event> {
         let (mut id, mut name, mut data) = Default::default();
         loop {
             let mut line = String::new();
