@@ -1,0 +1,1 @@
+//! Gigabytes of text from a seed.
