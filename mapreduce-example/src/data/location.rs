@@ -85,6 +85,9 @@ impl Stores {
     pub fn locate(&self, place: &str) -> Result<Location, DataError> {
         let failed = |reason| DataError::Failed { place: place.to_owned(), reason };
         let url = url(place).map_err(failed)?;
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(failed("a URL of data has neither a query nor a fragment".to_owned()));
+        }
         let (scheme, path) =
             ObjectStoreScheme::parse(&url).map_err(|error| failed(innermost(&error)))?;
         let is_local = scheme == ObjectStoreScheme::Local;
@@ -165,7 +168,10 @@ impl Location {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push(name);
         }
-        Location { path: self.path.clone().join(name), url, ..self.clone() }
+        // `Path::join` would encode what is special in URLs, and a file has its name as it is.
+        let path = Path::parse(format!("{}/{name}", self.path));
+        let path = path.unwrap_or_else(|_| self.path.clone().join(name));
+        Location { path, url, ..self.clone() }
     }
 
     /// The place with the same name and `suffix` after it.
