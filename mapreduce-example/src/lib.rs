@@ -4,5 +4,17 @@
 //! | file | what is in it |
 //! |---|---|
 //! | [`task`] | the words that coordinator and workers share: jobs, tasks, attempts, and what becomes of them |
+//! | [`job`] | what a job is: map, combine, reduce, partition; the jobs by name |
+//! | [`jobs`] | the jobs that come with the crate |
+//! | [`data`] | inputs, sorted runs between map and reduce, results; in a folder or another store |
+//! | [`execute`] | an attempt at a task, carried out |
+//! | [`sequential`] | a job without any of that: what the results are compared with |
+//! | [`generate`] | gigabytes of text from a seed |
 
+pub mod data;
+pub mod execute;
+pub mod generate;
+pub mod job;
+pub mod jobs;
+pub mod sequential;
 pub mod task;
