@@ -3,6 +3,10 @@
 //!
 //! | file | what is in it |
 //! |---|---|
+//! | [`coordinator`] | the replicated table of tasks: who works on what, and what is done |
+//! | [`swarm`] | jobs, workers and everything that can go wrong, in the simulator |
 //! | [`task`] | the words that coordinator and workers share: jobs, tasks, attempts, and what becomes of them |
 
+pub mod coordinator;
+pub mod swarm;
 pub mod task;

@@ -1,0 +1,2 @@
+//! Swarm.
+pub(crate) mod oracle;
