@@ -2,7 +2,7 @@
 //!
 //! | to find | look in |
 //! |---|---|
-//! | what it is told and asked | `coordinator/command.rs` |
+//! | what it is told and asked | `coordinator/command.rs`, and for those who submit jobs `coordinator/clerk.rs` |
 //! | what happens to jobs, tasks and attempts, and who is given what | `coordinator/state.rs` |
 //! | one job and its phases; the tasks of a phase, and its stragglers | `coordinator/job.rs`, `coordinator/tasks.rs` |
 //! | leases | `coordinator/attempts.rs` |
@@ -18,6 +18,7 @@
 //! *Absent:* whatever a worker reads or writes. The table only knows which attempt counts.
 
 mod attempts;
+mod clerk;
 mod command;
 mod image;
 mod job;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use raft_rsm::raft_core::LogIndex;
 use raft_rsm::{Admission, Context, SnapshotView, StateMachine};
 
+pub use self::clerk::{Clerk, ClerkError};
 pub use self::command::*;
 use self::state::State;
 

@@ -102,7 +102,7 @@ pub(super) fn tasks(spec: &JobSpec) -> usize {
 }
 
 /// As long as it is at most, serialized.
-pub(super) fn bytes(spec: &JobSpec) -> usize {
+pub(crate) fn bytes(spec: &JobSpec) -> usize {
     // Two numbers of up to ten bytes each, and one for a length.
     const SPLIT_BYTES: usize = 25;
     const OTHERS: usize = 64;
@@ -144,7 +144,7 @@ pub(super) fn cap(counts: Counts) -> Counts {
 }
 
 /// A text that is not longer than it may be.
-pub(super) fn cut(mut text: String) -> String {
+pub(crate) fn cut(mut text: String) -> String {
     if text.len() > TEXT_BYTES_MAX {
         text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
         text.push('…');
