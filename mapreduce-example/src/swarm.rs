@@ -1,0 +1,4 @@
+//! Swarm.
+pub mod crew;
+pub(crate) mod oracle;
+pub mod toy;
