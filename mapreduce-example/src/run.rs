@@ -19,7 +19,6 @@ use crate::coordinator::{Clerk, JobState, JobView};
 use crate::data::Stores;
 use crate::failure::Failure;
 use crate::ground::{beside, clerk, token};
-use crate::process::say;
 use crate::progress::{Shown, bytes, seconds};
 use crate::task::{JobId, JobSpec};
 
@@ -190,5 +189,5 @@ fn is_ready(line: &str) -> bool {
 
 /// For those who want to kill one.
 fn introduce(role: &Role, process: u32) {
-    say(&format!("{role} is process {process}"));
+    eprintln!("{role} is process {process}");
 }
