@@ -57,7 +57,8 @@ impl Vocabulary {
         let mut words = Vec::with_capacity(WORDS);
         while words.len() < WORDS {
             // Frequent words are short.
-            let syllables = 1 + words.len().ilog10() as usize / 2 + chance.below(2);
+            let syllables =
+                1 + words.len().checked_ilog10().unwrap_or(0) as usize / 2 + chance.below(2);
             let word: String = (0..syllables).map(|_| syllable(&mut chance)).collect();
             // Where all short ones are taken, a longer one will do.
             let word = if seen.contains(&word) { word + &syllable(&mut chance) } else { word };

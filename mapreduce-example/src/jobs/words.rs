@@ -4,28 +4,33 @@
 /// letters.
 #[inline]
 pub fn words(text: &[u8], mut found: impl FnMut(&str)) {
-    // Nearly always there is one chunk, all of the text.
-    for chunk in text.utf8_chunks() {
-        let text = chunk.valid();
-        let bytes = text.as_bytes();
-        let mut at = 0;
+    match std::str::from_utf8(text) {
+        Ok(text) => words_of(text, &mut found),
+        // Slower: it looks at each byte for itself.
+        Err(_) => text.utf8_chunks().for_each(|chunk| words_of(chunk.valid(), &mut found)),
+    }
+}
+
+#[inline]
+fn words_of(text: &str, found: &mut impl FnMut(&str)) {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let letter = letter_bytes(text, at);
+        if letter == 0 {
+            at += char_bytes(bytes[at]);
+            continue;
+        }
+        let begin = at;
+        at += letter;
         while at < bytes.len() {
             let letter = letter_bytes(text, at);
             if letter == 0 {
-                at += char_bytes(bytes[at]);
-                continue;
+                break;
             }
-            let begin = at;
             at += letter;
-            while at < bytes.len() {
-                let letter = letter_bytes(text, at);
-                if letter == 0 {
-                    break;
-                }
-                at += letter;
-            }
-            found(&text[begin..at]);
         }
+        found(&text[begin..at]);
     }
 }
 

@@ -20,11 +20,12 @@ fn mapped(limits: Limits) -> Mapped {
     let dir = tempdir().unwrap();
     let input = dir.path().join("input");
     fs::write(&input, histories(9000)).unwrap();
+    let output = dir.path().join("out");
     let asked = Asked {
         job: "word-count",
         arguments: &[],
         inputs: &[input.to_str().unwrap()],
-        output: dir.path().join("out").to_str().unwrap(),
+        output: output.to_str().unwrap(),
         reducers: 2,
         split_bytes_max: 3000,
     };

@@ -39,7 +39,7 @@ fn each_job_finds_in_a_real_text_what_a_sequential_run_finds() {
         let counts = hand.run();
         assert!(counts.records > 8000, "{job} has mapped {} lines", counts.records);
         assert_same(&hand, job);
-        assert!(hand.parts().len() > 100, "{job} has found something");
+        assert!(!hand.parts().is_empty(), "{job} has found something");
     }
 }
 

@@ -62,11 +62,12 @@ fn clumsy(dir: &Path, line: &str) -> Hand {
     registry.add(Kind::new("clumsy", "fails", |_| Ok(Clumsy)));
     let input = dir.join("input");
     fs::write(&input, format!("{line}\n")).unwrap();
+    let output = dir.join("out");
     let asked = Asked {
         job: "clumsy",
         arguments: &[],
         inputs: &[input.to_str().unwrap()],
-        output: dir.join("out").to_str().unwrap(),
+        output: output.to_str().unwrap(),
         reducers: 1,
         split_bytes_max: 1000,
     };

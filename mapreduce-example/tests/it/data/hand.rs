@@ -18,7 +18,7 @@ pub(crate) const TINY: Limits = Limits { table_bytes_max: 2000, read_bytes: 100,
 pub(crate) struct Hand {
     pub(crate) registry: Registry,
     pub(crate) stores: Stores,
-    executor: DataExecutor,
+    pub(crate) executor: DataExecutor,
     pub(crate) spec: Arc<JobSpec>,
     pub(crate) job: JobId,
 }
