@@ -105,7 +105,8 @@ pub async fn run(options: Options) -> Result<Report, Failure> {
     let clerk = clerk(children.cluster(), PATIENCE)?;
     let done = tokio::select! {
         biased;
-        done = do_it(&clerk, spec, &mut children) => done,
+        done = do_it(&clerk, spec) => done,
+        failure = children.keep_running(EACH) => Err(failure),
         signal = told_to_stop() => Err(stopped(signal?)),
     };
     let view = match done {
@@ -130,13 +131,12 @@ fn stopped(signal: &str) -> Failure {
     Failure::environment(format!("stopped by {signal} before the job was done"))
 }
 
-async fn do_it(clerk: &Clerk, spec: JobSpec, children: &mut Children) -> Result<JobView, Failure> {
+async fn do_it(clerk: &Clerk, spec: JobSpec) -> Result<JobView, Failure> {
     let job = clerk.submit(token(), spec).await?;
     // The workers end with the job.
     clerk.close().await?;
     let mut shown = Shown::new(job);
     loop {
-        children.start_again_who_died().await?;
         if let Some(view) = look(clerk, job).await? {
             shown.show(&view);
             match &view.state {

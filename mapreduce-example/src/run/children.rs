@@ -85,8 +85,18 @@ impl Children {
         u32::try_from(self.deaths.len()).unwrap_or(u32::MAX)
     }
 
+    /// Looks `each` so often who has died, and starts it again. Returns when that is of no use any more.
+    pub(super) async fn keep_running(&mut self, each: Duration) -> Failure {
+        loop {
+            if let Err(failure) = self.start_again_who_died().await {
+                return failure;
+            }
+            tokio::time::sleep(each).await;
+        }
+    }
+
     /// Starts those again that are not there any more, unless they ended in good order.
-    pub(super) async fn start_again_who_died(&mut self) -> Result<(), Failure> {
+    async fn start_again_who_died(&mut self) -> Result<(), Failure> {
         let mut dead = Vec::new();
         for (role, child) in &mut self.running {
             if let Ok(Some(status)) = child.try_wait() {
