@@ -61,6 +61,9 @@ pub async fn coordinate(options: CoordinatorOptions) -> Result<(), Failure> {
             raft.stopped().await
         }
     };
+    if with_parent {
+        say(&Used::now().line());
+    }
     match reason {
         StopReason::Shutdown => Ok(()),
         reason => Err(in_place(&format!("node {id} has stopped: {reason}"))),
@@ -108,10 +111,53 @@ pub async fn work(options: WorkOptions) -> Result<Ended, Failure> {
         tokio::select! {
             biased;
             ended = &mut has_ended => {
+                if with_parent {
+                    say(&Used::now().line());
+                }
                 return ended.map_err(|_| Failure::environment("the worker ended without a word"));
             }
             () = &mut told_to_stop => handle.stop(),
         }
+    }
+}
+
+/// What a process has used until now, as far as that can be found out.
+#[derive(Copy, Clone, Debug, Default, PartialEq)]
+pub(crate) struct Used {
+    /// The time of all its threads on the processor, in seconds.
+    pub(crate) cpu_seconds: f64,
+    /// The most memory that it had at once, in bytes; 0 where nobody knows.
+    pub(crate) peak_bytes: u64,
+}
+
+impl Used {
+    const BEGINS: &str = "used: ";
+
+    fn now() -> Used {
+        let clock = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        let cpu_seconds = clock.tv_sec as f64 + clock.tv_nsec as f64 / 1e9;
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        Used { cpu_seconds, peak_bytes: kibibytes.unwrap_or(0).saturating_mul(1024) }
+    }
+
+    /// What a child tells its parent when it ends.
+    fn line(self) -> String {
+        let Used { cpu_seconds, peak_bytes } = self;
+        format!("{}{cpu_seconds} {peak_bytes}", Used::BEGINS)
+    }
+
+    /// The same, read again.
+    pub(crate) fn read(line: &str) -> Option<Used> {
+        let (cpu_seconds, peak_bytes) = line.strip_prefix(Used::BEGINS)?.split_once(' ')?;
+        Some(Used { cpu_seconds: cpu_seconds.parse().ok()?, peak_bytes: peak_bytes.parse().ok()? })
+    }
+
+    /// Of several processes: the time of all, the memory of the one with most.
+    pub(crate) fn and(self, other: Used) -> Used {
+        let cpu_seconds = self.cpu_seconds + other.cpu_seconds;
+        Used { cpu_seconds, peak_bytes: self.peak_bytes.max(other.peak_bytes) }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::coordinator::{Clerk, JobState, JobView};
 use crate::data::Stores;
 use crate::failure::Failure;
 use crate::ground::{beside, clerk, token};
+use crate::process::Used;
 use crate::progress::{Shown, bytes, seconds};
 use crate::task::{JobId, JobSpec};
 
@@ -52,13 +53,15 @@ pub struct Report {
     merged: String,
     /// How many children died and were started again.
     died: u32,
+    /// What the coordinator's nodes, and what the workers have used, but for those that died.
+    used: [Used; 2],
 }
 
 impl Report {
     /// As an object.
     #[must_use]
     pub fn json(&self) -> Value {
-        let Report { view, took, merged, died } = self;
+        let Report { view, took, merged, died, used: [coordinators, workers] } = self;
         let (maps, reduces) = (&view.summary.maps, &view.summary.reduces);
         json!({
             "job": view.summary.job,
@@ -67,6 +70,9 @@ impl Report {
             "bytes_in": maps.counts.bytes_in,
             "seconds": took.as_secs_f64(),
             "processes_started_again": died,
+            "coordinators_cpu_seconds": coordinators.cpu_seconds,
+            "workers_cpu_seconds": workers.cpu_seconds,
+            "worker_peak_bytes": workers.peak_bytes,
             "output": view.output,
             "merged": merged,
         })
@@ -75,7 +81,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { view, took, merged, died } = self;
+        let Report { view, took, merged, died, used: _ } = self;
         let maps = &view.summary.maps;
         write!(
             f,
@@ -124,7 +130,8 @@ pub async fn run(options: Options) -> Result<Report, Failure> {
     let merged = merged.map_err(|error| {
         Failure::environment(format!("the results are in {output}, and cannot be merged: {error}"))
     })?;
-    Ok(Report { view, took: begin.elapsed(), merged, died: children.died() })
+    let (took, died, used) = (begin.elapsed(), children.died(), children.used());
+    Ok(Report { view, took, merged, died, used })
 }
 
 fn stopped(signal: &str) -> Failure {

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use raft_rsm::Cluster;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 use super::{introduce, is_ready, tell_of_death};
 use crate::failure::Failure;
+use crate::process::Used;
 
 /// A child says within this that it is there.
 const STARTING: Duration = Duration::from_secs(30);
@@ -41,13 +42,22 @@ impl fmt::Display for Role {
     }
 }
 
+/// One that runs.
+struct Running {
+    child: Child,
+    /// What it says on stdout after it is ready.
+    said: Lines<BufReader<ChildStdout>>,
+}
+
 /// All of them, with the directory of the coordinator's nodes.
 pub(super) struct Children {
     program: PathBuf,
     cluster: Cluster,
     dir: TempDir,
     slots: u32,
-    running: BTreeMap<Role, Child>,
+    running: BTreeMap<Role, Running>,
+    /// What those have used that have ended and said so.
+    used: [Used; 2],
     deaths: Vec<Instant>,
 }
 
@@ -64,8 +74,8 @@ impl Children {
             Failure::environment(format!("cannot create a temporary folder: {error}"))
         })?;
         let cluster = free_ports(coordinators)?;
-        let (running, deaths) = (BTreeMap::new(), Vec::new());
-        let mut children = Children { program, cluster, dir, slots, running, deaths };
+        let (running, used, deaths) = Default::default();
+        let mut children = Children { program, cluster, dir, slots, running, used, deaths };
         for id in 1..=coordinators {
             children.begin(Role::Coordinator(id), true).await?;
         }
@@ -98,13 +108,15 @@ impl Children {
     /// Starts those again that are not there any more, unless they ended in good order.
     async fn start_again_who_died(&mut self) -> Result<(), Failure> {
         let mut dead = Vec::new();
-        for (role, child) in &mut self.running {
-            if let Ok(Some(status)) = child.try_wait() {
+        for (role, running) in &mut self.running {
+            if let Ok(Some(status)) = running.child.try_wait() {
                 dead.push((*role, status));
             }
         }
         for (role, status) in dead {
-            self.running.remove(&role);
+            if let Some(mut ended) = self.running.remove(&role) {
+                self.count(role, &mut ended).await;
+            }
             // A worker that has heard that all is done before this process has.
             if matches!(role, Role::Worker(_)) && status.success() {
                 continue;
@@ -136,9 +148,9 @@ impl Children {
         for of in [is_worker as fn(&Role) -> bool, |role| !is_worker(role)] {
             let roles: Vec<Role> = self.running.keys().copied().filter(of).collect();
             for role in &roles {
-                if let Some(child) = self.running.get_mut(role) {
+                if let Some(running) = self.running.get_mut(role) {
                     // The end of its standard input is the sign to stop.
-                    drop(child.stdin.take());
+                    drop(running.child.stdin.take());
                 }
             }
             self.end(&roles, within).await;
@@ -148,12 +160,28 @@ impl Children {
     async fn end(&mut self, roles: &[Role], within: Duration) {
         let deadline = tokio::time::Instant::now() + within;
         for role in roles {
-            let Some(mut child) = self.running.remove(role) else { continue };
-            if tokio::time::timeout_at(deadline, child.wait()).await.is_err() {
+            let Some(mut running) = self.running.remove(role) else { continue };
+            match tokio::time::timeout_at(deadline, running.child.wait()).await {
+                Ok(_) => self.count(*role, &mut running).await,
                 // It is on its way out as well as it can be.
-                let _ = child.kill().await;
+                Err(_) => drop(running.child.kill().await),
             }
         }
+    }
+
+    /// One has ended: what it has used it said last, unless it was killed.
+    async fn count(&mut self, role: Role, ended: &mut Running) {
+        while let Ok(Some(line)) = ended.said.next_line().await {
+            if let Some(used) = Used::read(&line) {
+                let sum = &mut self.used[usize::from(is_worker(&role))];
+                *sum = sum.and(used);
+            }
+        }
+    }
+
+    /// What the coordinator's nodes, and what the workers have used that have ended in good order.
+    pub(super) fn used(&self) -> [Used; 2] {
+        self.used
     }
 
     async fn begin(&mut self, role: Role, is_first: bool) -> Result<(), Failure> {
@@ -186,7 +214,7 @@ impl Children {
         if let Some(process) = child.id() {
             introduce(&role, process);
         }
-        self.running.insert(role, child);
+        self.running.insert(role, Running { child, said: lines });
         Ok(())
     }
 }
