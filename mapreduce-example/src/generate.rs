@@ -97,7 +97,7 @@ impl Vocabulary {
     }
 
     fn draw(&self, draw: u64) -> &str {
-        let number = ((draw & 0xFFF_FFFF) * WORDS as u64 >> 28) as usize;
+        let number = (((draw & 0xFFF_FFFF) * WORDS as u64) >> 28) as usize;
         let threshold = (draw >> 25) as u32 & !0x7;
         let (own, other) = self.draws[number];
         if threshold < own { &self.words[number] } else { &self.words[other as usize] }
@@ -145,7 +145,7 @@ impl Chance {
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        ((self.next() >> 32) * bound as u64 >> 32) as usize
+        (((self.next() >> 32) * bound as u64) >> 32) as usize
     }
 }
 
