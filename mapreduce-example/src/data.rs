@@ -12,8 +12,9 @@
 //! | `data/merge.rs` | many runs as one, group by group |
 //! | `data/layout.rs` | which attempt writes where |
 //! | `data/publish.rs` | the results get their names |
+//! | `data/wait.rs` | drives a store's future on the calling thread |
 //!
-//! All of it is synchronous: [`wait`] drives a store's future on the calling thread. A local folder does its work right there.
+//! All of it is synchronous: `data/wait.rs` drives a store's future on the calling thread. A local folder does its work right there.
 //! The stores of the `cloud` feature need tokio: their caller enters a runtime's handle, on a thread that is not the runtime's.
 
 mod encode;

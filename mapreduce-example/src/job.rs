@@ -22,6 +22,9 @@ pub use registry::{
 
 use crate::data::stable_hash;
 
+/// Adds a value to the one that is held.
+pub type Combine<V> = fn(&mut V, V);
+
 /// A job, by the two functions of the paper and what goes with them.
 ///
 /// Each worker has a value of it, built by the [`Registry`] from the arguments of the job; all of its methods must give the
@@ -43,7 +46,7 @@ pub trait Job: Sized + Send + Sync + 'static {
 
     /// How a value is added to one that is held for the same key, if that can be done before all of them are known. It must
     /// be associative and commutative. With it a map task holds one value a key, not all of them.
-    fn combiner(&self) -> Option<fn(&mut Self::Value, Self::Value)> {
+    fn combiner(&self) -> Option<Combine<Self::Value>> {
         None
     }
 

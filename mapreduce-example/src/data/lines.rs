@@ -175,6 +175,10 @@ mod tests {
         std::iter::from_fn(|| pieces.next().unwrap()).collect()
     }
 
+    fn at_index(at: u64) -> usize {
+        at.try_into().unwrap()
+    }
+
     quickcheck! {
         fn splits_share_an_input_at_ends_of_lines_without_gap_or_overlap(
             lines: Vec<u8>, split_bytes: u8, read_bytes: u8
@@ -189,8 +193,8 @@ mod tests {
             while offset < contents.len() as u64 {
                 let len = split_bytes.min(contents.len() as u64 - offset);
                 for (at, piece) in pieces(&contents, offset, len, read_bytes) {
-                    let begins_a_line = at == 0 || contents[at as usize - 1] == b'\n';
-                    let is_whole = piece.ends_with(b"\n") || at as usize + piece.len() == contents.len();
+                    let begins_a_line = at == 0 || contents[at_index(at) - 1] == b'\n';
+                    let is_whole = piece.ends_with(b"\n") || at_index(at) + piece.len() == contents.len();
                     if at != all.len() as u64 || !begins_a_line || !is_whole || piece.is_empty() {
                         return false;
                     }

@@ -91,10 +91,12 @@ impl Stores {
         let (scheme, path) =
             ObjectStoreScheme::parse(&url).map_err(|error| failed(innermost(&error)))?;
         let is_local = scheme == ObjectStoreScheme::Local;
-        let store: Arc<dyn ObjectStore> = match scheme {
-            ObjectStoreScheme::Local => self.local.clone(),
-            ObjectStoreScheme::Memory => self.memory.clone(),
-            _ => self.other(&url, &path).map_err(|error| failed(innermost(&error)))?,
+        let store: Arc<dyn ObjectStore> = if is_local {
+            self.local.clone()
+        } else if scheme == ObjectStoreScheme::Memory {
+            self.memory.clone()
+        } else {
+            self.other(&url, &path).map_err(|error| failed(innermost(&error)))?
         };
         Ok(Location { store, path, url, is_local })
     }

@@ -125,6 +125,9 @@ impl Drop for Merged {
     }
 }
 
+/// A key, and what its values were reduced to.
+type Group<J> = (<J as Job>::Key, <J as Job>::Output);
+
 /// Reduces group by group, as the results are asked for. It ends early if something went wrong.
 struct Groups<'a, J: Job> {
     job: &'a J,
@@ -141,7 +144,7 @@ impl<'a, J: Job> Groups<'a, J> {
         Ok(Groups { job, task, merge, outcome: Ok(()), records: 0 })
     }
 
-    fn reduce_next(&mut self) -> Result<Option<(J::Key, J::Output)>, TaskError> {
+    fn reduce_next(&mut self) -> Result<Option<Group<J>>, TaskError> {
         self.task.check_stop()?;
         let Some((key, first)) = self.merge.next()? else { return Ok(None) };
         self.records += 1;
@@ -156,7 +159,7 @@ impl<'a, J: Job> Groups<'a, J> {
 }
 
 impl<J: Job> Iterator for Groups<'_, J> {
-    type Item = (J::Key, J::Output);
+    type Item = Group<J>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.outcome.is_err() {

@@ -27,10 +27,11 @@ pub struct Kind {
     about: &'static str,
     arguments: Vec<Argument>,
     reducers_max: Option<u32>,
-    build: Box<dyn Fn(&Arguments) -> Result<Arc<dyn AnyJob>, String> + Send + Sync>,
+    build: Box<Build>,
     prepare: Option<Box<Prepare>>,
 }
 
+type Build = dyn Fn(&Arguments) -> Result<Arc<dyn AnyJob>, String> + Send + Sync;
 type Prepare = dyn Fn(&Sample, &Arguments) -> Result<Arguments, String> + Send + Sync;
 
 /// An argument of a job.

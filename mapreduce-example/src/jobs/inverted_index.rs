@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use super::words;
-use crate::job::{Emitter, Job, Kind, Piece};
+use crate::job::{Combine, Emitter, Job, Kind, Piece};
 
 /// Which inputs each word occurs in: a line `word number name,name,…` each, with how many they are, and their names in order.
 #[derive(Copy, Clone, Debug, Default)]
@@ -35,7 +35,7 @@ impl Job for InvertedIndex {
         Ok(())
     }
 
-    fn combiner(&self) -> Option<fn(&mut BTreeSet<String>, BTreeSet<String>)> {
+    fn combiner(&self) -> Option<Combine<BTreeSet<String>>> {
         Some(|held, names| held.extend(names))
     }
 

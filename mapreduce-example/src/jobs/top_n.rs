@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use super::word_count::WordCount;
 use super::words;
-use crate::job::{Argument, Emitter, Job, Kind, Piece};
+use crate::job::{Argument, Combine, Emitter, Job, Kind, Piece};
 
 /// The words that occur most often, the most frequent first, among equals by the word: a line `word count` each.
 ///
@@ -49,7 +49,7 @@ impl Job for TopN {
         Ok(())
     }
 
-    fn combiner(&self) -> Option<fn(&mut u64, u64)> {
+    fn combiner(&self) -> Option<Combine<u64>> {
         WordCount.combiner()
     }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::words;
-use crate::job::{Emitter, Job, Kind, Piece};
+use crate::job::{Combine, Emitter, Job, Kind, Piece};
 
 /// How often each word occurs: a line `word count` each.
 #[derive(Copy, Clone, Debug, Default)]
@@ -23,7 +23,7 @@ impl Job for WordCount {
         Ok(())
     }
 
-    fn combiner(&self) -> Option<fn(&mut u64, u64)> {
+    fn combiner(&self) -> Option<Combine<u64>> {
         Some(|held, value| *held += value)
     }
 

@@ -7,7 +7,10 @@ use tempfile::tempdir;
 
 use super::hand::{Asked, Hand, TINY, histories, sorted};
 
-const JOBS: [(&str, &[(&str, &str)], u32); 5] = [
+/// A job, its arguments, and how many reducers it has.
+type Case = (&'static str, &'static [(&'static str, &'static str)], u32);
+
+const JOBS: [Case; 5] = [
     ("word-count", &[], 3),
     ("inverted-index", &[], 4),
     ("grep", &[("pattern", "(?i-u)[aeiou]b|^.?$|\\xFF")], 2),
