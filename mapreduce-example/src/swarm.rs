@@ -11,7 +11,7 @@
 pub mod crew;
 pub mod judge;
 mod model;
-mod oracle;
+pub(crate) mod oracle;
 pub mod toy;
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use raft_rsm::{ClientOptions, StateMachine};
 use raft_sim::event::Digest;
 use raft_sim::history::Ended;
-use raft_sim::workload::{Factory, Session, ToldTo, Workload};
+use raft_sim::workload::{Factory, Session, ToldTo, Workload, command_failed};
 use raft_sim::{Cluster, Random};
 
 use self::crew::Crew;
@@ -273,8 +273,12 @@ fn clerk(cluster: &Cluster<Coordinator>, number: u64) -> Clerk {
 
 fn failed(error: &ClerkError) -> Ended<Reply> {
     match error {
-        ClerkError::Client(error) if !error.may_take_effect() => Ended::Failed,
-        _ => Ended::Maybe,
+        ClerkError::Client(error) => command_failed(error),
+        ClerkError::Refused(_)
+        | ClerkError::NoJob
+        | ClerkError::HasEnded
+        | ClerkError::HasNotEnded
+        | ClerkError::Unfit => Ended::Maybe,
     }
 }
 

@@ -85,6 +85,24 @@ fn all_coordinators_crash() {
     });
 }
 
+/// A worker that cannot reach any coordinator gives up what somebody else may have by then, and is there when they come back.
+#[test]
+fn a_worker_gives_up_what_it_cannot_keep() {
+    play(1, |world| async move {
+        drop(world.crew(1, takes(30 * SECOND)).keep(1));
+        let spec = job(1, 1, 1, 1);
+        let id = world.submit(&spec).await;
+        world.until(id, |view| !view.running.is_empty()).await;
+        let leader = world.leader().await;
+        world.cluster.crash(leader, Crash::Killed);
+        world.sleep(20 * SECOND).await;
+        world.cluster.start(leader);
+        world.expect(id, &spec).await;
+        let maps = world.done(id, is_map);
+        assert!(maps.len() == 2 && maps[0].written.is_none(), "{maps:?}");
+    });
+}
+
 /// An attempt that takes much longer than others near the end of a phase has a second one, and loses.
 #[test]
 fn straggler_backup() {
