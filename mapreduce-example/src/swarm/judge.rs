@@ -1,4 +1,4 @@
-//! What the log itself says of a run: replayed by the [`Oracle`], it shows what workers must have been told; and what they did
+//! What the log itself says of a run: replayed by a plain model of the rules, it shows what workers must have been told; and what they did
 //! is held against it.
 
 use std::collections::{BTreeMap, BTreeSet};

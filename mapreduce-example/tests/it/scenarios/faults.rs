@@ -92,7 +92,7 @@ fn a_worker_gives_up_what_it_cannot_keep() {
         drop(world.crew(1, takes(30 * SECOND)).keep(1));
         let spec = job(1, 1, 1, 1);
         let id = world.submit(&spec).await;
-        world.until(id, |view| !view.running.is_empty()).await;
+        world.until_begun(id).await;
         let leader = world.leader().await;
         world.cluster.crash(leader, Crash::Killed);
         world.sleep(20 * SECOND).await;
@@ -198,7 +198,7 @@ fn a_worker_that_was_away_for_too_long_is_told_to_stop() {
         let (sleeper, _ended) = crew.hire(1, 0);
         let spec = job(1, 1, 1, 1);
         let id = world.submit(&spec).await;
-        world.until(id, |view| !view.running.is_empty()).await;
+        world.until_begun(id).await;
         world.cluster.executor().pause(sleeper.process);
         drop(crew.hire(2, 0));
         world.sleep(7 * SECOND).await;

@@ -133,14 +133,13 @@ fn a_worker_that_is_asked_to_end_gives_its_tasks_back() {
         let (hand, ended) = crew.hire(1, 0);
         let spec = job(1, 1, 1, 1);
         let id = world.submit(&spec).await;
-        world.until(id, |view| !view.running.is_empty()).await;
+        world.until_begun(id).await;
         hand.handle.stop();
         assert_eq!(ended.await, Ok(Ended::Stopped));
         let (_, second) = crew.hire(2, 0);
-        world.until(id, |view| !view.running.is_empty()).await;
+        world.expect(id, &spec).await;
         let maps = world.done(id, is_map);
         assert!(maps[1].begun - maps[0].begun < 2 * SECOND, "the lease was waited for");
-        world.expect(id, &spec).await;
         assert_eq!(second.now_or_never(), None, "the other one goes on");
     });
 }

@@ -121,6 +121,15 @@ impl World {
         }
     }
 
+    /// Waits until a worker works on the job: the coordinator knows of it before the worker does.
+    pub(super) async fn until_begun(&self, job: JobId) {
+        let until = self.now() + PATIENCE;
+        while self.done(job, |_| true).is_empty() {
+            assert!(self.now() < until, "it is never begun");
+            self.sleep(10 * MS).await;
+        }
+    }
+
     /// The job succeeds, and its result is right. Returns what the log says of the run.
     pub(super) async fn expect(&self, job: JobId, spec: &JobSpec) -> Verdict {
         assert_eq!(self.end(job).await, JobState::Succeeded);
