@@ -6,8 +6,9 @@
 //! | how one attempt is carried out | `worker/attempt.rs` |
 //! | what it remembers of jobs | `worker/specs.rs` |
 //!
-//! It is a loop with one command under way at a time, in a session, so that each is carried out exactly once. It speaks when
-//! something has ended, when the coordinator has something new for it, and often enough to keep what it was given. While
+//! It is a loop with one command under way at a time, in a session, so that each is carried out exactly once. (Where the nodes
+//! have no room for another session it goes without: one that is carried out twice costs work, and is not wrong.) It
+//! speaks when something has ended, when the coordinator has something new for it, and often enough to keep what it was given. While
 //! the coordinator cannot be reached it tries again for ever; what it works on it gives up when its leases must have run out,
 //! since somebody else has it by then.
 //!
@@ -25,7 +26,7 @@ use std::time::Duration;
 use futures::channel::mpsc;
 use futures::future::{Either, select};
 use futures::{FutureExt, StreamExt};
-use raft_rsm::{Client, Runtime, Session};
+use raft_rsm::{Client, ClientError, Runtime, Session};
 
 use self::attempt::{Attempts, Flag};
 use crate::coordinator::limits::SLOTS_MAX;
@@ -81,6 +82,8 @@ pub struct Worker {
     runtime: Arc<dyn Runtime>,
     client: Client<Coordinator>,
     session: Session<Coordinator>,
+    /// The last way to send commands that was answered, or the other one.
+    is_in_session: bool,
     attempts: Attempts,
     slots: usize,
     events: mpsc::UnboundedReceiver<Event>,
@@ -132,6 +135,7 @@ impl Worker {
         let worker = Worker {
             id: WorkerId(runtime.random()),
             session: client.session(),
+            is_in_session: true,
             runtime,
             client,
             attempts,
@@ -190,8 +194,8 @@ impl Worker {
             reports: self.reports.iter().take(sent).cloned().collect(),
             slots: u32::try_from(free).unwrap_or(u32::MAX),
         };
-        let session = self.session.clone();
-        match self.meanwhile(session.propose(&command), Until::Stop).await? {
+        let told = self.tell(command);
+        match self.meanwhile(told, Until::Stop).await? {
             Ok(Response::Work(orders)) => {
                 self.reports.drain(..sent);
                 self.lease = Some((begun, orders.lease));
@@ -203,7 +207,25 @@ impl Worker {
             }
             Err(error) => {
                 tracing::debug!(%error, "the coordinator does not answer");
+                self.is_in_session = !self.is_in_session;
                 None
+            }
+        }
+    }
+
+    /// Tells the coordinator something.
+    fn tell(
+        &self,
+        command: Command,
+    ) -> impl Future<Output = Result<Response, ClientError>> + Send + use<> {
+        let (session, is_in_session) = (self.session.clone(), self.is_in_session);
+        async move {
+            match is_in_session {
+                true => session.propose(&command).await,
+                false => {
+                    let told = session.client().propose_until_answered(&command).await;
+                    told.map(|answered| answered.response)
+                }
             }
         }
     }
@@ -309,8 +331,7 @@ impl Worker {
         if !self.running.is_empty() || !self.reports.is_empty() {
             let reports = self.reports.iter().take(SLOTS_MAX).cloned().collect();
             let command = Command::Leave { worker: self.id, reports };
-            let session = self.session.clone();
-            if self.within(session.propose(&command)).await.is_none() {
+            if self.within(self.tell(command)).await.is_none() {
                 tracing::info!("the coordinator did not hear in time that this worker goes");
             }
         }

@@ -49,10 +49,9 @@ impl Clerk {
     /// # Errors
     /// It is not taken; or it may be: then it may be submitted again under the same token.
     pub async fn submit(&self, token: u128, spec: JobSpec) -> Result<JobId, ClerkError> {
-        match self.command(Command::Submit { token, spec }).await? {
-            Response::Submitted(job) => Ok(job),
-            other => Err(unexpected(other)),
-        }
+        let response = self.command(Command::Submit { token, spec }).await?;
+        let Response::Submitted(job) = response else { return Err(unexpected(response)) };
+        Ok(job)
     }
 
     /// Cancels a job, if it has not ended.
@@ -60,10 +59,9 @@ impl Clerk {
     /// # Errors
     /// There is none, it has ended otherwise, or nobody answers.
     pub async fn cancel(&self, job: JobId) -> Result<(), ClerkError> {
-        match self.command(Command::Cancel { job }).await? {
-            Response::Cancelled => Ok(()),
-            other => Err(unexpected(other)),
-        }
+        let response = self.command(Command::Cancel { job }).await?;
+        let Response::Cancelled = response else { return Err(unexpected(response)) };
+        Ok(())
     }
 
     /// Forgets a job that has ended.
@@ -71,10 +69,9 @@ impl Clerk {
     /// # Errors
     /// There is none, it has not ended, or nobody answers.
     pub async fn forget(&self, job: JobId) -> Result<(), ClerkError> {
-        match self.command(Command::Forget { job }).await? {
-            Response::Forgotten => Ok(()),
-            other => Err(unexpected(other)),
-        }
+        let response = self.command(Command::Forget { job }).await?;
+        let Response::Forgotten = response else { return Err(unexpected(response)) };
+        Ok(())
     }
 
     /// No more jobs are taken, and workers end when all that were taken are done.
@@ -82,10 +79,9 @@ impl Clerk {
     /// # Errors
     /// Nobody answers.
     pub async fn close(&self) -> Result<(), ClerkError> {
-        match self.command(Command::Close).await? {
-            Response::Closed => Ok(()),
-            other => Err(unexpected(other)),
-        }
+        let response = self.command(Command::Close).await?;
+        let Response::Closed = response else { return Err(unexpected(response)) };
+        Ok(())
     }
 
     /// How a job stands once it has ended, or after `wait`; `None` if it is not known.

@@ -146,7 +146,11 @@ pub(super) fn cap(counts: Counts) -> Counts {
 /// A text that is not longer than it may be.
 pub(crate) fn cut(mut text: String) -> String {
     if text.len() > TEXT_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        let mut end = TEXT_BYTES_MAX;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
         text.push('…');
     }
     text

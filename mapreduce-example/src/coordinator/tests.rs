@@ -56,10 +56,9 @@ impl Table {
 
     fn submit(&mut self, spec: JobSpec) -> JobId {
         let token = u128::from(self.index);
-        match self.apply(Command::Submit { token, spec }) {
-            Response::Submitted(id) => id,
-            other => panic!("{other:?}"),
-        }
+        let told = self.apply(Command::Submit { token, spec });
+        let Response::Submitted(id) = told else { panic!("{told:?}") };
+        id
     }
 
     fn work(
@@ -70,10 +69,9 @@ impl Table {
         slots: u32,
     ) -> Orders {
         let running = running.to_vec();
-        match self.apply(Command::Work { worker, running, reports, slots }) {
-            Response::Work(orders) => orders,
-            other => panic!("{other:?}"),
-        }
+        let told = self.apply(Command::Work { worker, running, reports, slots });
+        let Response::Work(orders) = told else { panic!("{told:?}") };
+        orders
     }
 
     fn begin(&mut self, worker: WorkerId, running: &[AttemptId], slots: u32) -> Vec<AttemptId> {
@@ -86,10 +84,9 @@ impl Table {
     }
 
     fn view(&self, id: JobId) -> JobView {
-        match self.coordinator.query(Query::Job(id)) {
-            Answer::Job(Some(view)) => *view,
-            other => panic!("{other:?}"),
-        }
+        let told = self.coordinator.query(Query::Job(id));
+        let Answer::Job(Some(view)) = told else { panic!("{told:?}") };
+        *view
     }
 
     fn state(&self, id: JobId) -> JobState {
@@ -97,10 +94,9 @@ impl Table {
     }
 
     fn inputs(&self, id: AttemptId) -> Option<Vec<Attempt>> {
-        match self.coordinator.query(Query::Inputs(id)) {
-            Answer::Inputs(inputs) => inputs,
-            other => panic!("{other:?}"),
-        }
+        let told = self.coordinator.query(Query::Inputs(id));
+        let Answer::Inputs(inputs) = told else { panic!("{told:?}") };
+        inputs
     }
 
     fn is_ready_for(&self, worker: WorkerId, running: &[AttemptId]) -> bool {

@@ -55,7 +55,6 @@ impl Crew {
     }
 
     /// Starts a worker. The receiver is told how it ended; it is cancelled when the worker dies.
-    #[must_use]
     pub fn hire(&self, number: u64, life: u64) -> (Hand, oneshot::Receiver<Ended>) {
         let executor = self.cluster.executor().clone();
         let process = executor.process();

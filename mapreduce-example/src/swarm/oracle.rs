@@ -118,6 +118,7 @@ impl Oracle {
     }
 
     /// How a job stands, if it is known.
+    #[cfg(test)]
     pub(crate) fn state(&self, id: JobId) -> Option<JobState> {
         self.jobs.get(&id).map(|job| job.end.clone().unwrap_or(JobState::Unfinished))
     }
