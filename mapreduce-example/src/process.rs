@@ -64,10 +64,10 @@ pub async fn coordinate(options: CoordinatorOptions) -> Result<(), Failure> {
     if with_parent {
         say(&Used::now().line());
     }
-    match reason {
-        StopReason::Shutdown => Ok(()),
-        reason => Err(in_place(&format!("node {id} has stopped: {reason}"))),
+    if reason == StopReason::Shutdown {
+        return Ok(());
     }
+    Err(in_place(&format!("node {id} has stopped: {reason}")))
 }
 
 /// A worker's process.

@@ -5,3 +5,4 @@
 mod data;
 mod processes;
 mod scenarios;
+mod swarm;
