@@ -93,6 +93,8 @@ pub struct Worker {
     /// Since when, by the clock of this process, the coordinator cannot have given what runs to somebody else; and for how
     /// long.
     lease: Option<(Duration, Duration)>,
+    /// The coordinator may have given it something that it does not work on.
+    is_unsettled: bool,
     /// It was asked to stop.
     is_stopped: bool,
 }
@@ -144,6 +146,7 @@ impl Worker {
             running: BTreeMap::new(),
             reports: Vec::new(),
             lease: None,
+            is_unsettled: false,
             is_stopped: false,
         };
         (worker, handle)
@@ -194,11 +197,18 @@ impl Worker {
             reports: self.reports.iter().take(sent).cloned().collect(),
             slots: u32::try_from(free).unwrap_or(u32::MAX),
         };
-        let told = self.tell(command);
-        match self.meanwhile(told, Until::Stop).await? {
+        self.is_unsettled = true;
+        let mut told = pin!(self.tell(command));
+        let answered = match self.meanwhile(&mut told, Until::Stop).await {
+            Some(answered) => answered,
+            // What it is given by this is to be given back, and not to come later than that.
+            None => self.within(told).await?,
+        };
+        match answered {
             Ok(Response::Work(orders)) => {
                 self.reports.drain(..sent);
                 self.lease = Some((begun, orders.lease));
+                self.is_unsettled = !orders.begin.is_empty();
                 Some(orders)
             }
             Ok(other) => {
@@ -328,7 +338,7 @@ impl Worker {
     /// Gives back what it works on, and waits for a while until that has ended.
     async fn leave(&mut self) {
         self.running.values().for_each(|flag| flag.stop());
-        if !self.running.is_empty() || !self.reports.is_empty() {
+        if self.is_unsettled || !self.running.is_empty() || !self.reports.is_empty() {
             let reports = self.reports.iter().take(SLOTS_MAX).cloned().collect();
             let command = Command::Leave { worker: self.id, reports };
             if self.within(self.tell(command)).await.is_none() {
