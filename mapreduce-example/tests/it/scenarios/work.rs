@@ -144,6 +144,26 @@ fn a_worker_that_is_asked_to_end_gives_its_tasks_back() {
     });
 }
 
+/// It is asked to stop when it has asked for work and has no answer yet: what it is given by that answer, nobody works on.
+#[test]
+fn a_worker_that_is_stopped_at_once_keeps_nothing() {
+    for milliseconds in 0..12_u32 {
+        play(1, move |world| async move {
+            let crew = world.crew(1, takes(SECOND));
+            let spec = job(1, 1, 1, 1);
+            let id = world.submit(&spec).await;
+            let (hand, ended) = crew.hire(1, 0);
+            world.sleep(milliseconds * MS).await;
+            hand.handle.stop();
+            assert_eq!(ended.await, Ok(Ended::Stopped));
+            let (_, _second) = crew.hire(2, 0);
+            let begun = world.now();
+            world.expect(id, &spec).await;
+            assert!(world.now() - begun < 4 * SECOND, "the lease was waited for");
+        });
+    }
+}
+
 /// A worker ends when it is asked to, also where nobody answers.
 #[test]
 fn a_worker_ends_without_a_coordinator() {
