@@ -1,0 +1,75 @@
+//! A job, from the command line to the coordinator.
+
+use serde_json::json;
+
+use super::{JobArgs, SubmitArgs};
+use crate::data::{self, Stores};
+use crate::failure::Failure;
+use crate::ground::{beside, clerk, token};
+use crate::job::Registry;
+use crate::process::say;
+use crate::progress;
+use crate::task::JobSpec;
+
+/// Where the results of a job are divided and nobody says into how many.
+const REDUCERS: u32 = 10;
+
+/// Looks at the inputs and the output, and makes the specification. The output is emptied if that was asked for.
+pub(super) async fn prepare(args: JobArgs) -> Result<JobSpec, Failure> {
+    beside(move || prepare_here(args)).await?
+}
+
+fn prepare_here(args: JobArgs) -> Result<JobSpec, Failure> {
+    let JobArgs { job, arguments, input, output, force, reducers, split_bytes, failures } = args;
+    let (registry, stores) = (Registry::shipped(), Stores::new());
+    let arguments = arguments.into_iter().collect();
+    registry.check(&job, &arguments).map_err(Failure::environment)?;
+    let most = registry.kinds().find(|kind| kind.name() == job);
+    let most = most.map_or(REDUCERS, |kind| kind.reducers_max().min(REDUCERS));
+    let reducers = reducers.map_or(most, |reducers| reducers.get());
+    let output = stores.locate(&output).map_err(Failure::environment)?;
+    let inputs = data::splits(&stores, &input, split_bytes).map_err(Failure::environment)?;
+    let url = output.url().to_owned();
+    let mut spec =
+        JobSpec { job, arguments, inputs, output: url, reducers, failures_max: failures };
+    registry.prepare(&mut spec, &stores).map_err(Failure::environment)?;
+    if !data::is_empty(&stores, output.url()).map_err(Failure::environment)? {
+        if !force {
+            let name = output.name();
+            return Err(Failure::environment(format!(
+                "the output folder {name} is not empty; --force deletes what is in it"
+            )));
+        }
+        if spec.inputs.iter().any(|split| split.input.starts_with(output.url())) {
+            let name = output.name();
+            return Err(Failure::environment(format!("an input is in the output folder {name}")));
+        }
+        data::clear(&stores, output.url()).map_err(Failure::environment)?;
+    }
+    Ok(spec)
+}
+
+pub(super) async fn submit(args: SubmitArgs) -> Result<(), Failure> {
+    let SubmitArgs { cluster, job, wait, json } = args;
+    let clerk = clerk(&cluster.cluster, cluster.timeout)?;
+    let spec = prepare(job).await?;
+    let (maps, reducers, output) = (spec.inputs.len(), spec.reducers, spec.output.clone());
+    let id = clerk.submit(token(), spec).await?;
+    if json && !wait {
+        say(&json!({ "job": id.0, "maps": maps, "reducers": reducers, "output": output })
+            .to_string());
+        return Ok(());
+    }
+    if !json {
+        say(&format!("job {id}: {maps} map tasks, {reducers} reduce tasks"));
+    }
+    if !wait {
+        return Ok(());
+    }
+    let view = progress::follow(&clerk, id).await?;
+    match json {
+        true => say(&super::jobs::view_json(&view).to_string()),
+        false => say(&format!("job {id} is done: the results are in {output}")),
+    }
+    Ok(())
+}

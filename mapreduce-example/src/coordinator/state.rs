@@ -1,0 +1,413 @@
+//! The table of tasks, and what happens to it.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use imbl::{OrdMap, OrdSet};
+
+use super::attempts::{Attempts, Running};
+use super::command::{Failure, JobState, Orders, Phase, Report, Response, WorkerId};
+use super::job::{End, Job, Place, at};
+use super::limits::{
+    self, ATTEMPTS_MAX, JOBS_ENDED_MAX, JOBS_QUEUED_MAX, LEASE, QUEUED_BYTES_MAX, QUEUED_TASKS_MAX,
+    SLOTS_MAX,
+};
+use super::tasks::Finished;
+use crate::task::{Attempt, AttemptId, Counts, JobId, JobSpec, TaskId};
+
+/// What is replicated. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct State {
+    /// The log's time, as far as it was told.
+    pub(super) time: Duration,
+    /// The index of the entry that is carried out.
+    pub(super) index: u64,
+    /// No more jobs are taken.
+    pub(super) is_closed: bool,
+    pub(super) jobs: OrdMap<JobId, Arc<Job>>,
+    pub(super) tokens: OrdMap<u128, JobId>,
+    pub(super) attempts: Attempts,
+    /// The jobs that have something to hand out: the one with the fewest attempts first, then the oldest.
+    pub(super) ready: OrdSet<(u32, JobId)>,
+    /// The jobs that may have stragglers, by when they do.
+    pub(super) stragglers: OrdSet<(Duration, JobId)>,
+    /// The jobs that have ended, in that order.
+    pub(super) ended: OrdSet<(u64, JobId)>,
+    /// Of all jobs that have not ended.
+    pub(super) queued: Queued,
+}
+
+/// What the jobs that have not ended amount to.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Queued {
+    pub(super) jobs: usize,
+    pub(super) tasks: usize,
+    pub(super) bytes: usize,
+}
+
+impl State {
+    /// Whatever is due by `time` ends.
+    pub(super) fn advance(&mut self, index: u64, time: Duration) {
+        (self.index, self.time) = (index, time);
+        while let Some(id) = self.attempts.take_ended(time) {
+            self.gone(id);
+            self.lost(id.job, id.task, "with its worker");
+        }
+    }
+
+    /// When something ends next, or an attempt becomes a straggler.
+    pub(super) fn due(&self) -> Option<Duration> {
+        // Those that are stragglers already wait for a worker, not for time.
+        let later = (Bound::Excluded((self.time, JobId(u64::MAX))), Bound::Unbounded);
+        let straggler = self.stragglers.range(later).next().map(|(due, _)| *due);
+        self.attempts.next_end().into_iter().chain(straggler).min()
+    }
+
+    pub(super) fn submit(&mut self, token: u128, spec: JobSpec) -> Response {
+        if let Some(id) = self.tokens.get(&token) {
+            return Response::Submitted(*id);
+        }
+        if let Err(why) = self.has_room(&spec) {
+            return Response::Refused(why);
+        }
+        let id = JobId(self.index);
+        let job = Job::new(token, spec, self.time);
+        self.tokens.insert(token, id);
+        self.queued.add(&job.spec);
+        self.jobs.insert(id, Arc::new(job));
+        self.queue(id);
+        Response::Submitted(id)
+    }
+
+    fn has_room(&self, spec: &JobSpec) -> Result<(), String> {
+        if self.is_closed {
+            return Err("no more jobs are taken".to_owned());
+        }
+        limits::check(spec)?;
+        let mut queued = self.queued;
+        queued.add(spec);
+        let is_full = queued.jobs > JOBS_QUEUED_MAX
+            || queued.tasks > QUEUED_TASKS_MAX
+            || queued.bytes > QUEUED_BYTES_MAX;
+        match is_full {
+            true => Err(format!(
+                "there are {} jobs with {} tasks in the queue, and there is no room for {} more tasks: try again later",
+                self.queued.jobs,
+                self.queued.tasks,
+                limits::tasks(spec)
+            )),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn cancel(&mut self, id: JobId) -> Response {
+        match self.jobs.get(&id).map(|job| job.state()) {
+            None => Response::NoJob,
+            Some(JobState::Unfinished) => {
+                self.end(id, JobState::Cancelled);
+                Response::Cancelled
+            }
+            Some(JobState::Cancelled) => Response::Cancelled,
+            Some(JobState::Succeeded | JobState::Failed(_)) => Response::HasEnded,
+        }
+    }
+
+    pub(super) fn forget(&mut self, id: JobId) -> Response {
+        let Some(job) = self.jobs.get(&id) else { return Response::NoJob };
+        let Some(end) = &job.end else { return Response::HasNotEnded };
+        self.ended.remove(&(end.index, id));
+        self.drop_job(id);
+        Response::Forgotten
+    }
+
+    pub(super) fn work(
+        &mut self,
+        worker: WorkerId,
+        running: &[AttemptId],
+        reports: Vec<Report>,
+        slots: u32,
+    ) -> Response {
+        self.hear(worker, reports);
+        let ends_at = self.time.saturating_add(LEASE);
+        let (kept, stop): (BTreeSet<AttemptId>, Vec<AttemptId>) = {
+            let mut is_kept = |id: &AttemptId| self.attempts.renew(worker, *id, ends_at);
+            let (kept, stop): (Vec<_>, Vec<_>) =
+                running.iter().take(SLOTS_MAX).copied().partition(|id| is_kept(id));
+            (kept.into_iter().collect(), stop)
+        };
+        let unheard: Vec<AttemptId> =
+            self.attempts.of_worker(worker).filter(|id| !kept.contains(id)).collect();
+        unheard.into_iter().for_each(|id| self.give_back(id));
+        let slots = usize::try_from(slots).unwrap_or(SLOTS_MAX).min(SLOTS_MAX);
+        let mut begin = Vec::new();
+        while begin.len() < slots
+            && let Some((job, task)) = self.next_for(worker)
+        {
+            begin.extend(self.hand_out(worker, job, task));
+        }
+        Response::Work(Orders { begin, stop, lease: LEASE, ends: self.has_ended() })
+    }
+
+    pub(super) fn leave(&mut self, worker: WorkerId, reports: Vec<Report>) -> Response {
+        self.hear(worker, reports);
+        let all: Vec<AttemptId> = self.attempts.of_worker(worker).collect();
+        all.into_iter().for_each(|id| self.give_back(id));
+        Response::Left
+    }
+
+    /// Whether workers may go.
+    pub(super) fn has_ended(&self) -> bool {
+        self.is_closed && self.queued.jobs == 0
+    }
+
+    /// What to give to a worker next: what nobody works on, and failing that what somebody else takes long for.
+    pub(super) fn next_for(&self, worker: WorkerId) -> Option<(JobId, TaskId)> {
+        let pending = self
+            .ready
+            .get_min()
+            .and_then(|(_, id)| self.jobs.get(id)?.next_pending().map(|task| (*id, task)));
+        pending.or_else(|| self.backup_for(worker))
+    }
+
+    /// The straggler of another worker that began first. What is passed over is the worker's own, so it is little.
+    fn backup_for(&self, worker: WorkerId) -> Option<(JobId, TaskId)> {
+        let late = self.stragglers.iter().take_while(|(due, _)| *due <= self.time);
+        let mut tasks = late
+            .filter_map(|(_, id)| Some((*id, self.jobs.get(id)?)))
+            .flat_map(|(id, job)| job.stragglers(self.time).map(move |task| (id, task)));
+        tasks.find(|(id, task)| {
+            self.attempts.of_task(*id, *task).all(|(_, running)| running.worker != worker)
+        })
+    }
+
+    /// `None`: the task was handed out too often, and its job has failed.
+    fn hand_out(&mut self, worker: WorkerId, id: JobId, task: TaskId) -> Option<AttemptId> {
+        let (since, ends_at) = (self.time, self.time.saturating_add(LEASE));
+        let job = Arc::make_mut(self.jobs.get_mut(&id)?);
+        let found = job.task_mut(task)?;
+        if found.handed_out >= ATTEMPTS_MAX {
+            let text = format!("{task} was handed out {ATTEMPTS_MAX} times and never finished");
+            self.end(id, JobState::Failed(text));
+            return None;
+        }
+        found.handed_out += 1;
+        let attempt = AttemptId { job: id, task, attempt: Attempt(found.handed_out) };
+        job.running += 1;
+        self.attempts.insert(attempt, Running { worker, since, ends_at });
+        self.place(id, task);
+        Some(attempt)
+    }
+
+    fn hear(&mut self, worker: WorkerId, reports: Vec<Report>) {
+        for report in reports.into_iter().take(SLOTS_MAX) {
+            let id = report.attempt();
+            let held = self.attempts.get(id).copied();
+            // Nobody speaks for another worker.
+            if held.is_some_and(|running| running.worker != worker) {
+                continue;
+            }
+            match report {
+                Report::Finished(id, counts) => self.finished(id, counts, held),
+                Report::Failed(id, text) => self.failed(worker, id, text),
+                Report::LostMap { attempt, map, lost } => {
+                    self.map_lost(worker, attempt, map, lost);
+                }
+                Report::GaveBack(id) => self.give_back(id),
+            }
+        }
+    }
+
+    /// It counts if its task is not finished yet, even where its lease has run out.
+    fn finished(&mut self, id: AttemptId, counts: Counts, held: Option<Running>) {
+        let AttemptId { job: job_id, task, attempt } = id;
+        self.give_back(id);
+        let Some(job) = self.unfinished(job_id) else { return };
+        if !job.task(task).is_some_and(|task| task.may_finish(attempt)) {
+            return;
+        }
+        let others: Vec<AttemptId> =
+            self.attempts.of_task(job_id, task).map(|(other, _)| other).collect();
+        others.into_iter().for_each(|other| self.gone(other));
+        let took = held.map(|running| self.time.saturating_sub(running.since));
+        let finished = Finished { attempt, counts: limits::cap(counts), took };
+        let (phase, number) = at(task);
+        if let Some(job) = self.jobs.get_mut(&job_id) {
+            Arc::make_mut(job).of_phase_mut(phase).finish(number, finished);
+        }
+        self.place(job_id, task);
+        match phase {
+            Phase::Map => {}
+            Phase::Reduce => self.reduced(job_id),
+            Phase::Publish => self.end(job_id, JobState::Succeeded),
+        }
+    }
+
+    /// Where all is reduced, map tasks that were to be repeated need not be.
+    fn reduced(&mut self, id: JobId) {
+        if !self.jobs.get(&id).is_some_and(|job| job.reduces.is_done()) {
+            return;
+        }
+        let maps: Vec<AttemptId> = self.attempts.of_maps(id).map(|(map, _)| map).collect();
+        maps.into_iter().for_each(|map| self.give_back(map));
+    }
+
+    fn failed(&mut self, worker: WorkerId, id: AttemptId, text: String) {
+        if self.attempts.get(id).is_none() {
+            return;
+        }
+        self.give_back(id);
+        let AttemptId { job: job_id, task, attempt } = id;
+        let Some(job) = self.jobs.get_mut(&job_id) else { return };
+        let job = Arc::make_mut(job);
+        let text = limits::cut(text);
+        job.remember(Failure { task, attempt, worker, text: text.clone() });
+        let failures_max = job.spec.failures_max;
+        let Some(failing) = job.task_mut(task) else { return };
+        failing.failures = failing.failures.saturating_add(1);
+        if failing.failures >= failures_max {
+            let times = match failing.failures {
+                1 => String::new(),
+                times => format!(" {times} times, the last time"),
+            };
+            self.end(job_id, JobState::Failed(format!("{task} failed{times}: {text}")));
+        }
+    }
+
+    /// The output of a map task is gone: it is taken back, if a task that is not reduced yet needs it.
+    fn map_lost(&mut self, worker: WorkerId, id: AttemptId, map: u32, lost: Attempt) {
+        let AttemptId { job: job_id, task, attempt } = id;
+        let Some(job) = self.unfinished(job_id) else { return };
+        let (TaskId::Reduce(_), Some(of_map)) = (task, job.maps.get(map)) else {
+            let text =
+                format!("{task} says that map task {map} is lost, and does not build upon it");
+            return self.failed(worker, id, text);
+        };
+        let is_needed = job.task(task).is_some_and(|task| task.may_finish(attempt));
+        let is_there = of_map.finished.is_some_and(|finished| finished.attempt == lost);
+        self.give_back(id);
+        if !is_needed || !is_there {
+            return;
+        }
+        if let Some(job) = self.jobs.get_mut(&job_id) {
+            Arc::make_mut(job).maps.take_back(map);
+        }
+        self.place(job_id, TaskId::Map(map));
+        self.end_if_hopeless(job_id, TaskId::Map(map), "with what it had written");
+    }
+
+    /// A lease has run out.
+    fn lost(&mut self, id: JobId, task: TaskId, how: &str) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if let Some(lost) = Arc::make_mut(job).task_mut(task) {
+            lost.losses = lost.losses.saturating_add(1);
+        }
+        self.place(id, task);
+        self.end_if_hopeless(id, task, how);
+    }
+
+    fn end_if_hopeless(&mut self, id: JobId, task: TaskId, how: &str) {
+        let Some(job) = self.unfinished(id) else { return };
+        let losses = job.task(task).map_or(0, |task| task.losses);
+        if losses >= limits::tasks_lost_max(&job.spec) {
+            let text = format!("{task} was lost {losses} times, the last time {how}");
+            self.end(id, JobState::Failed(text));
+        }
+    }
+
+    /// An attempt does not run any more, if it did; its task is where it belongs.
+    fn give_back(&mut self, id: AttemptId) {
+        if self.attempts.remove(id).is_some() {
+            self.gone(id);
+            self.place(id.job, id.task);
+        }
+    }
+
+    /// An attempt does not run any more.
+    fn gone(&mut self, id: AttemptId) {
+        self.attempts.remove(id);
+        if let Some(job) = self.jobs.get_mut(&id.job) {
+            let job = Arc::make_mut(job);
+            job.running = job.running.saturating_sub(1);
+        }
+    }
+
+    fn end(&mut self, id: JobId, state: JobState) {
+        let running: Vec<AttemptId> = self.attempts.of_job(id).map(|(id, _)| id).collect();
+        running.into_iter().for_each(|id| self.gone(id));
+        let (index, at) = (self.index, self.time);
+        let Some(job) = self.jobs.get_mut(&id).map(Arc::make_mut) else { return };
+        self.queued.remove(&job.spec);
+        job.end(End { state, index, at });
+        self.queue(id);
+        self.ended.insert((index, id));
+        if self.ended.len() > JOBS_ENDED_MAX
+            && let Some((_, oldest)) = self.ended.remove_min()
+        {
+            self.drop_job(oldest);
+        }
+    }
+
+    fn drop_job(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.remove(&id) {
+            self.tokens.remove(&job.token);
+        }
+    }
+
+    fn unfinished(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(&id).map(|job| &**job).filter(|job| job.end.is_none())
+    }
+
+    /// Puts a task, and its job, where they belong.
+    fn place(&mut self, id: JobId, task: TaskId) {
+        self.set(id, task);
+        self.queue(id);
+    }
+
+    /// Puts a task where it belongs.
+    pub(super) fn set(&mut self, id: JobId, task: TaskId) {
+        let running: Vec<Duration> =
+            self.attempts.of_task(id, task).map(|(_, running)| running.since).collect();
+        let (phase, number) = at(task);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            Arc::make_mut(job).of_phase_mut(phase).place(number, &running);
+        }
+    }
+
+    /// Puts a job where it belongs.
+    pub(super) fn queue(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let wanted = job.wanted_place();
+        if job.place == wanted {
+            return;
+        }
+        let Place { ready, straggler } = std::mem::replace(&mut Arc::make_mut(job).place, wanted);
+        if let Some(running) = ready {
+            self.ready.remove(&(running, id));
+        }
+        if let Some(due) = straggler {
+            self.stragglers.remove(&(due, id));
+        }
+        if let Some(running) = wanted.ready {
+            self.ready.insert((running, id));
+        }
+        if let Some(due) = wanted.straggler {
+            self.stragglers.insert((due, id));
+        }
+    }
+}
+
+impl Queued {
+    pub(super) fn add(&mut self, spec: &JobSpec) {
+        self.jobs = self.jobs.saturating_add(1);
+        self.tasks = self.tasks.saturating_add(limits::tasks(spec));
+        self.bytes = self.bytes.saturating_add(limits::bytes(spec));
+    }
+
+    fn remove(&mut self, spec: &JobSpec) {
+        self.jobs = self.jobs.saturating_sub(1);
+        self.tasks = self.tasks.saturating_sub(limits::tasks(spec));
+        self.bytes = self.bytes.saturating_sub(limits::bytes(spec));
+    }
+}

@@ -1,0 +1,196 @@
+//! The tasks of one phase of a job.
+
+use std::time::Duration;
+
+use imbl::{OrdSet, Vector};
+use serde::{Deserialize, Serialize};
+
+use super::command::Progress;
+use super::limits::{STRAGGLER_FACTOR, STRAGGLER_MIN};
+use super::median::Median;
+use crate::task::{Attempt, Counts};
+
+/// A task.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Task {
+    /// The last attempt that was handed out; 0: none was. It only grows, so no number is given twice.
+    pub(super) handed_out: u32,
+    /// Attempts up to this one count for nothing any more: what one of them had written is lost.
+    pub(super) void: u32,
+    /// How often it failed.
+    pub(super) failures: u32,
+    /// How often its lease ran out, or what it had written was lost.
+    pub(super) losses: u32,
+    pub(super) finished: Option<Finished>,
+    /// Since when its only attempt runs, if there is just one. Made anew from a snapshot.
+    #[serde(skip)]
+    alone: Option<Duration>,
+}
+
+/// What makes a task finished.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Finished {
+    pub(super) attempt: Attempt,
+    pub(super) counts: Counts,
+    /// How long the attempt took; not known where its lease had run out before.
+    pub(super) took: Option<Duration>,
+}
+
+/// The tasks of one phase. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tasks {
+    len: u32,
+    done: u32,
+    counts: Counts,
+    /// Empty once the job has ended.
+    all: Vector<Task>,
+    /// Those that are not finished and that nobody works on.
+    pending: OrdSet<u32>,
+    /// Those that are not finished and have one attempt, by its start.
+    alone: OrdSet<(Duration, u32)>,
+    took: Median,
+}
+
+impl Task {
+    /// Whether an attempt of this number was handed out and may still count.
+    pub(super) fn may_finish(&self, attempt: Attempt) -> bool {
+        self.finished.is_none() && (self.void + 1..=self.handed_out).contains(&attempt.0)
+    }
+}
+
+impl Tasks {
+    pub(super) fn new(len: u32) -> Tasks {
+        let all = (0..len).map(|_| Task::default()).collect();
+        Tasks { len, all, pending: (0..len).collect(), ..Tasks::default() }
+    }
+
+    /// Those of a snapshot, before any of them is put in its [place](Tasks::place).
+    pub(super) fn restored(tasks: Vec<Task>) -> Option<Tasks> {
+        let len = u32::try_from(tasks.len()).ok()?;
+        let mut restored = Tasks { len, all: tasks.into(), ..Tasks::default() };
+        for number in 0..len {
+            if let Some(finished) = restored.get(number).and_then(|task| task.finished) {
+                restored.add(number, &finished);
+            }
+        }
+        Some(restored)
+    }
+
+    /// Those of a job that had ended.
+    pub(super) fn ended(progress: &Progress) -> Option<Tasks> {
+        let Progress { tasks: len, done, pending, counts } = *progress;
+        (done <= len && pending == 0).then(|| Tasks { len, done, counts, ..Tasks::default() })
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.done == self.len
+    }
+
+    pub(super) fn get(&self, number: u32) -> Option<&Task> {
+        self.all.get(index(number))
+    }
+
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Task> {
+        self.all.get_mut(index(number))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Task> {
+        self.all.iter()
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        let pending = u32::try_from(self.pending.len()).unwrap_or(u32::MAX);
+        Progress { tasks: self.len, done: self.done, pending, counts: self.counts }
+    }
+
+    /// The first one that nobody works on.
+    pub(super) fn next_pending(&self) -> Option<u32> {
+        self.pending.get_min().copied()
+    }
+
+    /// How long an attempt may take before it is a straggler; `None`: it is too early to say.
+    ///
+    /// Only near the end of a phase: nothing is left to be handed out, and half of the tasks or more are done.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        let is_near_end = self.pending.is_empty() && self.done >= self.len - self.done;
+        let median = self.took.median().filter(|_| is_near_end)?;
+        Some(median.saturating_mul(STRAGGLER_FACTOR).max(STRAGGLER_MIN))
+    }
+
+    /// Those that have one attempt, by its start.
+    pub(super) fn alone(&self) -> impl Iterator<Item = (Duration, u32)> {
+        self.alone.iter().copied()
+    }
+
+    /// When the first one becomes a straggler that has no second attempt.
+    pub(super) fn next_straggler(&self) -> Option<Duration> {
+        let (since, _) = self.alone.get_min()?;
+        self.patience().map(|patience| since.saturating_add(patience))
+    }
+
+    /// Puts a task where it belongs, given since when its attempts run. To be called whenever that, or whether it is
+    /// finished, has changed.
+    pub(super) fn place(&mut self, number: u32, running: &[Duration]) {
+        let Some(task) = self.all.get_mut(index(number)) else { return };
+        let is_finished = task.finished.is_some();
+        let alone = match running {
+            [since] if !is_finished => Some(*since),
+            [] | [_] | [_, _, ..] => None,
+        };
+        if let Some(before) = std::mem::replace(&mut task.alone, alone) {
+            self.alone.remove(&(before, number));
+        }
+        if let Some(since) = alone {
+            self.alone.insert((since, number));
+        }
+        match !is_finished && running.is_empty() {
+            true => self.pending.insert(number),
+            false => self.pending.remove(&number),
+        };
+    }
+
+    /// A task is finished, for good unless it is [taken back](Tasks::take_back).
+    pub(super) fn finish(&mut self, number: u32, finished: Finished) {
+        if let Some(task) = self.get_mut(number).filter(|task| task.finished.is_none()) {
+            task.finished = Some(finished);
+            self.add(number, &finished);
+        }
+    }
+
+    /// What a task had written is lost.
+    pub(super) fn take_back(&mut self, number: u32) {
+        let Some(task) = self.get_mut(number) else { return };
+        let Some(Finished { attempt, counts, took }) = task.finished.take() else { return };
+        task.void = attempt.0;
+        task.losses = task.losses.saturating_add(1);
+        self.done -= 1;
+        self.counts.bytes_in -= counts.bytes_in;
+        self.counts.bytes_out -= counts.bytes_out;
+        self.counts.records -= counts.records;
+        if let Some(took) = took {
+            self.took.remove(number, took);
+        }
+    }
+
+    /// The job has ended: only what was done is remembered.
+    pub(super) fn end(&mut self) {
+        let Tasks { len, done, counts, .. } = *self;
+        *self = Tasks { len, done, counts, ..Tasks::default() };
+    }
+
+    /// The counts were [capped](super::limits::cap), so their sums have room.
+    fn add(&mut self, number: u32, finished: &Finished) {
+        let Finished { attempt: _, counts, took } = finished;
+        self.done += 1;
+        self.counts.bytes_in += counts.bytes_in;
+        self.counts.bytes_out += counts.bytes_out;
+        self.counts.records += counts.records;
+        if let Some(took) = took {
+            self.took.insert(number, *took);
+        }
+    }
+}
+
+fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,534 @@
+//! The rules of the table of tasks, one by one.
+
+mod images;
+mod model;
+
+use raft_rsm::raft_core::Term;
+
+use super::*;
+use crate::task::{Attempt, AttemptId, Counts, JobId, JobSpec, Split, TaskId};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const ANN: WorkerId = WorkerId(1);
+const BOB: WorkerId = WorkerId(2);
+
+pub(super) fn spec(maps: u64, reducers: u32, failures_max: u32) -> JobSpec {
+    let split = |number| Split { input: "memory:///in".to_owned(), offset: number * 10, len: 10 };
+    JobSpec {
+        job: "word-count".to_owned(),
+        arguments: [("a".to_owned(), "b".to_owned())].into(),
+        inputs: (0..maps).map(split).collect(),
+        output: "memory:///out".to_owned(),
+        reducers,
+        failures_max,
+    }
+}
+
+pub(super) fn id(job: JobId, task: TaskId, attempt: u32) -> AttemptId {
+    AttemptId { job, task, attempt: Attempt(attempt) }
+}
+
+/// A table, and the log's time.
+#[derive(Default)]
+pub(super) struct Table {
+    pub(super) coordinator: Coordinator,
+    pub(super) index: u64,
+    pub(super) time: Duration,
+}
+
+impl Table {
+    pub(super) fn apply(&mut self, command: Command) -> Response {
+        self.index += 1;
+        let context = self.context();
+        self.coordinator.apply(&context, command)
+    }
+
+    fn context(&self) -> Context {
+        Context { index: LogIndex(self.index), term: Term(1), time: self.time }
+    }
+
+    pub(super) fn wait(&mut self, duration: Duration) {
+        self.time += duration;
+        let context = self.context();
+        self.coordinator.advance(&context);
+    }
+
+    fn submit(&mut self, spec: JobSpec) -> JobId {
+        let token = u128::from(self.index);
+        let told = self.apply(Command::Submit { token, spec });
+        let Response::Submitted(id) = told else { panic!("{told:?}") };
+        id
+    }
+
+    fn work(
+        &mut self,
+        worker: WorkerId,
+        running: &[AttemptId],
+        reports: Vec<Report>,
+        slots: u32,
+    ) -> Orders {
+        let running = running.to_vec();
+        let told = self.apply(Command::Work { worker, running, reports, slots });
+        let Response::Work(orders) = told else { panic!("{told:?}") };
+        orders
+    }
+
+    fn begin(&mut self, worker: WorkerId, running: &[AttemptId], slots: u32) -> Vec<AttemptId> {
+        self.work(worker, running, vec![], slots).begin
+    }
+
+    fn finish(&mut self, worker: WorkerId, all: &[AttemptId]) -> Orders {
+        let reports = all.iter().map(|id| Report::Finished(*id, Counts::default())).collect();
+        self.work(worker, &[], reports, 0)
+    }
+
+    fn view(&self, id: JobId) -> JobView {
+        let told = self.coordinator.query(Query::Job(id));
+        let Answer::Job(Some(view)) = told else { panic!("{told:?}") };
+        *view
+    }
+
+    fn state(&self, id: JobId) -> JobState {
+        self.view(id).state
+    }
+
+    fn inputs(&self, id: AttemptId) -> Option<Vec<Attempt>> {
+        let told = self.coordinator.query(Query::Inputs(id));
+        let Answer::Inputs(inputs) = told else { panic!("{told:?}") };
+        inputs
+    }
+
+    fn is_ready_for(&self, worker: WorkerId, running: &[AttemptId]) -> bool {
+        let query = Query::WorkFor { worker, running: running.to_vec(), is_free: true };
+        self.coordinator.is_ready(&query, LogIndex(0))
+    }
+}
+
+fn tasks(all: &[AttemptId]) -> Vec<TaskId> {
+    all.iter().map(|id| id.task).collect()
+}
+
+#[test]
+fn maps_come_before_reduces_and_those_before_the_publication() {
+    let mut table = Table::default();
+    let job = table.submit(spec(2, 2, 3));
+    let maps = table.begin(ANN, &[], 9);
+    assert_eq!(tasks(&maps), [TaskId::Map(0), TaskId::Map(1)]);
+    table.finish(ANN, &maps);
+    let reduces = table.begin(ANN, &[], 9);
+    assert_eq!(tasks(&reduces), [TaskId::Reduce(0), TaskId::Reduce(1)]);
+    assert_eq!(table.inputs(reduces[0]), Some(vec![Attempt(1), Attempt(1)]));
+    table.finish(ANN, &reduces);
+    let publish = table.begin(ANN, &[], 9);
+    assert_eq!(tasks(&publish), [TaskId::Publish]);
+    assert_eq!(table.state(job), JobState::Unfinished);
+    table.finish(ANN, &publish);
+    assert_eq!(table.state(job), JobState::Succeeded);
+}
+
+#[test]
+fn a_job_without_inputs_is_reduced_all_the_same() {
+    let mut table = Table::default();
+    table.submit(spec(0, 1, 1));
+    assert_eq!(tasks(&table.begin(ANN, &[], 9)), [TaskId::Reduce(0)]);
+}
+
+#[test]
+fn a_submission_that_comes_twice_is_one_job() {
+    let mut table = Table::default();
+    let submit = || Command::Submit { token: 7, spec: spec(1, 1, 1) };
+    let first = table.apply(submit());
+    assert_eq!(table.apply(submit()), first);
+}
+
+#[test]
+fn a_job_that_cannot_be_done_is_refused_with_a_reason() {
+    let mut table = Table::default();
+    let long = JobSpec { job: "x".repeat(101), ..spec(1, 1, 1) };
+    let wide = JobSpec { output: "x".repeat(5_000), ..spec(1, 1, 1) };
+    let huge =
+        JobSpec { arguments: [("x".repeat(4_000_000), String::new())].into(), ..spec(1, 1, 1) };
+    for (spec, why) in [
+        (spec(1, 0, 1), "at least 1 reducer"),
+        (spec(1, 1, 0), "may fail from 1"),
+        (spec(1, 200_000, 1), "at most 100000 tasks"),
+        (long, "the name of a job"),
+        (wide, "the URL of the output"),
+        (huge, "the limit is 3145728"),
+    ] {
+        let token = u128::from(table.index);
+        let Response::Refused(text) = table.apply(Command::Submit { token, spec }) else {
+            panic!("it is taken, and {why}");
+        };
+        assert!(text.contains(why), "{text}");
+    }
+    assert_eq!(table.coordinator.query(Query::Jobs), Answer::Jobs(vec![]));
+}
+
+#[test]
+fn the_queue_is_bounded_and_takes_more_when_a_job_has_ended() {
+    let mut table = Table::default();
+    let first = table.submit(spec(1, 1, 1));
+    for _ in 1..limits::JOBS_QUEUED_MAX {
+        table.submit(spec(1, 1, 1));
+    }
+    let submit = || Command::Submit { token: u128::MAX, spec: spec(1, 1, 1) };
+    assert!(matches!(table.apply(submit()), Response::Refused(_)));
+    table.apply(Command::Cancel { job: first });
+    assert!(matches!(table.apply(submit()), Response::Submitted(_)));
+}
+
+#[test]
+fn jobs_that_ended_first_are_forgotten_first() {
+    let mut table = Table::default();
+    let jobs: Vec<JobId> = (0..3).map(|_| table.submit(spec(1, 1, 1))).collect();
+    table.apply(Command::Cancel { job: jobs[1] });
+    for _ in 0..limits::JOBS_ENDED_MAX {
+        let job = table.submit(spec(1, 1, 1));
+        table.apply(Command::Cancel { job });
+    }
+    assert_eq!(table.coordinator.query(Query::Job(jobs[1])), Answer::Job(None));
+    assert_eq!(table.state(jobs[0]), JobState::Unfinished);
+    // Its token is forgotten with it.
+    assert!(matches!(
+        table.apply(Command::Submit { token: 1, spec: spec(1, 1, 1) }),
+        Response::Submitted(id) if id != jobs[1]
+    ));
+}
+
+#[test]
+fn the_job_with_the_fewest_attempts_is_next_and_the_older_one_of_two() {
+    let mut table = Table::default();
+    let (old, new) = (table.submit(spec(4, 1, 1)), table.submit(spec(4, 1, 1)));
+    let given: Vec<JobId> = table.begin(ANN, &[], 5).iter().map(|id| id.job).collect();
+    assert_eq!(given, [old, new, old, new, old]);
+}
+
+#[test]
+fn an_attempt_whose_lease_ran_out_is_handed_out_again_and_the_worker_is_told_to_stop() {
+    let mut table = Table::default();
+    table.submit(spec(1, 1, 1));
+    let first = table.begin(ANN, &[], 1);
+    assert_eq!(table.coordinator.due(), Some(limits::LEASE));
+    table.wait(3 * SECOND);
+    assert_eq!(table.work(ANN, &first, vec![], 1).stop, []);
+    assert_eq!(table.coordinator.due(), Some(3 * SECOND + limits::LEASE));
+    table.wait(limits::LEASE - Duration::from_nanos(1));
+    assert!(!table.is_ready_for(BOB, &[]));
+    table.wait(Duration::from_nanos(1));
+    assert!(table.is_ready_for(BOB, &[]) && table.is_ready_for(ANN, &first));
+    assert_eq!(table.coordinator.due(), None);
+    let second = table.begin(BOB, &[], 1);
+    assert_eq!(second, [AttemptId { attempt: Attempt(2), ..first[0] }]);
+    assert_eq!(table.work(ANN, &first, vec![], 0).stop, first);
+}
+
+#[test]
+fn what_finishes_after_its_lease_counts_if_it_is_the_first() {
+    let mut table = Table::default();
+    let job = table.submit(spec(1, 1, 1));
+    let first = table.begin(ANN, &[], 1);
+    table.wait(limits::LEASE);
+    let second = table.begin(BOB, &[], 1);
+    table.finish(ANN, &first);
+    assert_eq!(table.work(BOB, &second, vec![], 0).stop, second);
+    table.finish(BOB, &second);
+    let reduce = table.begin(ANN, &[], 1);
+    assert_eq!(table.inputs(reduce[0]), Some(vec![Attempt(1)]));
+    assert_eq!(table.view(job).summary.maps.done, 1);
+}
+
+#[test]
+fn a_worker_that_never_heard_of_an_attempt_gives_it_back() {
+    let mut table = Table::default();
+    let job = table.submit(spec(1, 1, 1));
+    table.begin(ANN, &[], 1);
+    // The answer was lost.
+    let again = table.begin(ANN, &[], 1);
+    assert_eq!(again, [id(job, TaskId::Map(0), 2)]);
+    assert_eq!(table.view(job).failures, []);
+}
+
+#[test]
+fn a_worker_that_leaves_gives_all_back_at_once() {
+    let mut table = Table::default();
+    let job = table.submit(spec(2, 1, 1));
+    let maps = table.begin(ANN, &[], 2);
+    let reports = vec![Report::Finished(maps[0], Counts::default())];
+    assert_eq!(table.apply(Command::Leave { worker: ANN, reports }), Response::Left);
+    assert_eq!(table.begin(BOB, &[], 2), [id(job, TaskId::Map(1), 2)]);
+}
+
+#[test]
+fn a_task_that_fails_too_often_fails_its_job_with_the_last_text_and_no_other_job() {
+    let mut table = Table::default();
+    let (job, other) = (table.submit(spec(1, 1, 2)), table.submit(spec(1, 1, 2)));
+    for text in ["first", "second"] {
+        assert_eq!(table.state(job), JobState::Unfinished);
+        let begun = table.begin(ANN, &[], 2);
+        let failing = begun.iter().find(|id| id.job == job).unwrap();
+        table.work(ANN, &[], vec![Report::Failed(*failing, text.to_owned())], 0);
+    }
+    let why = "map task 0 failed 2 times, the last time: second".to_owned();
+    assert_eq!(table.state(job), JobState::Failed(why));
+    let texts: Vec<String> = table.view(job).failures.into_iter().map(|one| one.text).collect();
+    assert_eq!(texts, ["first", "second"]);
+    assert_eq!(table.state(other), JobState::Unfinished);
+}
+
+#[test]
+fn a_failure_that_is_told_twice_counts_once() {
+    let mut table = Table::default();
+    let job = table.submit(spec(1, 1, 2));
+    let begun = table.begin(ANN, &[], 1);
+    let failed = || vec![Report::Failed(begun[0], "no".to_owned())];
+    table.work(ANN, &[], failed(), 0);
+    table.work(ANN, &[], failed(), 0);
+    assert_eq!(table.state(job), JobState::Unfinished);
+}
+
+#[test]
+fn a_task_that_takes_its_workers_with_it_fails_its_job() {
+    let mut table = Table::default();
+    let job = table.submit(spec(1, 1, 1));
+    for _ in 0..3 {
+        assert_eq!(table.state(job), JobState::Unfinished);
+        table.begin(ANN, &[], 1);
+        table.wait(limits::LEASE);
+    }
+    let why = "map task 0 was lost 3 times, the last time with its worker".to_owned();
+    assert_eq!(table.state(job), JobState::Failed(why));
+}
+
+#[test]
+fn a_long_text_is_cut() {
+    let mut table = Table::default();
+    let job = table.submit(spec(1, 1, 2));
+    let begun = table.begin(ANN, &[], 1);
+    table.work(ANN, &[], vec![Report::Failed(begun[0], "ä".repeat(10_000))], 0);
+    let text = &table.view(job).failures[0].text;
+    assert!(text.len() < 1_010 && text.ends_with("ä…"), "{text}");
+}
+
+/// Four maps, of which three are finished after a second each; the last one is with Ann.
+fn straggling() -> (Table, Vec<AttemptId>) {
+    let mut table = Table::default();
+    table.submit(spec(4, 1, 1));
+    let maps = table.begin(ANN, &[], 4);
+    table.wait(SECOND);
+    let reports = maps[..3].iter().map(|id| Report::Finished(*id, Counts::default())).collect();
+    table.work(ANN, &maps[3..], reports, 0);
+    (table, maps)
+}
+
+#[test]
+fn a_straggler_near_the_end_of_a_phase_has_a_second_attempt_at_another_worker() {
+    let (mut table, maps) = straggling();
+    assert_eq!(table.coordinator.due(), Some(2 * SECOND));
+    assert!(!table.is_ready_for(BOB, &[]));
+    table.wait(SECOND);
+    assert!(table.is_ready_for(BOB, &[]) && !table.is_ready_for(ANN, &maps[3..]));
+    assert_eq!(table.begin(ANN, &maps[3..], 1), []);
+    let second = table.begin(BOB, &[], 3);
+    assert_eq!(second, [AttemptId { attempt: Attempt(2), ..maps[3] }]);
+    assert_eq!(table.begin(WorkerId(3), &[], 1), [], "never more than two at once");
+    // The first to finish wins, the other one is stopped.
+    table.finish(BOB, &second);
+    assert!(table.is_ready_for(ANN, &maps[3..]));
+    assert_eq!(table.work(ANN, &maps[3..], vec![], 0).stop, maps[3..]);
+}
+
+#[test]
+fn nothing_is_a_straggler_while_less_than_half_of_the_tasks_are_done() {
+    let mut table = Table::default();
+    table.submit(spec(4, 1, 1));
+    let maps = table.begin(ANN, &[], 4);
+    table.wait(SECOND);
+    table.work(ANN, &maps[1..], vec![Report::Finished(maps[0], Counts::default())], 0);
+    table.wait(3 * SECOND);
+    assert!(!table.is_ready_for(BOB, &[]));
+    table.work(ANN, &maps[2..], vec![Report::Finished(maps[1], Counts::default())], 0);
+    // Half of them are done, and the middle one of those took a second: it is time for a second attempt.
+    assert!(table.is_ready_for(BOB, &[]));
+}
+
+#[test]
+fn a_second_attempt_that_is_lost_leaves_the_first_one_alone() {
+    let (mut table, maps) = straggling();
+    table.wait(SECOND);
+    table.begin(BOB, &[], 1);
+    assert_eq!(table.apply(Command::Leave { worker: BOB, reports: vec![] }), Response::Left);
+    assert_eq!(table.work(ANN, &maps[3..], vec![], 0).stop, []);
+    assert_eq!(table.begin(BOB, &[], 1), [AttemptId { attempt: Attempt(3), ..maps[3] }]);
+}
+
+/// Two maps are done; Ann reduces the first partition, and Bob the second one.
+fn reducing() -> (Table, JobId, Vec<AttemptId>, Vec<AttemptId>) {
+    let mut table = Table::default();
+    let job = table.submit(spec(2, 3, 2));
+    let maps = table.begin(ANN, &[], 2);
+    table.finish(ANN, &maps);
+    let (first, second) = (table.begin(ANN, &[], 1), table.begin(BOB, &[], 1));
+    (table, job, first, second)
+}
+
+fn lost_map(attempt: AttemptId, map: u32, lost: u32) -> Vec<Report> {
+    vec![Report::LostMap { attempt, map, lost: Attempt(lost) }]
+}
+
+#[test]
+fn a_map_whose_output_is_lost_is_done_again_before_more_is_reduced() {
+    let (mut table, job, first, second) = reducing();
+    let orders = table.work(ANN, &[], lost_map(first[0], 1, 1), 2);
+    assert_eq!(orders.begin, [id(job, TaskId::Map(1), 2)]);
+    // What is being reduced goes on, and may finish.
+    assert_eq!(
+        table.work(BOB, &second, vec![], 1),
+        Orders { begin: vec![], stop: vec![], ..orders }
+    );
+    table.finish(BOB, &second);
+    assert_eq!(table.inputs(id(job, TaskId::Map(1), 2)), Some(vec![]));
+    table.finish(ANN, &[id(job, TaskId::Map(1), 2)]);
+    let reduces = table.begin(ANN, &[], 3);
+    assert_eq!(tasks(&reduces), [TaskId::Reduce(0), TaskId::Reduce(2)]);
+    assert_eq!(table.inputs(reduces[0]), Some(vec![Attempt(1), Attempt(2)]));
+}
+
+#[test]
+fn a_loss_of_what_does_not_count_any_more_takes_nothing_back() {
+    let (mut table, job, first, second) = reducing();
+    table.work(ANN, &[], lost_map(first[0], 1, 1), 0);
+    let again = table.begin(ANN, &[], 1);
+    table.finish(ANN, &again);
+    // Bob has tried to read what was lost before.
+    let orders = table.work(BOB, &[], lost_map(second[0], 1, 1), 1);
+    assert_eq!(tasks(&orders.begin), [TaskId::Reduce(0)]);
+    assert_eq!(table.view(job).summary.maps.done, 2);
+}
+
+#[test]
+fn what_was_lost_does_not_come_back_by_a_report_that_is_late() {
+    let (mut table, job, first, _) = reducing();
+    table.work(ANN, &[], lost_map(first[0], 1, 1), 0);
+    table.finish(ANN, &[id(job, TaskId::Map(1), 1)]);
+    assert_eq!(table.view(job).summary.maps.done, 1);
+}
+
+#[test]
+fn once_all_is_reduced_no_map_is_done_again() {
+    let (mut table, job, first, second) = reducing();
+    let third = table.begin(WorkerId(3), &[], 1);
+    table.work(ANN, &[], lost_map(first[0], 1, 1), 0);
+    let again = table.begin(ANN, &[], 1);
+    assert_eq!(tasks(&again), [TaskId::Map(1)]);
+    for (worker, one) in [(BOB, &second), (WorkerId(3), &third)] {
+        table.finish(worker, one);
+    }
+    // The attempt that was given back finishes all the same.
+    table.work(ANN, &again, vec![Report::Finished(first[0], Counts::default())], 0);
+    assert_eq!(table.view(job).summary.phase, Phase::Publish);
+    assert_eq!(table.work(ANN, &again, vec![], 0).stop, again);
+    assert_eq!(tasks(&table.begin(ANN, &[], 2)), [TaskId::Publish]);
+}
+
+#[test]
+fn a_map_whose_output_is_lost_again_and_again_fails_its_job() {
+    let (mut table, job, first, _) = reducing();
+    let mut reduce = first[0];
+    for attempt in 1..=6 {
+        assert_eq!(table.state(job), JobState::Unfinished);
+        table.work(ANN, &[], lost_map(reduce, 0, attempt), 0);
+        let again = table.begin(ANN, &[], 1);
+        table.finish(ANN, &again);
+        reduce = table.begin(ANN, &[], 1).first().copied().unwrap_or(reduce);
+    }
+    let why = "map task 0 was lost 6 times, the last time with what it had written".to_owned();
+    assert_eq!(table.state(job), JobState::Failed(why));
+}
+
+#[test]
+fn a_task_that_claims_a_loss_that_makes_no_sense_has_failed() {
+    let (mut table, job, first, _) = reducing();
+    table.work(ANN, &[], lost_map(first[0], 99, 1), 0);
+    assert!(table.view(job).failures[0].text.contains("map task 99"));
+}
+
+#[test]
+fn nobody_speaks_for_another_worker() {
+    let mut table = Table::default();
+    let job = table.submit(spec(1, 1, 1));
+    let begun = table.begin(ANN, &[], 1);
+    table.finish(BOB, &begun);
+    table.work(BOB, &[], vec![Report::Failed(begun[0], "no".to_owned())], 0);
+    assert_eq!(table.work(BOB, &begun, vec![], 0).stop, begun);
+    assert_eq!(table.view(job).summary.maps.done, 0);
+    assert_eq!(table.work(ANN, &begun, vec![], 0).stop, []);
+}
+
+#[test]
+fn what_was_never_handed_out_cannot_finish() {
+    let mut table = Table::default();
+    let job = table.submit(spec(1, 1, 1));
+    let bogus =
+        [id(job, TaskId::Map(0), 1), id(job, TaskId::Map(7), 1), id(job, TaskId::Publish, 0)];
+    table.finish(ANN, &bogus);
+    table.finish(ANN, &[id(JobId(999), TaskId::Publish, 1)]);
+    assert_eq!(table.view(job).summary.maps.done, 0);
+    assert_eq!(table.state(job), JobState::Unfinished);
+}
+
+#[test]
+fn a_job_that_is_cancelled_stops_at_all_workers() {
+    let mut table = Table::default();
+    let job = table.submit(spec(2, 1, 1));
+    let maps = table.begin(ANN, &[], 2);
+    assert_eq!(table.apply(Command::Forget { job }), Response::HasNotEnded);
+    assert_eq!(table.apply(Command::Cancel { job }), Response::Cancelled);
+    assert!(table.is_ready_for(ANN, &maps));
+    assert_eq!(
+        table.work(ANN, &maps, vec![], 2),
+        Orders { begin: vec![], stop: maps, lease: limits::LEASE, ends: false }
+    );
+    assert_eq!(table.apply(Command::Cancel { job }), Response::Cancelled);
+    assert_eq!(table.apply(Command::Forget { job }), Response::Forgotten);
+    assert_eq!(table.apply(Command::Cancel { job }), Response::NoJob);
+}
+
+#[test]
+fn workers_end_when_no_more_jobs_are_taken_and_all_are_done() {
+    let mut table = Table::default();
+    let job = table.submit(spec(0, 1, 1));
+    table.apply(Command::Close);
+    let refused = table.apply(Command::Submit { token: 99, spec: spec(0, 1, 1) });
+    assert!(matches!(refused, Response::Refused(_)));
+    let reduce = table.begin(ANN, &[], 1);
+    assert!(
+        !table.finish(ANN, &reduce).ends
+            && !table.coordinator.is_ready(&Query::Done(job), LogIndex(0))
+    );
+    let publish = table.begin(ANN, &[], 1);
+    assert!(!table.is_ready_for(BOB, &[]));
+    assert!(table.finish(ANN, &publish).ends);
+    assert!(
+        table.is_ready_for(BOB, &[]) && table.coordinator.is_ready(&Query::Done(job), LogIndex(0))
+    );
+}
+
+#[test]
+fn a_worker_that_claims_too_much_is_not_let_into_the_log() {
+    let admission = Coordinator::default().admission();
+    let attempt = id(JobId(1), TaskId::Publish, 1);
+    let (worker, slots) = (ANN, u32::MAX);
+    let command =
+        |count| Command::Work { worker, running: vec![attempt; count], reports: vec![], slots };
+    assert!(admission(&command(limits::SLOTS_MAX)).is_ok());
+    assert!(admission(&command(limits::SLOTS_MAX + 1)).is_err());
+}
+
+#[test]
+fn nobody_is_given_more_than_a_bounded_number_of_attempts_at_once() {
+    let mut table = Table::default();
+    table.submit(spec(3_000, 1, 1));
+    assert_eq!(table.begin(ANN, &[], u32::MAX).len(), limits::SLOTS_MAX);
+}

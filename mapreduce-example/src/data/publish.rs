@@ -1,0 +1,106 @@
+//! The results get their names.
+
+use std::fs;
+use std::io::ErrorKind;
+
+use super::layout::Layout;
+use super::location::{DataError, Location, Stores};
+use crate::task::{Attempt, TaskError, TaskId};
+
+/// Gives the outputs of these attempts, one for each reduce task in order, the names of results; says that all are there; then
+/// removes what was between. It may be repeated, be done twice at once, or end half-way and be done again: what is between stays
+/// until all results are there, and each step finds out whether it was done already.
+pub(crate) fn publish(layout: &Layout, attempts: &[Attempt]) -> Result<(), TaskError> {
+    let success = layout.success();
+    let mut text = format!("job {}, attempts", layout.job());
+    for Attempt(attempt) in attempts {
+        text += &format!(" {attempt}");
+    }
+    text += "\n";
+    let is_published = || match success.read() {
+        Ok(bytes) => Ok(bytes == text.as_bytes()),
+        Err(DataError::Missing { .. }) => Ok(false),
+        Err(error @ (DataError::Failed { .. } | DataError::Damaged { .. })) => Err(error),
+    };
+    if !is_published()? {
+        for (reduce, attempt) in (0..).zip(attempts) {
+            let output = layout.attempt(TaskId::Reduce(reduce), *attempt);
+            match output.copy_to(&layout.part(reduce)) {
+                Ok(()) => {}
+                // Somebody else was faster, and is removing already.
+                Err(DataError::Missing { .. }) if is_published()? => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !is_published()? {
+            success.put(text.clone().into())?;
+        }
+    }
+    remove_folder(&layout.between())?;
+    // Others may have a job with the same output, which must fail for another reason than this.
+    remove_if_empty(&layout.all_between());
+    Ok(())
+}
+
+/// Whether there is nothing in the folder, or no such folder.
+///
+/// # Errors
+/// It cannot be listed.
+pub fn is_empty(stores: &Stores, output: &str) -> Result<bool, DataError> {
+    let folder = stores.locate(output)?;
+    if let Some(path) = folder.local_path() {
+        // Also what a store would not list, such as empty folders and half-written files.
+        return match fs::read_dir(&path) {
+            Ok(mut entries) => Ok(entries.next().is_none()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(failed(&folder, &error)),
+        };
+    }
+    let list = folder.list()?;
+    Ok(list.objects.is_empty() && list.common_prefixes.is_empty())
+}
+
+/// Deletes all that is in the folder.
+///
+/// # Errors
+/// Something cannot be deleted; other things may be gone.
+pub fn clear(stores: &Stores, output: &str) -> Result<(), DataError> {
+    let folder = stores.locate(output)?;
+    let Some(path) = folder.local_path() else { return folder.delete_below() };
+    let failed = |error| failed(&folder, &error);
+    let entries = match fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        // A link is deleted, not what it leads to.
+        let is_folder = entry.file_type().map_err(failed)?.is_dir();
+        let path = entry.path();
+        let removed = if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        removed.map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn remove_folder(folder: &Location) -> Result<(), DataError> {
+    match folder.local_path() {
+        None => folder.delete_below(),
+        Some(path) => match fs::remove_dir_all(path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed(folder, &error)),
+        },
+    }
+}
+
+fn remove_if_empty(folder: &Location) {
+    if let Some(path) = folder.local_path() {
+        let _ = fs::remove_dir(path);
+    }
+}
+
+fn failed(folder: &Location, error: &std::io::Error) -> DataError {
+    DataError::Failed { place: folder.name(), reason: error.to_string() }
+}

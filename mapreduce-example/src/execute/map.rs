@@ -1,0 +1,78 @@
+//! A split in, sorted runs out.
+
+use super::Task;
+use crate::data::{Location, Pieces, Run, RunWriter};
+use crate::job::{Emitter, Job, Pair, Piece};
+use crate::task::{Counts, TaskError};
+
+/// Maps a split.
+pub(super) fn map<J: Job>(job: &J, task: &Task<'_>, number: u32) -> Result<Counts, TaskError> {
+    let split = usize::try_from(number).ok().and_then(|at| task.work.spec.inputs.get(at));
+    let split = split.ok_or_else(|| TaskError::Failed("there is no such split".to_owned()))?;
+    let input = task.stores.locate(&split.input)?;
+    let name = input.name();
+    let mut pieces = Pieces::open(input, split, task.limits.read_bytes)?;
+    let mut counts = Counts::default();
+
+    let mut spills = task.layout.spills(task.work.id);
+    let mut runs: Vec<Run> = Vec::new();
+    let mut bytes_out = 0;
+    let mut spill = |pairs: &mut Vec<Pair<J>>| {
+        let (run, bytes) = write_run(job, task, std::mem::take(pairs), spills.next(), &[])?;
+        runs.push(run);
+        bytes_out += bytes;
+        Ok(())
+    };
+    let mut emitter = Emitter::new(job, task.limits.table_bytes_max, &mut spill);
+    while let Some((offset, contents)) = pieces.next()? {
+        task.check_stop()?;
+        counts.records += lines(&contents);
+        let piece = Piece { name: &name, offset, contents: &contents };
+        let mapped = job.map(piece, &mut emitter);
+        emitter.outcome()?;
+        mapped.map_err(|text| TaskError::Failed(format!("{name}, byte {offset} on: {text}")))?;
+    }
+    let rest = emitter.finish()?;
+
+    let last = task.layout.attempt(task.work.id.task, task.work.id.attempt);
+    let (_, bytes) = write_run(job, task, rest, last, &runs)?;
+    counts.bytes_in = pieces.bytes();
+    counts.bytes_out = bytes_out + bytes;
+    Ok(counts)
+}
+
+/// Writes a run, and commits it with the `earlier` ones. Returns it, and how long it is in bytes.
+fn write_run<J: Job>(
+    job: &J,
+    task: &Task<'_>,
+    pairs: Vec<Pair<J>>,
+    location: Location,
+    earlier: &[Run],
+) -> Result<(Run, u64), TaskError> {
+    let reducers = task.work.spec.reducers;
+    let mut partitions: Vec<Vec<Pair<J>>> = (0..reducers).map(|_| Vec::new()).collect();
+    for (key, value) in pairs {
+        let number = job.partition(&key, reducers);
+        let partition = usize::try_from(number).ok().and_then(|at| partitions.get_mut(at));
+        let partition = partition.ok_or_else(|| {
+            TaskError::Failed(format!("a key for partition {number}, and there are {reducers}"))
+        })?;
+        partition.push((key, value));
+    }
+    let mut writer = RunWriter::new(location)?;
+    for mut partition in partitions {
+        task.check_stop()?;
+        partition.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for (key, value) in &partition {
+            writer.push(key, value)?;
+        }
+        writer.end_partition()?;
+    }
+    Ok(writer.finish(earlier)?)
+}
+
+/// How many lines there are in whole lines.
+fn lines(contents: &[u8]) -> u64 {
+    let ends = contents.iter().filter(|byte| **byte == b'\n').count() as u64;
+    ends + u64::from(!contents.ends_with(b"\n"))
+}

@@ -1,0 +1,200 @@
+//! A job on this machine: the coordinator's nodes and the workers as child processes, which are started again when they
+//! die.
+//!
+//! Nothing depends on a child: what a worker had not finished is handed out again, and a node of the coordinator goes on with
+//! what its disk holds. The children end with this process, however it ends: their standard input is a pipe from here.
+
+mod children;
+mod merged;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::children::{Children, Role};
+pub use self::merged::merge_results;
+use crate::coordinator::{Clerk, JobState, JobView};
+use crate::data::Stores;
+use crate::failure::Failure;
+use crate::ground::{beside, clerk, token};
+use crate::process::Used;
+use crate::progress::{Shown, bytes, seconds};
+use crate::task::{JobId, JobSpec};
+
+/// One request to the coordinator ends after this: a node that was killed is back long before.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The job is looked at this often, and the children with it.
+const EACH: Duration = Duration::from_millis(200);
+
+/// When all is done, workers end by themselves within this, and nodes when they are told to.
+const ENDING: Duration = Duration::from_secs(10);
+
+/// What is to be done, and by how many.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The job.
+    pub spec: JobSpec,
+    /// Worker processes.
+    pub workers: u32,
+    /// Attempts at once in each.
+    pub slots: u32,
+    /// Nodes of the coordinator.
+    pub coordinators: u32,
+}
+
+/// How it went.
+#[derive(Clone, Debug)]
+pub struct Report {
+    view: JobView,
+    took: Duration,
+    merged: String,
+    /// How many children died and were started again.
+    died: u32,
+    /// What the coordinator's nodes, and what the workers have used, but for those that died.
+    used: [Used; 2],
+}
+
+impl Report {
+    /// As an object.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let Report { view, took, merged, died, used: [coordinators, workers] } = self;
+        let (maps, reduces) = (&view.summary.maps, &view.summary.reduces);
+        json!({
+            "job": view.summary.job,
+            "maps": maps.tasks,
+            "reduces": reduces.tasks,
+            "bytes_in": maps.counts.bytes_in,
+            "seconds": took.as_secs_f64(),
+            "processes_started_again": died,
+            "coordinators_cpu_seconds": coordinators.cpu_seconds,
+            "workers_cpu_seconds": workers.cpu_seconds,
+            "worker_peak_bytes": workers.peak_bytes,
+            "output": view.output,
+            "merged": merged,
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { view, took, merged, died, used: _ } = self;
+        let maps = &view.summary.maps;
+        write!(
+            f,
+            "{}: {} in {} splits, done in {}",
+            view.summary.job,
+            bytes(maps.counts.bytes_in),
+            maps.tasks,
+            seconds(*took)
+        )?;
+        if *died > 0 {
+            write!(f, "; {died} processes were started again")?;
+        }
+        write!(f, "\nresults in {}, all in one in {merged}", view.output)
+    }
+}
+
+/// Does a job, and merges its results into one file besides.
+///
+/// # Errors
+/// The job failed, it was told to stop, or a process cannot be started. Whatever of the results is there is whole, and
+/// `_SUCCESS` is not there unless all are.
+pub async fn run(options: Options) -> Result<Report, Failure> {
+    let Options { spec, workers, slots, coordinators } = options;
+    let begin = Instant::now();
+    let (output, reducers) = (spec.output.clone(), spec.reducers);
+    let mut children = Children::start(coordinators, workers, slots).await?;
+    let clerk = clerk(children.cluster(), PATIENCE)?;
+    let done = tokio::select! {
+        biased;
+        done = do_it(&clerk, spec) => done,
+        failure = children.keep_running(EACH) => Err(failure),
+        signal = told_to_stop() => Err(stopped(signal?)),
+    };
+    let view = match done {
+        Ok(view) => view,
+        Err(failure) => {
+            children.stop(ENDING).await;
+            return Err(failure);
+        }
+    };
+    children.wait_for_workers(ENDING).await;
+    children.stop(ENDING).await;
+    let stores = Stores::new();
+    let place = output.clone();
+    let merged = beside(move || merge_results(&stores, &place, reducers)).await?;
+    let merged = merged.map_err(|error| {
+        Failure::environment(format!("the results are in {output}, and cannot be merged: {error}"))
+    })?;
+    let (took, died, used) = (begin.elapsed(), children.died(), children.used());
+    Ok(Report { view, took, merged, died, used })
+}
+
+fn stopped(signal: &str) -> Failure {
+    Failure::environment(format!("stopped by {signal} before the job was done"))
+}
+
+async fn do_it(clerk: &Clerk, spec: JobSpec) -> Result<JobView, Failure> {
+    let job = clerk.submit(token(), spec).await?;
+    // The workers end with the job.
+    clerk.close().await?;
+    let mut shown = Shown::new(job);
+    loop {
+        if let Some(view) = look(clerk, job).await? {
+            shown.show(&view);
+            match &view.state {
+                JobState::Unfinished => {}
+                JobState::Succeeded => return Ok(view),
+                JobState::Failed(why) => return Err(Failure::refused(why)),
+                JobState::Cancelled => return Err(Failure::refused("the job was cancelled")),
+            }
+        }
+    }
+}
+
+/// How the job stands; `None` while the coordinator does not answer, which is no reason to give up.
+async fn look(clerk: &Clerk, job: JobId) -> Result<Option<JobView>, Failure> {
+    let looked = async {
+        clerk.done(job, EACH).await?;
+        clerk.job(job).await
+    };
+    match tokio::time::timeout(EACH * 5, looked).await {
+        Ok(Ok(Some(view))) => Ok(Some(view)),
+        Ok(Ok(None)) => Err(Failure::environment("the coordinator does not know the job any more")),
+        Ok(Err(crate::coordinator::ClerkError::Client(_))) | Err(_) => Ok(None),
+        Ok(Err(error)) => Err(error.into()),
+    }
+}
+
+async fn told_to_stop() -> Result<&'static str, Failure> {
+    let listen = |kind| {
+        signal(kind)
+            .map_err(|error| Failure::environment(format!("cannot listen for signals: {error}")))
+    };
+    let (mut terminate, mut interrupt) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(tokio::select! {
+        biased;
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+/// Tells on stderr that a child died, which is nothing to worry about.
+fn tell_of_death(role: &Role, how: &str) {
+    eprintln!("{role} has died ({how}), and is started again");
+}
+
+/// The line with which a child says that it is there.
+fn is_ready(line: &str) -> bool {
+    line.starts_with("ready: ")
+}
+
+/// For those who want to kill one.
+fn introduce(role: &Role, process: u32) {
+    eprintln!("{role} is process {process}");
+}

@@ -1,0 +1,248 @@
+//! The child processes of a run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use raft_rsm::Cluster;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use super::{introduce, is_ready, tell_of_death};
+use crate::failure::Failure;
+use crate::process::Used;
+
+/// A child says within this that it is there.
+const STARTING: Duration = Duration::from_secs(30);
+
+/// Children that die as often as this within [`SHORT`] will do so for ever.
+const DEATHS_MAX: usize = 20;
+const SHORT: Duration = Duration::from_secs(20);
+
+/// What a child is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    /// A node of the coordinator.
+    Coordinator(u32),
+    /// A worker.
+    Worker(u32),
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Role::Coordinator(id) => write!(f, "node {id} of the coordinator"),
+            Role::Worker(number) => write!(f, "worker {number}"),
+        }
+    }
+}
+
+/// One that runs.
+struct Running {
+    child: Child,
+    /// What it says on stdout after it is ready.
+    said: Lines<BufReader<ChildStdout>>,
+}
+
+/// All of them, with the directory of the coordinator's nodes.
+pub(super) struct Children {
+    program: PathBuf,
+    cluster: Cluster,
+    dir: TempDir,
+    slots: u32,
+    running: BTreeMap<Role, Running>,
+    /// What those have used that have ended and said so.
+    used: [Used; 2],
+    deaths: Vec<Instant>,
+}
+
+impl Children {
+    /// Starts so many nodes of the coordinator, and so many workers.
+    pub(super) async fn start(
+        coordinators: u32,
+        workers: u32,
+        slots: u32,
+    ) -> Result<Children, Failure> {
+        let program = std::env::current_exe()
+            .map_err(|error| Failure::environment(format!("cannot find this program: {error}")))?;
+        let dir = tempfile::Builder::new().prefix("mapreduce-").tempdir().map_err(|error| {
+            Failure::environment(format!("cannot create a temporary folder: {error}"))
+        })?;
+        let cluster = free_ports(coordinators)?;
+        let (running, used, deaths) = Default::default();
+        let mut children = Children { program, cluster, dir, slots, running, used, deaths };
+        for id in 1..=coordinators {
+            children.begin(Role::Coordinator(id), true).await?;
+        }
+        for number in 1..=workers {
+            children.begin(Role::Worker(number), true).await?;
+        }
+        Ok(children)
+    }
+
+    /// Where the coordinator's nodes listen.
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// How many have died.
+    pub(super) fn died(&self) -> u32 {
+        u32::try_from(self.deaths.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Looks `each` so often who has died, and starts it again. Returns when that is of no use any more.
+    pub(super) async fn keep_running(&mut self, each: Duration) -> Failure {
+        loop {
+            if let Err(failure) = self.start_again_who_died().await {
+                return failure;
+            }
+            tokio::time::sleep(each).await;
+        }
+    }
+
+    /// Starts those again that are not there any more, unless they ended in good order.
+    async fn start_again_who_died(&mut self) -> Result<(), Failure> {
+        let mut dead = Vec::new();
+        for (role, running) in &mut self.running {
+            if let Ok(Some(status)) = running.child.try_wait() {
+                dead.push((*role, status));
+            }
+        }
+        for (role, status) in dead {
+            if let Some(mut ended) = self.running.remove(&role) {
+                self.count(role, &mut ended).await;
+            }
+            // A worker that has heard that all is done before this process has.
+            if matches!(role, Role::Worker(_)) && status.success() {
+                continue;
+            }
+            tell_of_death(&role, &how(status));
+            self.deaths.push(Instant::now());
+            let recent = self.deaths.iter().filter(|death| death.elapsed() < SHORT).count();
+            if recent > DEATHS_MAX {
+                return Err(Failure::environment(format!(
+                    "{recent} processes have died within {} seconds: the last one was {role} ({})",
+                    SHORT.as_secs(),
+                    how(status)
+                )));
+            }
+            self.begin(role, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the workers have ended by themselves.
+    pub(super) async fn wait_for_workers(&mut self, within: Duration) {
+        let workers: Vec<Role> = self.running.keys().copied().filter(is_worker).collect();
+        self.end(&workers, within).await;
+    }
+
+    /// Tells all of them to stop, and kills those that do not.
+    pub(super) async fn stop(&mut self, within: Duration) {
+        // The workers first, so that they can say what they give back.
+        for of in [is_worker as fn(&Role) -> bool, |role| !is_worker(role)] {
+            let roles: Vec<Role> = self.running.keys().copied().filter(of).collect();
+            for role in &roles {
+                if let Some(running) = self.running.get_mut(role) {
+                    // The end of its standard input is the sign to stop.
+                    drop(running.child.stdin.take());
+                }
+            }
+            self.end(&roles, within).await;
+        }
+    }
+
+    async fn end(&mut self, roles: &[Role], within: Duration) {
+        let deadline = tokio::time::Instant::now() + within;
+        for role in roles {
+            let Some(mut running) = self.running.remove(role) else { continue };
+            match tokio::time::timeout_at(deadline, running.child.wait()).await {
+                Ok(_) => self.count(*role, &mut running).await,
+                // It is on its way out as well as it can be.
+                Err(_) => drop(running.child.kill().await),
+            }
+        }
+    }
+
+    /// One has ended: what it has used it said last, unless it was killed.
+    async fn count(&mut self, role: Role, ended: &mut Running) {
+        while let Ok(Some(line)) = ended.said.next_line().await {
+            if let Some(used) = Used::read(&line) {
+                let sum = &mut self.used[usize::from(is_worker(&role))];
+                *sum = sum.and(used);
+            }
+        }
+    }
+
+    /// What the coordinator's nodes, and what the workers have used that have ended in good order.
+    pub(super) fn used(&self) -> [Used; 2] {
+        self.used
+    }
+
+    async fn begin(&mut self, role: Role, is_first: bool) -> Result<(), Failure> {
+        let mut command = Command::new(&self.program);
+        let cluster = self.cluster.to_string();
+        match role {
+            Role::Coordinator(id) => {
+                let data = self.dir.path().join(format!("node{id}"));
+                command.args(["coordinator", "--id", &id.to_string(), "--cluster", &cluster]);
+                command.arg("--data").arg(data);
+                if is_first {
+                    command.arg("--init");
+                }
+            }
+            Role::Worker(_) => {
+                command.args(["worker", "--cluster", &cluster, "--slots", &self.slots.to_string()]);
+            }
+        }
+        command.arg("--with-parent");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let cannot = |why: String| Failure::environment(format!("{role} cannot be started: {why}"));
+        let mut child = command.spawn().map_err(|error| cannot(error.to_string()))?;
+        let Some(stdout) = child.stdout.take() else { return Err(cannot("no pipe".to_owned())) };
+        let mut lines = BufReader::new(stdout).lines();
+        match tokio::time::timeout(STARTING, lines.next_line()).await {
+            Ok(Ok(Some(line))) if is_ready(&line) => {}
+            Ok(Ok(_) | Err(_)) => return Err(cannot("it ended at once; see above".to_owned())),
+            Err(_) => return Err(cannot(format!("nothing in {} seconds", STARTING.as_secs()))),
+        }
+        if let Some(process) = child.id() {
+            introduce(&role, process);
+        }
+        self.running.insert(role, Running { child, said: lines });
+        Ok(())
+    }
+}
+
+fn is_worker(role: &Role) -> bool {
+    match role {
+        Role::Worker(_) => true,
+        Role::Coordinator(_) => false,
+    }
+}
+
+fn how(status: ExitStatus) -> String {
+    status.to_string()
+}
+
+/// Nodes 1 to `nodes` on the loopback interface, at ports that were free a moment ago.
+fn free_ports(nodes: u32) -> Result<Cluster, Failure> {
+    let cannot = |error: io::Error| {
+        Failure::environment(format!("cannot listen on the loopback interface: {error}"))
+    };
+    // All at once, so that they differ.
+    let listeners = (0..nodes)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(cannot)?;
+    let mut members = Vec::new();
+    for (id, listener) in (1..).zip(&listeners) {
+        members.push(format!("{id}={}", listener.local_addr().map_err(cannot)?));
+    }
+    members.join(",").parse().map_err(Failure::environment)
+}

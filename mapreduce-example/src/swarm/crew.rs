@@ -1,0 +1,105 @@
+//! Workers in the simulator, each a process of its own that can die and is started again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::channel::oneshot;
+use raft_rsm::{Client, ClientOptions, Runtime};
+use raft_sim::executor::{ProcessId, WORLD};
+use raft_sim::runtime::{Clock, ProcessRuntime};
+use raft_sim::{Cluster, Random};
+
+use super::toy::{Luck, Store, Toy};
+use crate::coordinator::{Coordinator, WorkerId};
+use crate::worker::{Ended, Ground, Worker, WorkerHandle, WorkerOptions};
+
+/// Workers have numbers of their own on the network, from here.
+const FIRST_SITE: u64 = 1_000_000;
+
+/// A worker that died is started again after so long.
+const STARTED_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// Whoever hires workers. Clones are the same.
+#[derive(Clone)]
+pub struct Crew {
+    cluster: Cluster<Coordinator>,
+    store: Store,
+    luck: Luck,
+    random: Random,
+    slots: u32,
+}
+
+/// One life of a worker.
+#[derive(Clone)]
+pub struct Hand {
+    /// What the coordinator knows it by.
+    pub id: WorkerId,
+    /// Its process.
+    pub process: ProcessId,
+    /// Asks it to stop.
+    pub handle: WorkerHandle,
+}
+
+impl Crew {
+    /// Workers of `cluster` that write to `store`; `luck` says what becomes of their calls.
+    #[must_use]
+    pub fn new(
+        cluster: Cluster<Coordinator>,
+        store: Store,
+        luck: Luck,
+        random: Random,
+        slots: u32,
+    ) -> Crew {
+        Crew { cluster, store, luck, random, slots }
+    }
+
+    /// Starts a worker. The receiver is told how it ended; it is cancelled when the worker dies.
+    pub fn hire(&self, number: u64, life: u64) -> (Hand, oneshot::Receiver<Ended>) {
+        let executor = self.cluster.executor().clone();
+        let process = executor.process();
+        let mut random = self.random.fork(&format!("worker {number} life {life}"));
+        let drift_ppm = i32::try_from(random.within(0..2_000)).unwrap_or(0) - 1_000;
+        let clock = Clock { origin: Duration::ZERO, drift_ppm };
+        let work_time = Arc::new(|_: &str| Duration::ZERO);
+        let runtime: Arc<dyn Runtime> =
+            Arc::new(ProcessRuntime::new(executor.clone(), process, clock, random, work_time));
+        let connector =
+            self.cluster.network().connector_to(FIRST_SITE + number, &self.cluster.ids());
+        let client = Client::new(connector, Arc::clone(&runtime), ClientOptions::default());
+        let toy =
+            Toy::new(executor.clone(), process, number, self.store.clone(), Arc::clone(&self.luck));
+        let options = WorkerOptions { slots: self.slots, ground: Ground::Tasks };
+        let (worker, handle) = Worker::new(runtime, client, Arc::new(toy), options);
+        let id = worker.id();
+        let (sender, ended) = oneshot::channel();
+        let task = async move {
+            // Who does not look does not want it.
+            let _ = sender.send(worker.run().await);
+        };
+        executor.spawn(process, "worker", task.boxed());
+        (Hand { id, process, handle }, ended)
+    }
+
+    /// Keeps so many workers going until each of them has ended by itself.
+    pub fn keep(&self, workers: u64) -> Vec<oneshot::Receiver<Ended>> {
+        (0..workers).map(|number| self.keep_one(number)).collect()
+    }
+
+    fn keep_one(&self, number: u64) -> oneshot::Receiver<Ended> {
+        let (crew, (sender, ended)) = (self.clone(), oneshot::channel());
+        let task = async move {
+            for life in 0.. {
+                let (_, ended) = crew.hire(number, life);
+                if let Ok(ended) = ended.await {
+                    // Who does not look does not want it.
+                    let _ = sender.send(ended);
+                    return;
+                }
+                crew.cluster.sleep(STARTED_AGAIN_AFTER).await;
+            }
+        };
+        self.cluster.executor().spawn(WORLD, "keeper of a worker", task.boxed());
+        ended
+    }
+}

@@ -1,0 +1,408 @@
+//! A worker: asks the coordinator for attempts, has them carried out, and reports what became of them.
+//!
+//! | to find | look in |
+//! |---|---|
+//! | what it tells the coordinator and when, and when it ends | here |
+//! | how one attempt is carried out | `worker/attempt.rs` |
+//! | what it remembers of jobs | `worker/specs.rs` |
+//!
+//! It is a loop with one command under way at a time, in a session, so that each is carried out exactly once. (Where the nodes
+//! have no room for another session it goes without: one that is carried out twice costs work, and is not wrong.) It
+//! speaks when something has ended, when the coordinator has something new for it, and often enough to keep what it was given. While
+//! the coordinator cannot be reached it tries again for ever; what it works on it gives up when its leases must have run out,
+//! since somebody else has it by then.
+//!
+//! *Absent:* data. That is the [`Executor`]'s.
+
+mod attempt;
+mod specs;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::channel::mpsc;
+use futures::future::{Either, select};
+use futures::{FutureExt, StreamExt};
+use raft_rsm::{Client, ClientError, Runtime, Session};
+
+use self::attempt::{Attempts, Flag};
+use crate::coordinator::limits::SLOTS_MAX;
+use crate::coordinator::{Answer, Command, Coordinator, Orders, Query, Report, Response, WorkerId};
+use crate::task::{AttemptId, Executor, Stop};
+
+/// A lease is renewed so many times in its time: one that fails leaves time for others.
+const RENEWED_TIMES: u32 = 3;
+
+/// A worker counts this part of the time less than the coordinator does: clocks that differ by a hundredth do no harm.
+const CLOCK_DRIFT_PART: u32 = 100;
+
+/// A worker that has nothing to do asks again after so long: if the answer was lost, or the one who had it.
+const IDLE_WAIT: Duration = Duration::from_secs(5);
+
+/// What the cluster did not answer is tried again after so long. The client has been patient before that.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A worker that goes waits so long for the coordinator to hear of it, and so long for what it works on to end. After that,
+/// its leases run out by themselves.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How a worker works.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct WorkerOptions {
+    /// So many attempts at once: at least 1, at most [`SLOTS_MAX`].
+    pub slots: u32,
+    /// Where they are carried out.
+    pub ground: Ground,
+}
+
+/// Where attempts are carried out.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// On threads of their own ([`Runtime::spawn_blocking`]): for whatever computes, or blocks.
+    Threads,
+    /// As tasks ([`Runtime::spawn`]): for whatever only waits.
+    Tasks,
+}
+
+/// Why a worker has ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The coordinator said that all is done.
+    AllDone,
+    /// It was [asked](WorkerHandle::stop) to.
+    Stopped,
+}
+
+/// A worker.
+pub struct Worker {
+    id: WorkerId,
+    runtime: Arc<dyn Runtime>,
+    client: Client<Coordinator>,
+    session: Session<Coordinator>,
+    /// The last way to send commands that was answered, or the other one.
+    is_in_session: bool,
+    attempts: Attempts,
+    slots: usize,
+    events: mpsc::UnboundedReceiver<Event>,
+    running: BTreeMap<AttemptId, Arc<Flag>>,
+    /// What the coordinator has not heard of yet.
+    reports: Vec<Report>,
+    /// Since when, by the clock of this process, the coordinator cannot have given what runs to somebody else; and for how
+    /// long.
+    lease: Option<(Duration, Duration)>,
+    /// The coordinator may have given it something that it does not work on.
+    is_unsettled: bool,
+    /// It was asked to stop.
+    is_stopped: bool,
+}
+
+/// Asks a worker to stop. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct WorkerHandle {
+    events: mpsc::UnboundedSender<Event>,
+}
+
+/// What a worker is told from within its process. There are no more of them than attempts, and requests to stop.
+#[derive(Debug)]
+enum Event {
+    Ended(Report),
+    Stop,
+}
+
+impl WorkerHandle {
+    /// Lets the worker give back what it works on, and end. Whoever waits for [`Worker::run`] learns when it has.
+    pub fn stop(&self) {
+        // One that has ended need not stop.
+        let _ = self.events.unbounded_send(Event::Stop);
+    }
+}
+
+impl Worker {
+    /// A worker that asks `client` for work, and has it done by `executor`.
+    #[must_use]
+    pub fn new(
+        runtime: Arc<dyn Runtime>,
+        client: Client<Coordinator>,
+        executor: Arc<dyn Executor>,
+        options: WorkerOptions,
+    ) -> (Worker, WorkerHandle) {
+        let (sender, events) = mpsc::unbounded();
+        let handle = WorkerHandle { events: sender.clone() };
+        let slots = usize::try_from(options.slots).unwrap_or(SLOTS_MAX).clamp(1, SLOTS_MAX);
+        let attempts =
+            Attempts::new(Arc::clone(&runtime), client.clone(), executor, options.ground, sender);
+        let worker = Worker {
+            id: WorkerId(runtime.random()),
+            session: client.session(),
+            is_in_session: true,
+            runtime,
+            client,
+            attempts,
+            slots,
+            events,
+            running: BTreeMap::new(),
+            reports: Vec::new(),
+            lease: None,
+            is_unsettled: false,
+            is_stopped: false,
+        };
+        (worker, handle)
+    }
+
+    /// What the coordinator knows it by.
+    #[must_use]
+    pub fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// Works until all is done, or it is asked to stop.
+    pub async fn run(mut self) -> Ended {
+        let ended = loop {
+            let orders = self.report().await;
+            if self.is_stopped {
+                break Ended::Stopped;
+            }
+            match orders {
+                Some(orders) if orders.ends => break Ended::AllDone,
+                Some(orders) => self.obey(orders),
+                None => {
+                    let pause = self.runtime.sleep(PAUSE);
+                    self.meanwhile(pause, Until::Stop).await;
+                    if self.is_stopped {
+                        break Ended::Stopped;
+                    }
+                    continue;
+                }
+            }
+            self.wait().await;
+            if self.is_stopped {
+                break Ended::Stopped;
+            }
+        };
+        self.leave().await;
+        ended
+    }
+
+    /// Tells the coordinator how things stand; `None` if it does not answer, or the worker is asked to stop meanwhile.
+    async fn report(&mut self) -> Option<Orders> {
+        let begun = self.runtime.now();
+        let sent = self.reports.len().min(SLOTS_MAX);
+        let free = self.slots.saturating_sub(self.running.len());
+        let command = Command::Work {
+            worker: self.id,
+            running: self.wanted(),
+            reports: self.reports.iter().take(sent).cloned().collect(),
+            slots: u32::try_from(free).unwrap_or(u32::MAX),
+        };
+        self.is_unsettled = true;
+        let mut told = pin!(self.tell(command));
+        let answered = match self.meanwhile(&mut told, Until::Stop).await {
+            Some(answered) => answered,
+            // What it is given by this is to be given back, and not to come later than that.
+            None => self.within(told).await?,
+        };
+        match answered {
+            Ok(Response::Work(orders)) => {
+                self.reports.drain(..sent);
+                self.lease = Some((begun, orders.lease));
+                self.is_unsettled = !orders.begin.is_empty();
+                Some(orders)
+            }
+            Ok(other) => {
+                tracing::warn!(?other, "the coordinator's answer does not fit the question");
+                None
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the coordinator does not answer");
+                self.is_in_session = !self.is_in_session;
+                None
+            }
+        }
+    }
+
+    /// Tells the coordinator something.
+    fn tell(
+        &self,
+        command: Command,
+    ) -> impl Future<Output = Result<Response, ClientError>> + Send + use<> {
+        let (session, is_in_session) = (self.session.clone(), self.is_in_session);
+        async move {
+            match is_in_session {
+                true => session.propose(&command).await,
+                false => {
+                    let told = session.client().propose_until_answered(&command).await;
+                    told.map(|answered| answered.response)
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, orders: Orders) {
+        for id in orders.stop {
+            if let Some(flag) = self.running.get(&id) {
+                flag.stop();
+            }
+        }
+        for id in orders.begin {
+            let flag = self.attempts.begin(id);
+            self.running.insert(id, flag);
+        }
+    }
+
+    /// Waits until there is something to say to the coordinator, or the worker is asked to stop.
+    async fn wait(&mut self) {
+        loop {
+            while let Some(Some(event)) = self.events.next().now_or_never() {
+                self.hear(event);
+            }
+            let now = self.runtime.now();
+            let running = self.wanted();
+            let left = match self.lease {
+                Some((begun, lease)) if !running.is_empty() => {
+                    begun.saturating_add(lease / RENEWED_TIMES).saturating_sub(now)
+                }
+                Some(_) | None => IDLE_WAIT,
+            };
+            if self.is_stopped || !self.reports.is_empty() || left.is_zero() {
+                return;
+            }
+            let is_free = self.running.len() < self.slots;
+            let query = Query::WorkFor { worker: self.id, running, is_free };
+            let asked = ask(self.client.clone(), Arc::clone(&self.runtime), query, left);
+            if self.meanwhile(asked, Until::Event).await == Some(true) {
+                return;
+            }
+        }
+    }
+
+    /// Waits for `work`, and takes in what happens meanwhile in this process. `None`: that was enough.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>, until: Until) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            let left = self.give_up();
+            let event = {
+                let late = self.runtime.sleep(left);
+                let other = select(self.events.next(), late);
+                match select(&mut work, other).await {
+                    Either::Left((done, _)) => return Some(done),
+                    Either::Right((Either::Left((event, _)), _)) => event,
+                    Either::Right((Either::Right(((), _)), _)) => None,
+                }
+            };
+            let Some(event) = event else { continue };
+            self.hear(event);
+            match until {
+                Until::Event => return None,
+                Until::Stop if self.is_stopped => return None,
+                Until::Stop => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Ended(report) => {
+                self.running.remove(&report.attempt());
+                self.reports.push(report);
+            }
+            Event::Stop => self.is_stopped = true,
+        }
+    }
+
+    /// What runs and is to go on.
+    fn wanted(&self) -> Vec<AttemptId> {
+        let wanted = self.running.iter().filter(|(_, flag)| !flag.is_stopped());
+        wanted.map(|(id, _)| *id).collect()
+    }
+
+    /// Stops what somebody else may have by now. Returns how long what is left has at least.
+    fn give_up(&self) -> Duration {
+        let Some((begun, lease)) = self.lease.filter(|_| !self.running.is_empty()) else {
+            return IDLE_WAIT;
+        };
+        let counted = lease.saturating_sub(lease / CLOCK_DRIFT_PART);
+        let left = begun.saturating_add(counted).saturating_sub(self.runtime.now());
+        if !left.is_zero() {
+            return left;
+        }
+        for (id, flag) in self.running.iter().filter(|(_, flag)| !flag.is_stopped()) {
+            tracing::info!(%id, "the coordinator could not be told in time that this goes on: given up");
+            flag.stop();
+        }
+        IDLE_WAIT
+    }
+
+    /// Gives back what it works on, and waits for a while until that has ended.
+    async fn leave(&mut self) {
+        self.running.values().for_each(|flag| flag.stop());
+        if self.is_unsettled || !self.running.is_empty() || !self.reports.is_empty() {
+            let reports = self.reports.iter().take(SLOTS_MAX).cloned().collect();
+            let command = Command::Leave { worker: self.id, reports };
+            if self.within(self.tell(command)).await.is_none() {
+                tracing::info!("the coordinator did not hear in time that this worker goes");
+            }
+        }
+        let runtime = Arc::clone(&self.runtime);
+        let ended = async {
+            while !self.running.is_empty()
+                && let Some(event) = self.events.next().await
+            {
+                self.hear(event);
+            }
+        };
+        select(pin!(ended), runtime.sleep(LEAVE_WITHIN)).await;
+        let session = self.session.clone();
+        // If nobody hears of it, the session ends by itself.
+        let _ = self.within(session.close()).await;
+    }
+
+    async fn within<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        match select(pin!(work), self.runtime.sleep(LEAVE_WITHIN)).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(((), _)) => None,
+        }
+    }
+}
+
+/// What ends the wait for something else.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Until {
+    /// Whatever happens in this process.
+    Event,
+    /// That the worker is asked to stop.
+    Stop,
+}
+
+/// Whether the coordinator has something new for a worker: asked for so long, however that ends.
+async fn ask(
+    client: Client<Coordinator>,
+    runtime: Arc<dyn Runtime>,
+    query: Query,
+    wait: Duration,
+) -> bool {
+    let asked = async {
+        match client.query_when_ready(&query, wait).await {
+            Ok(Answer::WorkFor(is_new)) => is_new,
+            Ok(_) | Err(_) => {
+                runtime.sleep(PAUSE).await;
+                false
+            }
+        }
+    };
+    match select(pin!(asked), runtime.sleep(wait)).await {
+        Either::Left((is_new, _)) => is_new,
+        Either::Right(((), _)) => false,
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker")
+            .field("id", &self.id)
+            .field("running", &self.running.keys())
+            .finish_non_exhaustive()
+    }
+}

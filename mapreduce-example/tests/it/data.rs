@@ -1,0 +1,9 @@
+//! Jobs carried out task by task, without a coordinator.
+
+mod damage;
+mod equality;
+mod failures;
+mod hand;
+mod inputs;
+mod publication;
+mod registry;

@@ -1,0 +1,75 @@
+//! What cannot be: one line that says what, where, and what to do; and nothing was begun.
+
+use super::{Folder, run};
+
+fn runs(folder: &Folder, job: &str, more: &[&str]) -> super::Ran {
+    let (pattern, output) = (folder.pattern(), folder.output());
+    run(&[&["run", "--job", job, "--input", &pattern, "--output", &output], more].concat())
+}
+
+#[test]
+fn inputs_that_are_not_there() {
+    let folder = Folder::of_the_book(1, 1);
+    let nothing = folder.dir.path().join("nothing/*.txt").display().to_string();
+    let output = folder.output();
+    run(&["run", "--job", "word-count", "--input", &nothing, "--output", &output])
+        .fails(2, &["nothing/*.txt", "no file matches"]);
+    let missing = folder.dir.path().join("missing.txt").display().to_string();
+    run(&["run", "--job", "word-count", "--input", &missing, "--output", &output])
+        .fails(2, &["missing.txt"]);
+    assert!(!std::fs::exists(&output).unwrap());
+}
+
+#[test]
+fn jobs_and_arguments_that_make_no_sense() {
+    let folder = Folder::of_the_book(1, 1);
+    runs(&folder, "word-cuont", &[]).fails(2, &["word-cuont", "word-count"]);
+    runs(&folder, "grep", &[]).fails(2, &["grep", "pattern"]);
+    runs(&folder, "grep", &["--arg", "pattern=("]).fails(2, &["grep"]);
+    runs(&folder, "grep", &["--arg", "pattern=a", "--arg", "colour=red"]).fails(2, &["colour"]);
+    runs(&folder, "top-n", &["--arg", "n=many"]).fails(2, &["top-n", "many"]);
+    runs(&folder, "top-n", &["--arg", "n=3", "--reducers", "2"]).fails(2, &["top-n", "2"]);
+    assert!(!std::fs::exists(folder.output()).unwrap());
+}
+
+#[test]
+fn command_lines_that_make_no_sense() {
+    let folder = Folder::of_the_book(1, 1);
+    for more in [
+        &["--reducers", "0"][..],
+        &["--workers", "0"],
+        &["--slots", "x"],
+        &["--split-bytes", "0"],
+        &["--failures", "0"],
+        &["--coordinators", "8"],
+        &["--arg", "nonsense"],
+        &["--wait"],
+    ] {
+        let ran = runs(&folder, "word-count", more);
+        assert_eq!(ran.code, Some(2), "{more:?}: {ran:?}");
+        assert!(ran.stderr.starts_with("error: "), "{more:?}: {ran:?}");
+    }
+    for args in [&["status", "--cluster", "nonsense", "1"][..], &["jobs"], &["worker"], &[]] {
+        assert_eq!(run(args).code, Some(2), "{args:?}");
+    }
+    let help = run(&["run", "--help"]).ok();
+    assert!(help.stdout.contains("inverted-index") && help.stdout.contains("--arg pattern="));
+}
+
+#[test]
+fn a_coordinator_that_is_not_there() {
+    let folder = Folder::of_the_book(1, 1);
+    let (pattern, output) = (folder.pattern(), folder.output());
+    let cluster = ["--cluster", "1=127.0.0.1:1", "--timeout", "0.5"];
+    let submit = ["--job", "word-count", "--input", &pattern, "--output", &output];
+    run(&[&["submit"], &cluster[..], &submit].concat()).fails(2, &["127.0.0.1:1"]);
+    run(&[&["jobs"], &cluster[..]].concat()).fails(2, &["127.0.0.1:1"]);
+}
+
+#[test]
+fn a_coordinator_whose_directory_is_not_what_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("node").display().to_string();
+    let args = ["coordinator", "--id", "1", "--cluster", "1=127.0.0.1:0", "--data", &data];
+    run(&args).fails(2, &[&data]);
+}

@@ -1,0 +1,162 @@
+//! A coordinator and workers that are started one by one, and jobs that are submitted to them.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::{Folder, PATIENCE, Running, run};
+
+/// Waits until there is no such process.
+#[track_caller]
+pub(super) fn eventually_gone(process: u32) {
+    let deadline = Instant::now() + PATIENCE;
+    // A process whose parent has not asked for its end yet is a zombie.
+    let is_there = || {
+        let state = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        state.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
+    };
+    while is_there() {
+        assert!(Instant::now() < deadline, "process {process} is still there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// One node of a coordinator.
+struct Cluster {
+    text: String,
+    node: Running,
+    _dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    fn start() -> Cluster {
+        for _ in 0..5 {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let text = format!("1={}", listener.local_addr().unwrap());
+            drop(listener);
+            let dir = tempfile::tempdir().unwrap();
+            let data = dir.path().join("node").display().to_string();
+            let args = ["coordinator", "--id", "1", "--cluster", &text, "--data", &data, "--init"];
+            let mut node = Running::start(&args);
+            if node.first_line().starts_with("ready: ") {
+                return Cluster { text, node, _dir: dir };
+            }
+        }
+        panic!("no free port");
+    }
+
+    fn worker(&self, slots: &str) -> Running {
+        let mut worker = Running::start(&["worker", "--cluster", &self.text, "--slots", slots]);
+        assert!(worker.first_line().starts_with("ready: "));
+        worker
+    }
+
+    fn run(&self, command: &str, args: &[&str]) -> super::Ran {
+        run(&[&[command, "--cluster", &self.text], args].concat())
+    }
+
+    fn submit(&self, folder: &Folder, more: &[&str]) -> super::Ran {
+        let (pattern, output) = (folder.pattern(), folder.output());
+        let args = ["--job", "word-count", "--input", &pattern, "--output", &output];
+        self.run("submit", &[&args[..], more].concat())
+    }
+
+    fn status(&self, job: &str) -> serde_json::Value {
+        serde_json::from_str(&self.run("status", &[job, "--json"]).ok().stdout).unwrap()
+    }
+}
+
+fn job_of(submitted: &super::Ran) -> String {
+    let submitted: serde_json::Value = serde_json::from_str(&submitted.stdout).unwrap();
+    submitted["job"].to_string()
+}
+
+#[test]
+fn jobs_are_submitted_followed_listed_and_cancelled() {
+    let cluster = Cluster::start();
+    let waiting = Folder::of_the_book(2, 1);
+    let job = job_of(&cluster.submit(&waiting, &["--json"]).ok());
+    assert_eq!(cluster.status(&job)["maps"]["pending"], 2, "there is no worker");
+    cluster.run("cancel", &[&job]).ok();
+    assert_eq!(cluster.status(&job)["state"], "cancelled");
+    cluster.run("status", &["77"]).fails(1, &["77"]);
+    cluster.run("cancel", &["77"]).fails(1, &["77"]);
+
+    let _worker = cluster.worker("2");
+    let folders = [Folder::of_the_book(3, 1), Folder::of_the_book(4, 1)];
+    std::thread::scope(|scope| {
+        for folder in &folders {
+            scope.spawn(|| cluster.submit(folder, &["--wait"]).ok());
+        }
+    });
+    folders.iter().for_each(|folder| folder.assert_is_done("word-count", &[]));
+    let jobs = cluster.run("jobs", &["--json"]).ok();
+    let jobs: serde_json::Value = serde_json::from_str(&jobs.stdout).unwrap();
+    let states: Vec<_> = jobs.as_array().unwrap().iter().map(|job| job["state"].clone()).collect();
+    assert_eq!(states, ["cancelled", "succeeded", "succeeded"]);
+    let text = cluster.run("jobs", &[]).ok();
+    assert_eq!(text.stdout.lines().count(), 4, "{text:?}");
+}
+
+/// SIGTERM gives tasks back: the other worker has them at once, and not when a lease has run out.
+#[test]
+fn a_worker_that_is_told_to_stop_gives_back_what_it_works_on() {
+    let cluster = Cluster::start();
+    let folder = Folder::of_the_book(8, 12);
+    let job = job_of(&cluster.submit(&folder, &["--json", "--split-bytes", "250000"]).ok());
+    let first = cluster.worker("4");
+    super::signal("TERM", first.child.id());
+    let ended = first.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let status = cluster.status(&job);
+    assert_eq!(status["attempts"], serde_json::json!([]), "{status}");
+    let _second = cluster.worker("2");
+    let deadline = Instant::now() + PATIENCE;
+    while cluster.status(&job)["state"] == "unfinished" {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    folder.assert_is_done("word-count", &[]);
+    assert_eq!(cluster.status(&job)["failures"], serde_json::json!([]));
+}
+
+/// No process ends before the output is final, and then each does.
+#[test]
+fn early_exit() {
+    let cluster = Cluster::start();
+    let folder = Folder::of_the_book(8, 2);
+    let workers = [cluster.worker("1"), cluster.worker("1"), cluster.worker("1")];
+    cluster.submit(&folder, &[]).ok();
+    cluster.run("close", &[]).ok();
+    for worker in workers {
+        let ended = worker.end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(Path::new(&folder.output()).join("_SUCCESS").exists(), "a worker has ended before");
+        folder.assert_is_done("word-count", &[]);
+    }
+    cluster.submit(&Folder::of_the_book(1, 1), &[]).fails(1, &["no more jobs"]);
+    cluster.node.signal("TERM");
+    assert_eq!(cluster.node.end().code, Some(0));
+}
+
+#[test]
+fn an_input_that_vanishes_fails_the_job_with_its_name() {
+    let cluster = Cluster::start();
+    let folder = Folder::of_the_book(2, 1);
+    let job = job_of(&cluster.submit(&folder, &["--json", "--failures", "2"]).ok());
+    std::fs::remove_file(folder.input(1)).unwrap();
+    let _worker = cluster.worker("1");
+    let deadline = Instant::now() + PATIENCE;
+    while cluster.status(&job)["state"] == "unfinished" {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let status = cluster.status(&job);
+    let error = status["error"].as_str().unwrap();
+    assert!(error.contains("1.txt") && error.contains("map task 1"), "{status}");
+    assert!(!Path::new(&folder.output()).join("part-00000").exists());
+    // Others go on.
+    let another = Folder::of_the_book(2, 1);
+    cluster.submit(&another, &["--wait"]).ok();
+    another.assert_is_done("word-count", &[]);
+}

@@ -1,0 +1,86 @@
+//! `run`, while its processes are killed.
+
+use super::{Folder, Running, signal};
+
+/// So much that there is time to kill somebody: a split is a fifth of a second's work or less.
+fn folder() -> Folder {
+    Folder::of_the_book(8, 12)
+}
+
+fn start(folder: &Folder, more: &[&str]) -> Running {
+    let (pattern, output) = (folder.pattern(), folder.output());
+    let args = ["run", "--job", "word-count", "--input", &pattern, "--output", &output];
+    Running::start(&[&args[..], &["--split-bytes", "250000"], more].concat())
+}
+
+/// `kill -9` of workers, each as soon as it is there, and once in each phase.
+#[test]
+fn crash() {
+    let folder = folder();
+    let running = start(&folder, &["--workers", "3", "--slots", "1", "--json"]);
+    let mut processes: Vec<(&str, Option<u32>)> =
+        ["worker 1", "worker 2", "worker 3"].map(|who| (who, None)).into();
+    for round in 0..6 {
+        let (who, before) = &mut processes[round % 3];
+        let process = running.process(who, *before);
+        signal("KILL", process);
+        *before = Some(process);
+    }
+    let ran = running.end().ok();
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert!(report["processes_started_again"].as_u64() >= Some(3), "{report}");
+    folder.assert_is_done("word-count", &[]);
+}
+
+/// Nodes of the coordinator, each in its turn, so the leader among them; in the map and in the reduce phase.
+#[test]
+fn coordinator_crash() {
+    for nodes in ["1", "3"] {
+        let folder = folder();
+        let running = start(&folder, &["--coordinators", nodes, "--json"]);
+        for id in 1..=nodes.parse().unwrap() {
+            let who = format!("node {id} of the coordinator");
+            signal("KILL", running.process(&who, None));
+        }
+        let is_reducing = |line: &str| line.contains(": reduce ").then_some(());
+        running.hears(is_reducing);
+        let who = "node 1 of the coordinator";
+        let first = running.process(who, None);
+        signal("KILL", running.process(who, Some(first)));
+        let ran = running.end().ok();
+        let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert!(report["processes_started_again"].as_u64() >= Some(1), "{report}");
+        folder.assert_is_done("word-count", &[]);
+    }
+}
+
+/// It leaves no process behind, and nothing that looks finished.
+#[test]
+fn a_run_that_is_told_to_stop_stops_its_processes() {
+    let folder = folder();
+    let running = start(&folder, &["--workers", "2"]);
+    let processes =
+        ["node 1 of the coordinator", "worker 1", "worker 2"].map(|who| running.process(who, None));
+    running.signal("TERM");
+    running.end().fails(2, &["SIGTERM"]);
+    for process in processes {
+        super::cluster::eventually_gone(process);
+    }
+    let results = std::fs::read_dir(folder.output()).map_or(0, |entries| {
+        entries.filter(|e| e.as_ref().unwrap().file_name() != "_mapreduce").count()
+    });
+    assert_eq!(results, 0);
+}
+
+/// Also where it cannot say so any more.
+#[test]
+fn the_processes_of_a_run_that_is_killed_end_by_themselves() {
+    let folder = folder();
+    let running = start(&folder, &["--workers", "2"]);
+    let processes =
+        ["node 1 of the coordinator", "worker 1", "worker 2"].map(|who| running.process(who, None));
+    drop(running);
+    for process in processes {
+        super::cluster::eventually_gone(process);
+    }
+}

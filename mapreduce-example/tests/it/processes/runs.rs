@@ -1,0 +1,78 @@
+//! `run`, while nothing goes wrong.
+
+use super::{Folder, run};
+
+#[track_caller]
+fn runs(job: &str, arguments: &[(&str, &str)], more: &[&str]) {
+    let folder = Folder::of_the_book(8, 1);
+    let (pattern, output) = (folder.pattern(), folder.output());
+    let told: Vec<String> =
+        arguments.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mut args = vec!["run", "--job", job, "--input", &pattern, "--output", &output];
+    for argument in &told {
+        args.extend(["--arg", argument]);
+    }
+    args.extend(more);
+    let ran = run(&args).ok();
+    assert!(ran.stdout.contains("8 splits"), "{ran:?}");
+    folder.assert_is_done(job, arguments);
+    // All in one, and in order where its lines are.
+    let merged = std::fs::read_to_string(format!("{output}/merged")).unwrap();
+    assert_eq!(super::sorted(merged.as_bytes()), folder.results());
+}
+
+#[test]
+fn wc() {
+    runs("word-count", &[], &["--workers", "3", "--reducers", "10"]);
+}
+
+#[test]
+fn indexer() {
+    runs("inverted-index", &[], &["--workers", "2"]);
+}
+
+#[test]
+fn the_other_jobs() {
+    runs("grep", &[("pattern", "(?i)king")], &["--workers", "1", "--slots", "2"]);
+    runs("top-n", &[("n", "20")], &[]);
+    runs("sort", &[], &["--reducers", "4", "--coordinators", "3"]);
+}
+
+#[test]
+fn the_parts_of_a_sorted_text_are_in_order_one_after_the_other() {
+    let folder = Folder::of_the_book(3, 1);
+    let (pattern, output) = (folder.pattern(), folder.output());
+    run(&["run", "--job", "sort", "--input", &pattern, "--output", &output, "--reducers", "5"])
+        .ok();
+    let parts = (0..5).map(|n| std::fs::read_to_string(format!("{output}/part-{n:05}")).unwrap());
+    let text: String = parts.collect();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.is_sorted() && lines.len() > 1_000, "{} lines", lines.len());
+    assert_eq!(std::fs::read_to_string(format!("{output}/merged")).unwrap(), text);
+}
+
+#[test]
+fn how_it_went_can_be_read_by_programs() {
+    let folder = Folder::of_the_book(2, 1);
+    let (pattern, output) = (folder.pattern(), folder.output());
+    let args = ["run", "--job", "word-count", "--input", &pattern, "--output", &output, "--json"];
+    let report: serde_json::Value = serde_json::from_str(&run(&args).ok().stdout).unwrap();
+    assert_eq!((&report["maps"], &report["reduces"]), (&2.into(), &10.into()), "{report}");
+    assert_eq!(report["processes_started_again"], 0);
+    assert_eq!(report["bytes_in"], super::book().len());
+}
+
+/// A folder that is not there is created, one that is not empty is refused.
+#[test]
+fn what_is_in_the_output_folder_is_deleted_only_if_that_is_asked_for() {
+    let folder = Folder::of_the_book(1, 1);
+    let (pattern, output) = (folder.pattern(), folder.output());
+    std::fs::create_dir(&output).unwrap();
+    std::fs::write(format!("{output}/old"), "old").unwrap();
+    let args = ["run", "--job", "word-count", "--input", &pattern, "--output", &output];
+    run(&args).fails(2, &[&output, "not empty", "--force"]);
+    assert!(std::fs::exists(format!("{output}/old")).unwrap());
+    run(&[&args[..], &["--force"]].concat()).ok();
+    folder.assert_is_done("word-count", &[]);
+    assert!(!std::fs::exists(format!("{output}/old")).unwrap());
+}
