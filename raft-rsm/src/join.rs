@@ -118,7 +118,9 @@ mod tests {
             let configuration = if to == NodeId(2) { named } else { unnamed };
             let restored = Restored::first_start(configuration);
             let node = Node::new(Options::new(to), restored).expect("it can be started");
-            Ok(protocol::encode_response(Ok(&crate::raft::first_status(&node, None, 0))))
+            let options = crate::Options::new(to);
+            let status = crate::raft::first_status(&node, None, 0, &options);
+            Ok(protocol::encode_response(Ok(&status)))
         }
 
         fn nodes(&self) -> Vec<NodeId> {
