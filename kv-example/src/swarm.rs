@@ -229,7 +229,7 @@ impl<M> Clerks<M> {
             in_session: in_session.clone(),
             may_use_names: session
                 .cluster()
-                .all_allow(|options| options.session_idle_max >= NAMES_REMEMBERED_MIN),
+                .all_allow(|options| options.name_age_max >= NAMES_REMEMBERED_MIN),
             is_roomy: session.cluster().all_allow(is_roomy),
             favourite: *session.random().choose(&KINDS),
             runtime: session.cluster().world_runtime(session.number()),
@@ -496,9 +496,12 @@ impl<W: Workload<Machine: StoreMachine, Model = StoreModel>> StoreWorkload for W
 
 const DONE: Ended<Reply> = Ended::Answered(Reply::Done);
 
-/// Whether 15 clients, who share a few sessions, find room for all that they have under way.
+/// Whether 15 clients, who share a few sessions, find room for all that they have under way, and for all names.
 fn is_roomy(options: &Options) -> bool {
-    options.sessions_max >= 1000 && options.session_bytes_max >= 100_000
+    options.sessions_max >= 1000
+        && options.session_bytes_max >= 100_000
+        && options.names_max >= 1000
+        && options.name_bytes_max >= 100_000
 }
 
 /// Where there is no room, a command ends at its deadline, and then nobody knows of the last transmission.

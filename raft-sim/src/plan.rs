@@ -147,6 +147,7 @@ impl Plan {
         draw_clocks(&mut random.fork("clocks"), &mut setups, bounds.faults.clock_drift_ppm);
         if bounds.draws_settings {
             draw_sessions(&mut random.fork("sessions"), &mut setups);
+            draw_names(&mut random.fork("names"), &mut setups);
             draw_lease(&mut random.fork("lease"), &mut setups, bounds.faults.clock_drift_ppm);
         }
         let baseline = match shape.index(6) {
@@ -238,6 +239,24 @@ fn draw_sessions(random: &mut Random, setups: &mut [NodeSetup]) {
             (*random.choose(&idle_max), *random.choose(&sessions_max), *random.choose(&bytes_max));
         (options.session_idle_max, options.sessions_max, options.session_bytes_max) =
             if differ { own } else { alike };
+    }
+}
+
+/// The same for the names of commands.
+fn draw_names(random: &mut Random, setups: &mut [NodeSetup]) {
+    if random.chance(0.5) {
+        return;
+    }
+    let own = |random: &mut Random| {
+        let age_max = *random.choose(&[SECOND, 3 * SECOND, 60 * SECOND]);
+        (age_max, *random.choose(&[1, 3, 10, 1000]), *random.choose(&[128, 500, 2000, 1024 * 1024]))
+    };
+    let alike = own(random);
+    let differ = random.chance(0.3);
+    for NodeSetup { options, .. } in setups {
+        let drawn = own(random);
+        (options.name_age_max, options.names_max, options.name_bytes_max) =
+            if differ { drawn } else { alike };
     }
 }
 
