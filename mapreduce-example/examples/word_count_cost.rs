@@ -5,10 +5,10 @@
 //! cargo run --release -p mapreduce-example --example word_count_cost -- --bytes 100000000 --rounds 1 --hasher std
 //! ```
 //!
-//! Each run is a process of two threads, which says at its end how much time it has had of the processors, and how much memory
-//! at most. The two programs take turns (A B B A), so that what else the machine does meets both. `ours` carries out the map
-//! tasks, the reduce tasks and the publication as a worker does, without a coordinator; `plain` has a hash table for each
-//! thread, with the hasher of the standard library or that of `hashbrown`, which is faster, and the default here.
+//! The two programs take turns (A B B A), so that what else the machine does meets both. `ours` is `mapreduce-example run` with
+//! two workers of one slot each: all of its processes say at their end how much time they have had of the processors, and how
+//! much memory at most. `plain` is a process of two threads with a hash table each, with the hasher of the standard library or
+//! that of `hashbrown`, which is faster, and the default here.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -17,21 +17,13 @@ use std::hash::BuildHasher;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use futures::executor::block_on;
-use mapreduce_example::data::{SPLIT_BYTES_MAX, Stores, splits};
-use mapreduce_example::execute::{DataExecutor, Limits};
+use mapreduce_example::data::SPLIT_BYTES_MAX;
 use mapreduce_example::generate::generate;
-use mapreduce_example::job::{Arguments, Registry};
 use mapreduce_example::jobs::words;
-use mapreduce_example::task::{
-    Attempt, AttemptId, Executor, JobId, JobSpec, Stop, TaskError, TaskId, Work,
-};
 use rustix::time::{ClockId, clock_gettime};
 
 const THREADS: usize = 2;
@@ -73,20 +65,32 @@ enum Hasher {
 
 #[derive(Subcommand)]
 enum Program {
-    /// Counts by this crate.
-    Ours { text: PathBuf, output: PathBuf },
     /// Counts in memory.
     Plain { text: PathBuf, output: PathBuf },
 }
 
-/// What a process has taken.
+/// What a run has taken.
 #[derive(Copy, Clone, Default)]
 struct Cost {
-    cpu: Duration,
+    cpu_seconds: f64,
+    /// Of that, the coordinator.
+    coordinator_seconds: f64,
+    /// Of the process that had most.
     resident_bytes: u64,
 }
 
 fn main() -> ExitCode {
+    // The processes of a run are this program, too, so that there is nothing to look for.
+    if let Some("run" | "coordinator" | "worker") = std::env::args().nth(1).as_deref() {
+        let runtime = match tokio::runtime::Runtime::new() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("word_count_cost: {error}");
+                return ExitCode::from(2);
+            }
+        };
+        return runtime.block_on(mapreduce_example::cli::run(std::env::args_os()));
+    }
     let arguments = Options::parse();
     let outcome = match &arguments.program {
         None => measure(&arguments),
@@ -103,7 +107,6 @@ fn main() -> ExitCode {
 
 fn run(program: &Program, arguments: &Options) -> Outcome<()> {
     match program {
-        Program::Ours { text, output } => ours(text, output, arguments.split_bytes),
         Program::Plain { text, output } => match arguments.hasher {
             Hasher::Std => plain(text, output, std::hash::RandomState::new()),
             Hasher::Fast => plain(text, output, hashbrown::DefaultHashBuilder::default()),
@@ -122,19 +125,23 @@ fn measure(arguments: &Options) -> Outcome<()> {
         let is_ours = matches!(turn % 4, 0 | 3);
         let output = dir.join("output");
         remove(&output)?;
-        let cost = cost_of(is_ours, arguments, &text, &output)?;
+        let cost = match is_ours {
+            true => ours(arguments, &text, &output)?,
+            false => plain_cost(arguments, &text, &output)?,
+        };
         let name = if is_ours { "ours " } else { "plain" };
-        println!(
-            "{name}  {:6.2} s of CPU, {:4} MB resident",
-            cost.cpu.as_secs_f64(),
-            cost.resident_bytes / 1_000_000
-        );
+        let megabytes = cost.resident_bytes / 1_000_000;
+        print!("{name}  {:6.2} s of CPU, {megabytes:4} MB resident", cost.cpu_seconds);
+        match is_ours {
+            true => println!(" a worker; coordinator {:.2} %", cost.coordinator_percent()),
+            false => println!(),
+        }
         let all = if is_ours { &mut all_ours } else { &mut all_plain };
         all.push(cost);
         keep_or_compare(is_ours, &output, &dir.join("expected"))?;
     }
     let cpu = |all: &[Cost]| -> f64 {
-        all.iter().map(|cost| cost.cpu.as_secs_f64()).sum::<f64>() / all.len() as f64
+        all.iter().map(|cost| cost.cpu_seconds).sum::<f64>() / all.len() as f64
     };
     println!("ratio  {:.2}", cpu(&all_ours) / cpu(&all_plain));
     remove(&dir.join("output"))?;
@@ -172,21 +179,48 @@ fn remove(path: &Path) -> Outcome<()> {
     Ok(())
 }
 
-fn cost_of(is_ours: bool, arguments: &Options, text: &Path, output: &Path) -> Outcome<Cost> {
+impl Cost {
+    fn coordinator_percent(&self) -> f64 {
+        100.0 * self.coordinator_seconds / self.cpu_seconds
+    }
+}
+
+fn ours(arguments: &Options, text: &Path, output: &Path) -> Outcome<Cost> {
+    let child = Command::new(std::env::current_exe()?)
+        .args(["run", "--job", "word-count", "--input", &format!("{}/*.txt", text.display())])
+        .args(["--workers", &THREADS.to_string(), "--slots", "1", "--json"])
+        .args(["--reducers", &REDUCERS.to_string()])
+        .args(["--split-bytes", &arguments.split_bytes.to_string()])
+        .arg("--output")
+        .arg(output)
+        .output()?;
+    if !child.status.success() {
+        return Err(String::from_utf8_lossy(&child.stderr).into());
+    }
+    let report: serde_json::Value = serde_json::from_slice(&child.stdout)?;
+    let seconds = |name: &str| report[name].as_f64().ok_or("the report lacks a figure");
+    let coordinator_seconds = seconds("coordinators_cpu_seconds")?;
+    let cpu_seconds =
+        coordinator_seconds + seconds("workers_cpu_seconds")? + seconds("own_cpu_seconds")?;
+    let resident_bytes = report["worker_peak_bytes"].as_u64().ok_or("no memory of a worker")?;
+    Ok(Cost { cpu_seconds, coordinator_seconds, resident_bytes })
+}
+
+fn plain_cost(arguments: &Options, text: &Path, output: &Path) -> Outcome<Cost> {
     let hasher = match arguments.hasher {
         Hasher::Std => "std",
         Hasher::Fast => "fast",
     };
     let child = Command::new(std::env::current_exe()?)
-        .args(["--hasher", hasher, "--split-bytes", &arguments.split_bytes.to_string()])
-        .arg(if is_ours { "ours" } else { "plain" })
+        .args(["--hasher", hasher, "plain"])
         .args([text, output])
         .output()?;
     let said = String::from_utf8_lossy(&child.stdout);
     let numbers: Vec<u64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     match numbers[..] {
         [cpu, resident_bytes] if child.status.success() => {
-            Ok(Cost { cpu: Duration::from_nanos(cpu), resident_bytes })
+            let cpu_seconds = Duration::from_nanos(cpu).as_secs_f64();
+            Ok(Cost { cpu_seconds, coordinator_seconds: 0.0, resident_bytes })
         }
         _ => Err(String::from_utf8_lossy(&child.stderr).into()),
     }
@@ -199,51 +233,6 @@ fn say_cost() -> Outcome<()> {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib: u64 = peak.unwrap_or_default().trim().trim_end_matches(" kB").parse()?;
     println!("{} {}", cpu.as_nanos(), kib * 1024);
-    Ok(())
-}
-
-struct Never;
-
-impl Stop for Never {
-    fn is_stopped(&self) -> bool {
-        false
-    }
-}
-
-fn ours(text: &Path, output: &Path, split_bytes: u64) -> Outcome<()> {
-    let stores = Stores::new();
-    let pattern = format!("{}/*.txt", text.display());
-    let spec = Arc::new(JobSpec {
-        job: "word-count".to_owned(),
-        arguments: Arguments::new(),
-        inputs: splits(&stores, &[pattern], split_bytes)?,
-        output: output.display().to_string(),
-        reducers: REDUCERS,
-        failures_max: 1,
-    });
-    let executor = DataExecutor::new(Registry::shipped(), stores, Limits::default());
-    let maps = spec.inputs.len();
-    let phase = |count: usize, task: fn(u32) -> TaskId, inputs: usize| {
-        let next = AtomicUsize::new(0);
-        let inputs: Arc<[Attempt]> = vec![Attempt(1); inputs].into();
-        in_threads(|_| -> Result<(), TaskError> {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= count {
-                    return Ok(());
-                }
-                let task = task(u32::try_from(number).unwrap_or(u32::MAX));
-                let id = AttemptId { job: JobId(1), task, attempt: Attempt(1) };
-                let work = Work { id, spec: spec.clone(), inputs: inputs.clone() };
-                block_on(executor.execute(work, Arc::new(Never)))?;
-            }
-        })
-        .into_iter()
-        .collect::<Result<Vec<()>, TaskError>>()
-    };
-    phase(maps, TaskId::Map, 0)?;
-    phase(REDUCERS as usize, TaskId::Reduce, maps)?;
-    phase(1, |_| TaskId::Publish, REDUCERS as usize)?;
     Ok(())
 }
 

@@ -133,7 +133,8 @@ pub(crate) struct Used {
 impl Used {
     const BEGINS: &str = "used: ";
 
-    fn now() -> Used {
+    /// This process.
+    pub(crate) fn now() -> Used {
         let clock = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
         let cpu_seconds = clock.tv_sec as f64 + clock.tv_nsec as f64 / 1e9;
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::coordinator::{Clerk, ClerkError, JobState, JobView, Phase, Progress};
+use crate::data::Stores;
 use crate::failure::Failure;
 use crate::task::JobId;
 
@@ -129,6 +130,12 @@ pub fn bytes(bytes: u64) -> String {
         }
     }
     format!("{bytes} B")
+}
+
+/// A place of data for people: the path of what is on this machine.
+#[must_use]
+pub fn place(url: &str) -> String {
+    Stores::new().locate(url).map_or_else(|_| url.to_owned(), |place| place.name())
 }
 
 /// A time for people: `1.5 s`.

@@ -20,7 +20,7 @@ use crate::data::Stores;
 use crate::failure::Failure;
 use crate::ground::{beside, clerk, token};
 use crate::process::Used;
-use crate::progress::{Shown, bytes, seconds};
+use crate::progress::{Shown, bytes, place, seconds};
 use crate::task::{JobId, JobSpec};
 
 /// One request to the coordinator ends after this: a node that was killed is back long before.
@@ -70,6 +70,7 @@ impl Report {
             "bytes_in": maps.counts.bytes_in,
             "seconds": took.as_secs_f64(),
             "processes_started_again": died,
+            "own_cpu_seconds": Used::now().cpu_seconds,
             "coordinators_cpu_seconds": coordinators.cpu_seconds,
             "workers_cpu_seconds": workers.cpu_seconds,
             "worker_peak_bytes": workers.peak_bytes,
@@ -94,7 +95,7 @@ impl fmt::Display for Report {
         if *died > 0 {
             write!(f, "; {died} processes were started again")?;
         }
-        write!(f, "\nresults in {}, all in one in {merged}", view.output)
+        write!(f, "\nresults in {}, all in one in {merged}", place(&view.output))
     }
 }
 
@@ -125,9 +126,10 @@ pub async fn run(options: Options) -> Result<Report, Failure> {
     children.wait_for_workers(ENDING).await;
     children.stop(ENDING).await;
     let stores = Stores::new();
-    let place = output.clone();
-    let merged = beside(move || merge_results(&stores, &place, reducers)).await?;
+    let url = output.clone();
+    let merged = beside(move || merge_results(&stores, &url, reducers)).await?;
     let merged = merged.map_err(|error| {
+        let output = place(&output);
         Failure::environment(format!("the results are in {output}, and cannot be merged: {error}"))
     })?;
     let (took, died, used) = (begin.elapsed(), children.died(), children.used());

@@ -9,7 +9,7 @@ use crate::coordinator::{JobState, JobSummary, JobView, Progress, RunningView};
 use crate::failure::Failure;
 use crate::ground::clerk;
 use crate::process::say;
-use crate::progress::{bytes, seconds};
+use crate::progress::{bytes, place, seconds};
 use crate::task::JobId;
 
 pub(super) async fn list(args: ListArgs) -> Result<(), Failure> {
@@ -91,9 +91,10 @@ fn view_text(view: &JobView) -> String {
     };
     row("map", &summary.maps);
     row("reduce", &summary.reduces);
-    text += &format!("\n  output  {output}");
+    text += &format!("\n  output  {}", place(output));
     if !running.is_empty() {
-        text += &format!("\n  {} attempts at {} workers:", running.len(), workers.len());
+        let plural = if workers.len() == 1 { "" } else { "s" };
+        text += &format!("\n  {} running, at {} worker{plural}:", running.len(), workers.len());
     }
     for RunningView { attempt, worker, age, is_straggler } in running {
         let slow = if *is_straggler { ", slow" } else { "" };

@@ -69,7 +69,7 @@ pub(super) async fn submit(args: SubmitArgs) -> Result<(), Failure> {
     let view = progress::follow(&clerk, id).await?;
     match json {
         true => say(&super::jobs::view_json(&view).to_string()),
-        false => say(&format!("job {id} is done: the results are in {output}")),
+        false => say(&format!("job {id} is done: the results are in {}", progress::place(&output))),
     }
     Ok(())
 }

@@ -2,6 +2,8 @@ use crate::nothing::Nothing;
 use crate::runtime::ThreadRuntime;
 
 use super::*;
+use crate::protocol::{self, Failure};
+use crate::transport::CallError;
 
 /// Loses the first answer; to everything else a node says that it is too long.
 #[derive(Default)]
