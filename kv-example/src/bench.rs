@@ -67,6 +67,9 @@ pub struct Latencies(Histogram<u64>);
 /// Up to here it is told apart how long a request took: no deadline is longer.
 const LATENCY_MAX: Duration = Duration::from_secs(86_400);
 
+/// A session is closed within this, or ends by itself.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// So many of the keys are deleted at once.
 const DELETIONS: usize = 64;
 
@@ -127,9 +130,8 @@ pub async fn run(
         })
         .collect::<Result<Vec<_>, Failure>>()?;
     let all = join_all(clients).await;
-    let elapsed = begin.elapsed();
     let mut report = Report {
-        elapsed,
+        elapsed: Duration::ZERO,
         reads: Latencies::new(),
         writes: Latencies::new(),
         errors: BTreeMap::new(),
@@ -223,8 +225,9 @@ impl<'r> OneClient<'r> {
             }
             (self.shared.progress)();
         }
+        self.report.elapsed = self.shared.begin.elapsed();
         // The nodes need not remember it for longer; if they do not hear of it, it ends by itself.
-        let _ = self.clerk.close().await;
+        let _ = tokio::time::timeout(CLOSING, self.clerk.close()).await;
         self.report
     }
 
@@ -294,6 +297,7 @@ impl Report {
     }
 
     fn add(&mut self, of_one: Report) {
+        self.elapsed = self.elapsed.max(of_one.elapsed);
         // Both have the same bounds.
         let _ = self.reads.0.add(of_one.reads.0);
         let _ = self.writes.0.add(of_one.writes.0);

@@ -426,8 +426,9 @@ impl<M: StateMachine> Client<M> {
         loop {
             let left = ends_at.saturating_sub(self.runtime.now());
             if left.is_zero() {
-                if !route.has_heard {
-                    lock(&self.memory).stays = false;
+                if !route.was_taken_up {
+                    // The cluster that is meant may be another one by now, with other members.
+                    *lock(&self.memory) = Memory::default();
                     self.connector.stay_with(None);
                 }
                 return Err(unless(maybe, ClientError::Unavailable { reason: last }));
@@ -453,6 +454,7 @@ impl<M: StateMachine> Client<M> {
                 }
                 Try::Unreachable(reason) => {
                     last = reason;
+                    lock(&self.memory).forget(node, &nodes);
                     route.next(&mut node, &nodes)
                 }
                 Try::Next(reason) => {
@@ -462,16 +464,20 @@ impl<M: StateMachine> Client<M> {
                 }
                 Try::Later(reason) => {
                     last = reason;
-                    route.hear(node);
+                    route.is_taken_up(node);
                     route.pause()
                 }
                 Try::NoRoom(reason) => {
                     last = reason;
+                    route.is_taken_up(node);
                     route.pause_for_room()
                 }
-                Try::Maybe(reason) => {
+                Try::Maybe { reason, is_answer } => {
+                    lock(&self.memory).forget(node, &nodes);
+                    if is_answer {
+                        route.is_taken_up(node);
+                    }
                     if after_maybe == AfterMaybe::GiveUp {
-                        lock(&self.memory).forget(node, &nodes);
                         return Err(ClientError::Maybe { reason });
                     }
                     maybe = Some(reason);
@@ -519,11 +525,15 @@ impl<M: StateMachine> Client<M> {
         memory.remember(asked, node);
         let begins_to_stay = asked != Asked::Stale && !memory.stays;
         memory.stays |= begins_to_stay;
+        let stays = memory.stays;
         drop(memory);
         if begins_to_stay {
             self.connector.stay_with(Some(node));
         }
-        self.learn_beside(node);
+        // Who answers with whatever it has may be of another cluster.
+        if stays {
+            self.learn_beside(node);
+        }
     }
 
     /// Asks `node`, which has just answered, for the members if that is due: whom the client was told of may be gone when

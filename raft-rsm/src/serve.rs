@@ -59,6 +59,7 @@ impl Begin {
         let (members, id) = match (self, options.cluster) {
             (Begin::Again, _) => return Ok(FileStorage::open(options, fs, runtime).await?),
             (Begin::Anew, told) => {
+                FileStorage::check_new(&options, &fs, &*runtime).await?;
                 let (id, own) = (told.unwrap_or(cluster.default_id()), options.node);
                 let known = known_already(connector, cluster, id, own, LOOKED_FOR).await;
                 if let Some((by, incarnation)) = known {

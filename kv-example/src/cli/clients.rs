@@ -19,6 +19,9 @@ use crate::text::{self, ExportError, Import, ImportError, Imported, Survey};
 /// Keys a page of a scan.
 const PAGE_KEYS: u32 = 1000;
 
+/// A session is closed within this, or ends by itself.
+const CLOSING: Duration = Duration::from_secs(2);
+
 pub(super) fn clerk(args: &ClusterArgs) -> Result<Clerk, Failure> {
     connect(&args.cluster, within(args.timeout)).map(Clerk::new)
 }
@@ -119,21 +122,25 @@ pub(super) async fn delete(args: DeleteArgs) -> Result<(), Failure> {
         // No version refuses what comes twice.
         None => Clerk::in_session(connect(&cluster.cluster, within(cluster.timeout))?),
     };
-    let deleted = clerk.delete(&key, version.map(Version)).await;
-    // The nodes need not remember a session; if they do not hear of that, they forget it by themselves.
-    let _ = clerk.close().await;
-    match deleted {
+    let deleted = delete_with(&clerk, &key, version).await;
+    // The nodes need not remember a session; if they do not hear of that soon, they forget it by themselves.
+    let _ = tokio::time::timeout(CLOSING, clerk.close()).await;
+    deleted
+}
+
+async fn delete_with(clerk: &Clerk, key: &str, version: Option<u64>) -> Result<(), Failure> {
+    match clerk.delete(key, version.map(Version)).await {
         Ok(version) => print_line(&version.to_string()),
-        Err(DeleteError::NoKey) => Err(no_key(&key)),
+        Err(DeleteError::NoKey) => Err(no_key(key)),
         Err(DeleteError::VersionMismatch { current }) => Err(Failure::refused(format!(
             "key {} has version {current}; nothing was deleted",
-            output::quoted(&key)
+            output::quoted(key)
         ))),
         Err(DeleteError::Maybe) => Err(Failure::refused(format!(
             "key {} is not there to be deleted, and an earlier try of this same request may be why: it may have been deleted; read it to see",
-            output::quoted(&key)
+            output::quoted(key)
         ))),
-        Err(DeleteError::Client(error)) => Err(client_failure(&key, error)),
+        Err(DeleteError::Client(error)) => Err(client_failure(key, error)),
     }
 }
 

@@ -74,7 +74,9 @@ impl History {
         self.bytes_ever += cost as u64;
         let bytes_ever = self.bytes_ever;
         self.events.push_back(Remembered { revision, time, key, happened, bytes_ever });
+        // The last moment stays, however large: else nobody could ever keep up with it.
         while self.bytes > bytes_max
+            && self.events.front().is_some_and(|oldest| oldest.revision < revision)
             && let Some(forgotten) = self.events.pop_front()
         {
             self.bytes -= forgotten.cost();

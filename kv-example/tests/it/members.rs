@@ -166,6 +166,19 @@ fn a_node_that_lost_its_disk_comes_back_when_it_is_added_again() {
     run(&["put", "--cluster", &moved, "k", "w"]).ok();
 }
 
+/// It is not told that its disk is lost, which would lead on to throwing good data away.
+#[test]
+fn a_directory_that_is_intact_is_not_begun_anew() {
+    let mut cluster = Cluster::start(3, &[]);
+    cluster.run(&["put", "k", "v"]).ok();
+    cluster.kill(2);
+    let log = cluster.dir().join("refused.log");
+    let refused = NodeProcess::start(&cluster.command(2, true), &log).map(drop);
+    let refused = refused.expect_err("it has run before");
+    assert!(refused.contains("it is a data directory already"), "{refused}");
+    cluster.restart(2);
+}
+
 /// TigerBeetle's recovery notes: it has forgotten its votes, and does not know it.
 #[test]
 fn a_node_that_lost_its_disk_and_is_started_as_if_it_were_new_counts_for_nothing() {
@@ -180,7 +193,10 @@ fn a_node_that_lost_its_disk_and_is_started_as_if_it_were_new_counts_for_nothing
     let mut command = cluster.command(2, true);
     command.extend(["--snapshot-log-bytes".to_owned(), "1000000".to_owned()]);
     let log = cluster.dir().join("again.log");
+    // Those who know it do not answer when they are asked.
+    [1, 3].iter().for_each(|id| cluster.node(*id).signal("STOP"));
     let _again = NodeProcess::start(&command, &log).expect("nothing on its disk says otherwise");
+    [1, 3].iter().for_each(|id| cluster.node(*id).signal("CONT"));
     assert_eq!(cluster.member(2)["other_incarnation"], true);
     assert!(cluster.run(&["members"]).ok().text().contains("as another incarnation"));
     // Nobody even listens to it, and its log says why.

@@ -26,8 +26,11 @@ pub(super) enum Try {
     Later(String),
     /// ... or once there is room for it.
     NoRoom(String),
-    /// Nobody knows.
-    Maybe(String),
+    /// Nobody knows: the node says so (`is_answer`), or nothing at all.
+    Maybe {
+        reason: String,
+        is_answer: bool,
+    },
     Fatal(ClientError),
 }
 
@@ -56,7 +59,7 @@ pub(super) async fn ask_once<T: DeserializeOwned>(
         | Try::Next(reason)
         | Try::Later(reason)
         | Try::NoRoom(reason)
-        | Try::Maybe(reason) => Err(ClientError::Unavailable { reason }),
+        | Try::Maybe { reason, is_answer: _ } => Err(ClientError::Unavailable { reason }),
         Try::Fatal(error) => Err(error),
     }
 }
@@ -70,7 +73,9 @@ pub(super) async fn try_once(
     let answer = match connector.call(node, request, timeout).await {
         Ok(answer) => answer,
         Err(error @ CallError::NotSent { .. }) => return Try::Unreachable(error.to_string()),
-        Err(error @ CallError::MaybeSent { .. }) => return Try::Maybe(error.to_string()),
+        Err(error @ CallError::MaybeSent { .. }) => {
+            return Try::Maybe { reason: error.to_string(), is_answer: false };
+        }
     };
     match protocol::decode_response(&answer) {
         Ok(Ok(body)) => Try::Answered(answer.slice_ref(body)),
@@ -92,8 +97,12 @@ fn failed(node: NodeId, failure: Failure) -> Try {
         Failure::TooLarge { len, max } => Try::Fatal(ClientError::TooLarge { len, max }),
         Failure::Superseded => Try::Next(format!("node {node} lost the lead")),
         Failure::Stopped => Try::Next(format!("node {node} has stopped")),
-        Failure::Maybe(why) => Try::Maybe(format!("node {node}: {why}")),
-        Failure::TimedOut => Try::Maybe(format!("node {node} could not answer in time")),
+        Failure::Maybe(why) => {
+            Try::Maybe { reason: format!("node {node}: {why}"), is_answer: true }
+        }
+        Failure::TimedOut => {
+            Try::Maybe { reason: format!("node {node} could not answer in time"), is_answer: true }
+        }
         Failure::NotAdmitted { problem } => {
             Try::Fatal(ClientError::NotAdmitted { reason: problem })
         }

@@ -94,6 +94,10 @@ impl Memory {
             self.learned_at = Some(now);
             self.learned_commit = status.commit;
             self.members = status.configuration.members().iter().map(|member| member.id).collect();
+            // Who is no member any more may answer for ever with what it had then.
+            for remembered in [&mut self.leader, &mut self.reader] {
+                *remembered = remembered.filter(|node| self.members.contains(node));
+            }
         }
         is_news
     }

@@ -29,8 +29,8 @@ pub(super) struct Route {
     pub(super) silent: Option<NodeId>,
     /// The node that answered last since the last pause, if only that it cannot help.
     spoke: Option<NodeId>,
-    /// Whether any node ever did.
-    pub(super) has_heard: bool,
+    /// Whether a node has dealt with the request, though it came to nothing: not only said that it cannot.
+    pub(super) was_taken_up: bool,
     pauses: u32,
 }
 
@@ -43,7 +43,7 @@ impl Route {
             backoff_max,
             silent: None,
             spoke: None,
-            has_heard: false,
+            was_taken_up: false,
             pauses: 0,
         }
     }
@@ -51,7 +51,12 @@ impl Route {
     /// A node has answered that it cannot help.
     pub(super) fn hear(&mut self, node: NodeId) {
         self.spoke = Some(node);
-        self.has_heard = true;
+    }
+
+    /// A node has dealt with the request, and has nothing to show for it yet.
+    pub(super) fn is_taken_up(&mut self, node: NodeId) {
+        self.hear(node);
+        self.was_taken_up = true;
     }
 
     /// Goes where a hint says. A hint costs no pause, unless hints lead in a circle.

@@ -392,3 +392,86 @@ fn a_client_stays_with_the_cluster_that_helped_until_nobody_of_it_is_heard_for_a
     crate::block_on(client.propose(&())).unwrap();
     assert_eq!(told().len(), 1);
 }
+
+/// One node is silent, whatever it is asked; the others answer.
+struct Silent {
+    node: NodeId,
+    called: Mutex<Vec<NodeId>>,
+}
+
+#[async_trait::async_trait]
+impl Connector for Silent {
+    async fn call(&self, to: NodeId, _: Bytes, _: Duration) -> Result<Bytes, CallError> {
+        lock(&self.called).push(to);
+        if to == self.node {
+            return Err(CallError::MaybeSent { to, reason: "no answer".to_owned() });
+        }
+        Ok(protocol::encode_response(Ok(&())))
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        NODES.to_vec()
+    }
+
+    fn wants_to_learn(&self) -> bool {
+        false
+    }
+}
+
+/// Its deadline may not be longer than the silence: then each operation would end where the one before it did.
+#[test]
+fn an_operation_does_not_begin_at_a_node_that_was_silent_the_last_time() {
+    let connector = Arc::new(Silent { node: NodeId(1), called: Mutex::default() });
+    let client = Client::<Nothing>::new(
+        Arc::clone(&connector) as _,
+        Arc::new(Clock::default()),
+        ClientOptions::default(),
+    );
+    for _ in 0..2 {
+        crate::block_on(client.query(&())).unwrap();
+    }
+    assert_eq!(*lock(&connector.called), [NodeId(1), NodeId(2), NodeId(2)]);
+}
+
+/// A node that is left behind knows no leader, and says so for ever.
+#[test]
+fn who_only_says_that_it_cannot_help_does_not_keep_a_client_with_its_cluster() {
+    let stays = Arc::new(LeftBehind::default());
+    let client = Client::<Nothing>::new(
+        Arc::clone(&stays) as _,
+        Arc::new(Clock::default()),
+        ClientOptions::default(),
+    );
+    crate::block_on(client.propose(&())).unwrap();
+    *lock(&stays.is_alone) = true;
+    crate::block_on(client.propose(&())).unwrap_err();
+    assert_eq!(*lock(&stays.told), [Some(NodeId(1)), None]);
+}
+
+/// Leads until it is alone.
+#[derive(Default)]
+struct LeftBehind {
+    is_alone: Mutex<bool>,
+    told: Mutex<Vec<Option<NodeId>>>,
+}
+
+#[async_trait::async_trait]
+impl Connector for LeftBehind {
+    async fn call(&self, _: NodeId, _: Bytes, _: Duration) -> Result<Bytes, CallError> {
+        let alone = Failure::NotLeader { leader: None };
+        let answer = if *lock(&self.is_alone) { Err(alone) } else { Ok(&()) };
+        Ok(protocol::encode_response(answer))
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        vec![NodeId(1)]
+    }
+
+    fn wants_to_learn(&self) -> bool {
+        false
+    }
+
+    fn stay_with(&self, node: Option<NodeId>) {
+        lock(&self.told).push(node);
+    }
+}

@@ -180,7 +180,7 @@ impl DataDir {
 }
 
 /// Refuses a directory with anything in it that an interrupted creation does not leave.
-fn refuse_foreign(fs: &dyn FileSystem, path: &Path) -> Result<(), StorageError> {
+pub(super) fn refuse_foreign(fs: &dyn FileSystem, path: &Path) -> Result<(), StorageError> {
     let names = fs.list(path).map_err(StorageError::io("list", path))?;
     let has = |wanted| names.iter().any(|name| name == wanted);
     if has(IDENTITY) {

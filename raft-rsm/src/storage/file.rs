@@ -1,6 +1,7 @@
 //! Storage on a disk.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -99,6 +100,22 @@ impl FileStorage {
             })
         })
         .await
+    }
+
+    /// Whether [`FileStorage::create`] would take the directory, as it is now.
+    pub(crate) async fn check_new(
+        options: &FileStorageOptions,
+        fs: &Arc<dyn FileSystem>,
+        runtime: &dyn Runtime,
+    ) -> Result<(), StorageError> {
+        let (dir, fs) = (options.dir.clone(), Arc::clone(fs));
+        let work = move || match data_dir::refuse_foreign(&*fs, &dir) {
+            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(())
+            }
+            checked => checked,
+        };
+        blocking(runtime, "check new storage", work).await.map_err(|_| StorageError::Stopped)?
     }
 
     /// Opens the data directory of a node that ran before: reads the log, cuts a torn tail, removes what a

@@ -20,10 +20,10 @@ fn violated<W: Workload>(subject: &Subject<W>, seed: u64, bounds: &Bounds) -> Op
 /// The first failing runs of some size are made smaller in faults, and some of them in nodes and in operations: not each can
 /// be, where only the last operations show what is wrong, say.
 fn are_made_small<W: Workload>(subject: &Subject<W>, bounds: &Bounds) {
-    let plans = (0..200).map(|seed| Plan::draw(seed, bounds).unwrap());
+    let plans = (1_000..1_400).map(|seed| Plan::draw(seed, bounds).unwrap());
     let large = plans.filter(|plan| plan.faults.len() >= 5 && plan.setups.len() >= 5);
     let found = large.filter_map(|plan| violated(subject, plan.seed, bounds).map(|v| (plan, v)));
-    let plans = found.take(5).map(|(plan, found)| {
+    let plans = found.take(8).map(|(plan, found)| {
         let small = made_small(subject, bounds, &plan, &found);
         (plan, small)
     });

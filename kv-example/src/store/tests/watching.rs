@@ -52,6 +52,26 @@ fn events_of_the_prefix_are_told_from_the_moment_that_is_asked_for() {
     assert_eq!(events(&store, "a/", from(50)), (vec![], from(50)));
 }
 
+/// A transaction, or the end of a lease, may be larger than all that is remembered. Who has kept up until then misses nothing.
+#[test]
+fn the_last_moment_is_remembered_however_large_it_is() {
+    let limits = Limits { history_bytes_max: 1_000, ..Limits::default() };
+    let mut store = Store::new(limits);
+    put_at(&mut store, 1, "a");
+    let put = |key: usize| Write::Put {
+        key: format!("k{key:02}"),
+        value: Bytes::from(vec![0; 100]),
+        lease: None,
+    };
+    let transaction = Transaction { conditions: Vec::new(), writes: (0..20).map(put).collect() };
+    apply(&mut store, &context(2, 0), Command::Transact(transaction));
+    assert_eq!(events(&store, "", from(2)).0.len(), 20);
+    assert!(matches!(changes(&store, "", from(1)), Changes::Compacted { .. }));
+    put_at(&mut store, 3, "a");
+    assert!(matches!(changes(&store, "", from(2)), Changes::Compacted { .. }));
+    assert_eq!(events(&store, "", from(3)).0, told(&[("a", 3)]));
+}
+
 #[test]
 fn an_event_says_what_the_key_became_or_was() {
     let mut store = Store::default();

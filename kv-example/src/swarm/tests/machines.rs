@@ -152,5 +152,5 @@ fn a_watch_that_is_told_too_early_that_it_came_too_late_is_found() {
 
 #[test]
 fn a_watch_that_never_moves_on_is_found() {
-    is_found(Fault::StandsStill, &["workload"]);
+    is_found(Fault::StandsStill, &["workload", "liveness"]);
 }

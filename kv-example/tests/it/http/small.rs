@@ -59,7 +59,7 @@ fn put_named(node: &str, key: &str, name: &str) -> super::client::Response {
 
 #[test]
 fn where_there_is_no_room_for_another_idempotency_key_nothing_is_written() {
-    let one_name = |options: &mut Options| options.sessions_max = 1;
+    let one_name = |options: &mut Options| options.names_max = 1;
     with_node(Limits::default(), one_name, |node| {
         put_named(node, "a", "first").is(201);
         let refused = put_named(node, "b", "second");
@@ -75,7 +75,7 @@ fn where_there_is_no_room_for_another_idempotency_key_nothing_is_written() {
 #[test]
 fn where_there_is_no_room_for_the_answer_a_second_try_is_told_that_the_first_was_made() {
     // The name, what it counts for beside, and not a byte for its answer.
-    let no_answer = |options: &mut Options| options.session_bytes_max = 64 + 1;
+    let no_answer = |options: &mut Options| options.name_bytes_max = 64 + 1;
     with_node(Limits::default(), no_answer, |node| {
         put_named(node, "k", "n").is(201);
         let error = put_named(node, "k", "n").fails(409, "carried-out");
