@@ -17,7 +17,7 @@ const POLL: Duration = Duration::from_millis(10);
 /// Ports that were free a moment ago may be taken: then others are tried, so often.
 const STARTS_MAX: usize = 5;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_kv-example");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_kv-example");
 
 /// Runs a command to its end.
 pub(crate) fn run(args: &[&str]) -> Ran {
@@ -34,6 +34,10 @@ pub(crate) struct Ran {
 
 impl Ran {
     pub(crate) fn of(command: &mut Command) -> Ran {
+        Ran::within(command, PATIENCE)
+    }
+
+    pub(crate) fn within(command: &mut Command, patience: Duration) -> Ran {
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -44,7 +48,7 @@ impl Ran {
         let (sender, receiver) = mpsc::channel();
         // A reader of its own, so that a command that says much does not wait for us.
         std::thread::spawn(move || sender.send(child.wait_with_output()));
-        match receiver.recv_timeout(PATIENCE) {
+        match receiver.recv_timeout(patience) {
             Ok(output) => Ran::from(output.expect("the output can be read")),
             Err(_) => {
                 let _ = signal("KILL", id);

@@ -1,6 +1,7 @@
 //! Clients that speak the binary protocol: the program's own `bench`, and clerks in sessions.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,14 +10,15 @@ use kv_example::connect::{connect, within};
 use kv_example::store::{Transaction, Write};
 
 use super::{Chaos, KEYS, ONCE, READERS_AND_WRITERS, seconds};
-use crate::process::{PATIENCE, run};
+use crate::process::{PATIENCE, PROGRAM, Ran};
 
 /// Runs `bench` for as long as it goes on; returns what it says.
 pub(super) fn bench(chaos: &Chaos, history: &Path) -> serde_json::Value {
     let members = chaos.cluster().members.clone();
     let (clients, keys) = (READERS_AND_WRITERS.to_string(), KEYS.to_string());
     let seconds = seconds().as_secs_f64().to_string();
-    let ran = run(&[
+    let mut command = Command::new(PROGRAM);
+    command.args([
         "bench",
         "--cluster",
         &members,
@@ -34,6 +36,7 @@ pub(super) fn bench(chaos: &Chaos, history: &Path) -> serde_json::Value {
         history.to_str().unwrap(),
         "--json",
     ]);
+    let ran = Ran::within(&mut command, PATIENCE + super::seconds());
     serde_json::from_slice(&ran.ok().stdout).unwrap()
 }
 
