@@ -9,7 +9,7 @@
 //! | [`connect`] | how a client reaches the cluster |
 //! | [`http`] | the same over HTTP, for people, curl and probes |
 //! | [`text`] | a text into the store, a key a line, and out again, byte for byte |
-//! | [`bench`] | a load, how it was borne, and a history of it for an outside checker |
+//! | [`mod@bench`] | a load, how it was borne, and a history of it for an outside checker |
 //! | [`demo`] | three nodes in one process, of which one dies |
 //! | [`swarm`] | what clients do to the store in the simulator |
 //! | [`cli`] | the command line: what can be said, and what is done about it |

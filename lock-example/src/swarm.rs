@@ -1,6 +1,6 @@
 //! What clients do with the locks in the simulator. What they may be told is in [`model`].
 //!
-//! A client that takes the [fenced](crate::fenced) lock is a process of its own, with a clock that drifts: it dies while it
+//! A client that takes the [fenced] lock is a process of its own, with a clock that drifts: it dies while it
 //! holds the lock, or is paused for longer than its lease lives and goes on as if nothing had happened. What it does under
 //! the lock is to write to a resource behind a [`Fence`]. Clients of the [versioned](crate::versioned) lock live, as they
 //! must: their requests and answers are lost like all others.

@@ -130,6 +130,7 @@ async fn hand_out(tasks: u32, workers: u32) -> Outcome<f64> {
         output: "memory:///results".to_owned(),
         reducers: 1,
         failures_max: 1,
+        token: 1,
     };
     let begin = Instant::now();
     let job = clerk.submit(1, spec).await?;

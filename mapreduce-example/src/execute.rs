@@ -70,7 +70,10 @@ impl DataExecutor {
             .registry
             .job(&spec.job, &spec.arguments)
             .map_err(|error| TaskError::Failed(error.to_string()))?;
-        let layout = Layout::new(&self.stores, spec, id.job)?;
+        let layout = Layout::new(&self.stores, spec)?;
+        if !matches!(id.task, TaskId::Publish) {
+            layout.claim()?;
+        }
         let task = Task { work, stores: &self.stores, layout, limits: self.limits, stop };
         match id.task {
             TaskId::Map(number) => job.map_task(&task, number),

@@ -18,7 +18,7 @@ pub use self::merged::merge_results;
 use crate::coordinator::{Clerk, JobState, JobView};
 use crate::data::Stores;
 use crate::failure::Failure;
-use crate::ground::{beside, clerk, token};
+use crate::ground::{beside, clerk};
 use crate::process::Used;
 use crate::progress::{Shown, bytes, place, seconds};
 use crate::task::{JobId, JobSpec};
@@ -141,7 +141,7 @@ fn stopped(signal: &str) -> Failure {
 }
 
 async fn do_it(clerk: &Clerk, spec: JobSpec) -> Result<JobView, Failure> {
-    let job = clerk.submit(token(), spec).await?;
+    let job = clerk.submit(spec.token, spec).await?;
     // The workers end with the job.
     clerk.close().await?;
     let mut shown = Shown::new(job);

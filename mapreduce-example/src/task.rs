@@ -26,6 +26,9 @@ pub struct JobSpec {
     pub reducers: u32,
     /// A task that failed so often fails the job. At least 1.
     pub failures_max: u32,
+    /// A random number of the submitter's. It sets what the job writes apart from what any other one does, of whichever
+    /// coordinator: two of them may have been given the same output.
+    pub token: u128,
 }
 
 /// A part of an input: whole lines.

@@ -82,11 +82,15 @@ fn view_text(view: &JobView) -> String {
     }
     let mut row = |name: &str, progress: &Progress| {
         let Progress { tasks, done, pending, counts } = progress;
-        let running = tasks - done.min(tasks) - pending.min(&(tasks - done.min(tasks)));
+        let left = tasks.saturating_sub(*done).saturating_sub(*pending);
+        let running = if matches!(state, JobState::Unfinished) { left } else { 0 };
+        let milliseconds = u64::try_from(age.as_millis()).unwrap_or(u64::MAX).max(1);
+        let per_second = counts.bytes_in.saturating_mul(1_000) / milliseconds;
         text += &format!(
-            "\n  {name:<8}{done:>6} of {tasks} done, {running} running, {pending} waiting; {} in, {} out",
+            "\n  {name:<8}{done:>6} of {tasks} done, {running} running, {pending} waiting; {} in, {} out, {}/s",
             bytes(counts.bytes_in),
-            bytes(counts.bytes_out)
+            bytes(counts.bytes_out),
+            bytes(per_second)
         );
     };
     row("map", &summary.maps);

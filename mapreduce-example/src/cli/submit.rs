@@ -30,8 +30,15 @@ fn prepare_here(args: JobArgs) -> Result<JobSpec, Failure> {
     let output = stores.locate(&output).map_err(Failure::environment)?;
     let inputs = data::splits(&stores, &input, split_bytes).map_err(Failure::environment)?;
     let url = output.url().to_owned();
-    let mut spec =
-        JobSpec { job, arguments, inputs, output: url, reducers, failures_max: failures };
+    let mut spec = JobSpec {
+        job,
+        arguments,
+        inputs,
+        output: url,
+        reducers,
+        failures_max: failures,
+        token: token(),
+    };
     registry.prepare(&mut spec, &stores).map_err(Failure::environment)?;
     if !data::is_empty(&stores, output.url()).map_err(Failure::environment)? {
         if !force {
@@ -40,7 +47,8 @@ fn prepare_here(args: JobArgs) -> Result<JobSpec, Failure> {
                 "the output folder {name} is not empty; --force deletes what is in it"
             )));
         }
-        if spec.inputs.iter().any(|split| split.input.starts_with(output.url())) {
+        let folder = format!("{}/", output.url().trim_end_matches('/'));
+        if spec.inputs.iter().any(|split| split.input.starts_with(&folder)) {
             let name = output.name();
             return Err(Failure::environment(format!("an input is in the output folder {name}")));
         }
@@ -52,9 +60,11 @@ fn prepare_here(args: JobArgs) -> Result<JobSpec, Failure> {
 pub(super) async fn submit(args: SubmitArgs) -> Result<(), Failure> {
     let SubmitArgs { cluster, job, wait, json } = args;
     let clerk = clerk(&cluster.cluster, cluster.timeout)?;
+    // Nothing is deleted for a job that nobody takes.
+    clerk.jobs().await?;
     let spec = prepare(job).await?;
     let (maps, reducers, output) = (spec.inputs.len(), spec.reducers, spec.output.clone());
-    let id = clerk.submit(token(), spec).await?;
+    let id = clerk.submit(spec.token, spec).await?;
     if json && !wait {
         say(&json!({ "job": id.0, "maps": maps, "reducers": reducers, "output": output })
             .to_string());

@@ -168,7 +168,7 @@ impl Job {
         let spec = &self.spec;
         self.spec = Arc::new(JobSpec {
             job: spec.job.clone(),
-            arguments: spec.arguments.clone(),
+            arguments: Default::default(),
             inputs: Vec::new(),
             output: spec.output.clone(),
             ..**spec

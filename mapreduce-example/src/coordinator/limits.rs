@@ -61,7 +61,7 @@ pub(crate) const STRAGGLER_MIN: Duration = Duration::from_secs(1);
 
 /// Why a job is not taken, whatever else there is.
 pub(crate) fn check(spec: &JobSpec) -> Result<(), String> {
-    let JobSpec { job, arguments: _, inputs, output, reducers, failures_max } = spec;
+    let JobSpec { job, arguments: _, inputs, output, reducers, failures_max, token: _ } = spec;
     if job.len() > NAME_BYTES_MAX {
         return Err(format!("the name of a job is at most {NAME_BYTES_MAX} bytes long"));
     }

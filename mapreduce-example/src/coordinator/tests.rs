@@ -22,6 +22,7 @@ pub(super) fn spec(maps: u64, reducers: u32, failures_max: u32) -> JobSpec {
         output: "memory:///out".to_owned(),
         reducers,
         failures_max,
+        token: 1,
     }
 }
 

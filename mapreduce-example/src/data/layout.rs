@@ -3,40 +3,62 @@
 //! ```text
 //! OUTPUT/part-00000, part-00001, …                  the results, a file for each reduce task
 //! OUTPUT/_SUCCESS                                   last: all of them are there
+//! OUTPUT/_mapreduce/owner                           whose folder it is: the first job that writes into it
 //! OUTPUT/_mapreduce/JOB/map-00012-1                 what attempt 1 of map task 12 has found: its last run
 //! OUTPUT/_mapreduce/JOB/map-00012-1-SPILL-0         … and earlier ones, where there was too much for one
 //! OUTPUT/_mapreduce/JOB/reduce-00003-1              what attempt 1 of reduce task 3 has found
 //! OUTPUT/_mapreduce/JOB/reduce-00003-1-SPILL-0      a merged run on the way there
 //! ```
 //!
-//! The object that bears an attempt's plain name is written last and at once, so there is an output, or none. An attempt that
+//! JOB is the job's token, which no other job has, of whichever coordinator. The object that bears an attempt's plain name is written last and at once, so there is an output, or none. An attempt that
 //! is carried out twice at the same time writes it twice, each time whole, and names what it refers to by chance (SPILL): so
 //! neither of the two is ever made of parts of both.
 
 use std::hash::{BuildHasher, RandomState};
 
 use super::location::{DataError, Location, Stores};
-use crate::task::{Attempt, AttemptId, JobId, JobSpec, TaskId};
+use crate::task::{Attempt, AttemptId, JobSpec, TaskError, TaskId};
 
+/// The object that says whose folder it is.
+const OWNER: &str = "owner";
 /// The folder of what is between.
 const BETWEEN: &str = "_mapreduce";
 /// The object that says that all results are there.
-const SUCCESS: &str = "_SUCCESS";
+pub(super) const SUCCESS: &str = "_SUCCESS";
 
 /// The places of a job.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     output: Location,
-    job: JobId,
+    token: u128,
 }
 
 impl Layout {
-    pub(crate) fn new(stores: &Stores, spec: &JobSpec, job: JobId) -> Result<Layout, DataError> {
-        Ok(Layout { output: stores.locate(&spec.output)?, job })
+    pub(crate) fn new(stores: &Stores, spec: &JobSpec) -> Result<Layout, DataError> {
+        Ok(Layout { output: stores.locate(&spec.output)?, token: spec.token })
     }
 
-    pub(crate) fn job(&self) -> JobId {
-        self.job
+    /// The job, as its data knows it.
+    pub(crate) fn job(&self) -> String {
+        format!("{:032x}", self.token)
+    }
+
+    /// Takes the folder for this job, or finds that it has it.
+    ///
+    /// # Errors
+    /// Another job has it, or it cannot be written to.
+    pub(crate) fn claim(&self) -> Result<(), TaskError> {
+        let owner = self.all_between().join(OWNER);
+        let name = self.job();
+        if owner.put_new(name.clone().into())? || owner.read()? == name.as_bytes() {
+            return Ok(());
+        }
+        Err(TaskError::Failed(format!("another job writes into {}", self.output.name())))
+    }
+
+    /// The folder is this job's no more.
+    pub(crate) fn disclaim(&self) -> Result<(), DataError> {
+        self.all_between().join(OWNER).delete()
     }
 
     /// The folder of what is between, of all jobs.
@@ -46,7 +68,7 @@ impl Layout {
 
     /// The folder of what is between.
     pub(crate) fn between(&self) -> Location {
-        self.all_between().join(&self.job.to_string())
+        self.all_between().join(&self.job())
     }
 
     /// What an attempt writes last.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyMode, CopyOptions, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    ObjectStoreScheme, PutPayload,
+    ObjectStoreScheme, PutMode, PutOptions, PutPayload,
 };
 use url::Url;
 
@@ -236,6 +236,16 @@ impl Location {
             .map_err(|error| self.failed(&error))
     }
 
+    /// Writes an object, unless there is one. Whether there was none.
+    pub(crate) fn put_new(&self, bytes: Bytes) -> Result<bool, DataError> {
+        let options = PutOptions::from(PutMode::Create);
+        match wait(self.store.put_opts(&self.path, PutPayload::from_bytes(bytes), options)) {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
     pub(crate) fn put_in_parts(&self) -> Result<Box<dyn MultipartUpload>, DataError> {
         wait(self.store.put_multipart(&self.path)).map_err(|error| self.failed(&error))
     }
@@ -313,7 +323,29 @@ fn url(place: &str) -> Result<Url, String> {
         return Url::parse(place).map_err(|error| format!("no URL: {error}"));
     }
     let path = std::path::absolute(place).map_err(|error| error.to_string())?;
+    let path = without_parents(path);
     Url::from_file_path(&path).map_err(|()| "no path".to_owned())
+}
+
+/// The same place without `..`, as the file system takes it where there is something, and by name beyond that.
+fn without_parents(path: PathBuf) -> PathBuf {
+    if !path.components().any(|part| part == Component::ParentDir) {
+        return path;
+    }
+    let mut place = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                place = std::fs::canonicalize(&place).unwrap_or(place);
+                place.pop();
+            }
+            part @ (Component::Prefix(_)
+            | Component::RootDir
+            | Component::CurDir
+            | Component::Normal(_)) => place.push(part),
+        }
+    }
+    place
 }
 
 /// What went wrong at the bottom: the layers above it repeat the place.

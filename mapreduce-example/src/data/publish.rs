@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 
-use super::layout::Layout;
+use super::layout::{Layout, SUCCESS};
 use super::location::{DataError, Location, Stores};
 use crate::task::{Attempt, TaskError, TaskId};
 
@@ -36,8 +36,12 @@ pub(crate) fn publish(layout: &Layout, attempts: &[Attempt]) -> Result<(), TaskE
             success.put(text.clone().into())?;
         }
     }
-    remove_folder(&layout.between())?;
-    // Others may have a job with the same output, which must fail for another reason than this.
+    // The results are complete: that something is left beside them is no reason to say otherwise.
+    let removed = remove_folder(&layout.between()).and_then(|()| layout.disclaim());
+    if let Err(error) = removed {
+        tracing::warn!(%error, "what was between map and reduce cannot be removed");
+    }
+    // Earlier jobs that failed may have left something.
     remove_if_empty(&layout.all_between());
     Ok(())
 }
@@ -73,8 +77,16 @@ pub fn clear(stores: &Stores, output: &str) -> Result<(), DataError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
     };
+    // Else what is half deleted would look finished.
+    match fs::remove_file(path.join(SUCCESS)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
     for entry in entries {
         let entry = entry.map_err(failed)?;
+        if entry.file_name() == SUCCESS {
+            continue;
+        }
         // A link is deleted, not what it leads to.
         let is_folder = entry.file_type().map_err(failed)?.is_dir();
         let path = entry.path();

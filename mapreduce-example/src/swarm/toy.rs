@@ -40,6 +40,7 @@ pub fn job(seed: u64, maps: u64, reducers: u32, failures_max: u32) -> JobSpec {
         output: "memory:///sums".to_owned(),
         reducers,
         failures_max,
+        token: 1,
     }
 }
 

@@ -45,7 +45,7 @@ pub struct TokioConnector {
 
 impl TokioConnector {
     /// Calls the nodes at these addresses. With a cluster id, a node of another cluster is not called; without one,
-    /// whatever node listens there is, until one has helped ([`Connector::stay_with`]).
+    /// whatever node listens there is, until one has helped ([`Connector::stay_with`](super::Connector::stay_with)).
     #[must_use]
     pub fn new(
         nodes: Cluster,

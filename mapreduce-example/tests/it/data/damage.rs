@@ -40,7 +40,7 @@ fn mapped(limits: Limits) -> Mapped {
 impl Mapped {
     /// All that map task 1 has written: the last run and, with tiny limits, the spilled ones.
     fn runs(&self) -> Vec<PathBuf> {
-        let between = self.dir.path().join("out/_mapreduce/7");
+        let between = self.dir.path().join("out/_mapreduce/00000000000000000000000000000007");
         let all = fs::read_dir(between).unwrap().map(|entry| entry.unwrap().path());
         let is_of_map_1 =
             |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("map-00001-1");

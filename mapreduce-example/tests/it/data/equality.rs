@@ -139,7 +139,7 @@ fn what_does_not_fit_into_memory_is_spilled_and_merged_in_several_passes() {
     for number in 0..hand.maps() {
         hand.map(number, 1).unwrap();
     }
-    let between = output.join("_mapreduce/7");
+    let between = output.join("_mapreduce/00000000000000000000000000000007");
     let names = || {
         let names = std::fs::read_dir(&between).unwrap();
         names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()

@@ -99,7 +99,10 @@ fn a_job_that_panics_or_errs_in_map_fails_its_task_and_says_where() {
         assert_failed(outcome.clone(), &["job 7, map task 0, attempt 3 (clumsy)"]);
         assert_failed(outcome, words);
     }
-    assert!(!dir.path().join("out/_mapreduce/7/map-00000-3").exists(), "nothing is committed");
+    assert!(
+        !dir.path().join("out/_mapreduce/00000000000000000000000000000007/map-00000-3").exists(),
+        "nothing is committed"
+    );
 }
 
 #[test]
@@ -114,7 +117,11 @@ fn a_job_that_panics_or_errs_in_reduce_fails_its_task_and_commits_nothing() {
         hand.map(0, 1).unwrap();
         let outcome = hand.reduce(0, 1, &[1]);
         assert_failed(outcome, &["job 7, reduce task 0, attempt 1 (clumsy)", word]);
-        assert!(!dir.path().join("out/_mapreduce/7/reduce-00000-1").exists());
+        assert!(
+            !dir.path()
+                .join("out/_mapreduce/00000000000000000000000000000007/reduce-00000-1")
+                .exists()
+        );
     }
 }
 
@@ -179,7 +186,8 @@ fn a_task_that_is_told_to_stop_does_so_at_any_point_and_commits_nothing() {
         split_bytes_max: 10_000,
     };
     let hand = Hand::new(&Stores::new(), &asked, TINY);
-    let between = hand.stores.locate("memory:///out/_mapreduce/7").unwrap();
+    let between =
+        hand.stores.locate("memory:///out/_mapreduce/00000000000000000000000000000007").unwrap();
     for (task, inputs, name) in
         [(TaskId::Map(0), &[][..], "map-00000-1"), (TaskId::Reduce(0), &[1], "reduce-00000-1")]
     {

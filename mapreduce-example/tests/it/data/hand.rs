@@ -60,6 +60,7 @@ impl Hand {
             output: asked.output.to_owned(),
             reducers: asked.reducers,
             failures_max: 1,
+            token: 7,
         };
         registry.prepare(&mut spec, stores).unwrap();
         let executor = DataExecutor::new(registry.clone(), stores.clone(), limits);

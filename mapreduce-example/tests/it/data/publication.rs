@@ -56,13 +56,18 @@ fn a_publication_that_ended_half_way_is_taken_up() {
     let (dir, hand) = reduced(None);
     let output = dir.path().join("out");
     // One result has its name already, as the same file under two names.
-    fs::hard_link(output.join("_mapreduce/7/reduce-00000-1"), output.join("part-00000")).unwrap();
+    fs::hard_link(
+        output.join("_mapreduce/00000000000000000000000000000007/reduce-00000-1"),
+        output.join("part-00000"),
+    )
+    .unwrap();
     hand.publish(&[1, 2]).unwrap();
     assert_eq!(names(&output), PUBLISHED);
 
     // All is published, and a part of what was between is still there.
-    fs::create_dir_all(output.join("_mapreduce/7")).unwrap();
-    fs::write(output.join("_mapreduce/7/map-00000-1"), "old").unwrap();
+    fs::create_dir_all(output.join("_mapreduce/00000000000000000000000000000007")).unwrap();
+    fs::write(output.join("_mapreduce/00000000000000000000000000000007/map-00000-1"), "old")
+        .unwrap();
     hand.publish(&[1, 2]).unwrap();
     assert_eq!(names(&output), PUBLISHED);
     assert_eq!(sorted(&hand.parts()), sorted(&hand.expected()));
@@ -95,7 +100,8 @@ fn a_result_that_is_gone_or_whose_name_is_taken_fails_the_publication_without_su
     fs::write(output.join("part-00001"), "somebody else's").unwrap();
     assert!(failed(&hand).contains("part-00001: it is there already"), "{}", failed(&hand));
     fs::remove_file(output.join("part-00001")).unwrap();
-    fs::remove_file(output.join("_mapreduce/7/reduce-00001-2")).unwrap();
+    fs::remove_file(output.join("_mapreduce/00000000000000000000000000000007/reduce-00001-2"))
+        .unwrap();
     let text = failed(&hand);
     assert!(text.contains("job 7, publication, attempt 1 (word-count)"), "{text}");
     assert!(text.contains("reduce-00001-2: there is no such file"), "{text}");
@@ -119,8 +125,13 @@ fn another_store_than_a_folder_ends_up_the_same() {
     hand.publish(&[1, 2]).unwrap();
     assert_eq!(sorted(&hand.parts()), sorted(&hand.expected()));
     let output = hand.stores.locate("memory:///some/out").unwrap();
-    assert!(output.join("_mapreduce").join("7").join("map-00000-1").read().is_err());
-    assert_eq!(&output.join("_SUCCESS").read().unwrap()[..], b"job 7, attempts 1 2\n");
+    assert!(
+        output.join("_mapreduce").join(&format!("{:032x}", 7)).join("map-00000-1").read().is_err()
+    );
+    assert_eq!(
+        &output.join("_SUCCESS").read().unwrap()[..],
+        format!("job {:032x}, attempts 1 2\n", 7).as_bytes()
+    );
     assert_eq!(hand.job, JobId(7));
     clear(&hand.stores, "memory:///some/out").unwrap();
     assert!(is_empty(&hand.stores, "memory:///some/out").unwrap());

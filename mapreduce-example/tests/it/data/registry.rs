@@ -43,6 +43,7 @@ fn spec(job: &str, reducers: u32) -> JobSpec {
         output: "memory:///out".to_owned(),
         reducers,
         failures_max: 1,
+        token: 1,
     }
 }
 

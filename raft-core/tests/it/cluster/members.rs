@@ -156,7 +156,16 @@ impl Cluster {
                 is_there(voter) && target.member(voter.id).is_none_or(same)
             })
         };
-        found.iter().chain(targets.iter().copied()).all(is_sure)
+        // Whom a target does not name is whoever was heard meanwhile.
+        let is_clear = |voter: &Member| {
+            voter.incarnation.is_some()
+                || !self.checker.wiped.keys().any(|(wiped, _)| *wiped == voter.id)
+        };
+        let will_be = |target: &Configuration| {
+            has_quorum(target.voters(), |voter| is_there(voter) && is_clear(voter))
+        };
+        found.iter().all(is_sure)
+            && targets.iter().all(|target| will_be(target))
             && targets.iter().all(|target| found.iter().all(|from| can_be_left(from, target)))
     }
 
