@@ -24,6 +24,7 @@ use kv_example::clerk::Clerk as StoreClerk;
 use kv_example::store::Version;
 use mapreduce_example::coordinator::{Coordinator, JobState};
 use mapreduce_example::ground::clerk;
+use mapreduce_example::job::Registry;
 use mapreduce_example::task::{Counts, Executor, JobSpec, Split, Stop, TaskError, Work};
 use mapreduce_example::worker::{Ground, Worker, WorkerOptions};
 use raft_rsm::runtime::TokioRuntime;
@@ -42,7 +43,7 @@ async fn main() -> ExitCode {
     // The nodes are this program, too, so that there is nothing to look for.
     match arguments.get(1).and_then(|first| first.to_str()) {
         Some("node") => kv_example::cli::run(arguments).await,
-        Some("coordinator") => mapreduce_example::cli::run(arguments).await,
+        Some("coordinator") => mapreduce_example::cli::run(Registry::shipped(), arguments).await,
         Some(_) | None => match measure(&arguments[1..]).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

@@ -23,6 +23,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use mapreduce_example::data::SPLIT_BYTES_MAX;
 use mapreduce_example::generate::generate;
+use mapreduce_example::job::Registry;
 use mapreduce_example::jobs::words;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -89,7 +90,8 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         };
-        return runtime.block_on(mapreduce_example::cli::run(std::env::args_os()));
+        return runtime
+            .block_on(mapreduce_example::cli::run(Registry::shipped(), std::env::args_os()));
     }
     let arguments = Options::parse();
     let outcome = match &arguments.program {

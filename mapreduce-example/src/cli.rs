@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use raft_rsm::raft_core::NodeId;
 use raft_rsm::{Begin, Cluster};
 
@@ -115,7 +115,6 @@ struct JobArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = jobs_help())]
 struct RunArgs {
     #[command(flatten)]
     job: JobArgs,
@@ -166,7 +165,6 @@ struct WorkerArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = jobs_help())]
 struct SubmitArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -231,13 +229,21 @@ struct GenerateArgs {
     seed: u64,
 }
 
-/// Reads the command line, does what it says, and returns the exit code. What goes wrong is told on stderr.
-pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+/// Reads the command line, does what it says with these jobs, and returns the exit code. What goes wrong is told on stderr.
+///
+/// A program with jobs of its own has a `main` that calls this with a registry that knows them: it then is coordinator,
+/// worker and all for them, and so are the processes that its `run` starts.
+pub async fn run(registry: Registry, args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let jobs = jobs_help(&registry);
+    let command = Cli::command()
+        .mut_subcommand("run", |run| run.after_help(jobs.clone()))
+        .mut_subcommand("submit", |submit| submit.after_help(jobs));
+    let parsed = command.try_get_matches_from(args);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    match act(cli.action).await {
+    match act(cli.action, registry).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure}");
@@ -246,9 +252,9 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-async fn act(action: Action) -> Result<(), Failure> {
+async fn act(action: Action, registry: Registry) -> Result<(), Failure> {
     match action {
-        Action::Run(args) => run_here(args).await,
+        Action::Run(args) => run_here(args, registry).await,
         Action::Coordinator(args) => {
             let CoordinatorArgs { id, cluster, data, init, with_parent } = args;
             let begin = if init { Begin::Anew } else { Begin::Again };
@@ -258,10 +264,9 @@ async fn act(action: Action) -> Result<(), Failure> {
         Action::Worker(args) => {
             let WorkerArgs { cluster, slots, with_parent } = args;
             let slots = slots.unwrap_or_else(cores);
-            let registry = Registry::shipped();
             process::work(WorkOptions { cluster, slots, registry, with_parent }).await.map(drop)
         }
-        Action::Submit(args) => submit::submit(args).await,
+        Action::Submit(args) => submit::submit(args, registry).await,
         Action::Jobs(args) => jobs::list(args).await,
         Action::Status(args) => jobs::status(args).await,
         Action::Cancel(args) => jobs::cancel(args).await,
@@ -279,11 +284,11 @@ async fn act(action: Action) -> Result<(), Failure> {
     }
 }
 
-async fn run_here(args: RunArgs) -> Result<(), Failure> {
+async fn run_here(args: RunArgs, registry: Registry) -> Result<(), Failure> {
     let RunArgs { job, workers, slots, coordinators, json } = args;
     let workers = workers.unwrap_or_else(|| cores().div_ceil(2));
     let slots = slots.unwrap_or_else(|| cores().div_ceil(workers));
-    let spec = submit::prepare(job).await?;
+    let spec = submit::prepare(job, registry).await?;
     let report = run::run(run::Options { spec, workers, slots, coordinators }).await?;
     if json {
         say(&report.json().to_string());
@@ -294,9 +299,9 @@ async fn run_here(args: RunArgs) -> Result<(), Failure> {
 }
 
 /// What the jobs are called, and what they can be told.
-fn jobs_help() -> String {
+fn jobs_help(registry: &Registry) -> String {
     let mut text = "Jobs:\n".to_owned();
-    for kind in Registry::shipped().kinds() {
+    for kind in registry.kinds() {
         text += &format!("  {:<16}{}\n", kind.name(), kind.about());
         for argument in kind.arguments() {
             let needed = if argument.required { "" } else { " (may be left out)" };
@@ -354,14 +359,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent_and_names_all_jobs() {
         Cli::command().debug_assert();
-        let help = jobs_help();
+        let help = jobs_help(&Registry::shipped());
         assert!(Registry::shipped().kinds().all(|kind| help.contains(kind.name())));
     }
 }

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use mapreduce_example::job::Registry;
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    mapreduce_example::cli::run(std::env::args_os()).await
+    mapreduce_example::cli::run(Registry::shipped(), std::env::args_os()).await
 }

@@ -15,13 +15,13 @@ use crate::task::JobSpec;
 const REDUCERS: u32 = 10;
 
 /// Looks at the inputs and the output, and makes the specification. The output is emptied if that was asked for.
-pub(super) async fn prepare(args: JobArgs) -> Result<JobSpec, Failure> {
-    beside(move || prepare_here(args)).await?
+pub(super) async fn prepare(args: JobArgs, registry: Registry) -> Result<JobSpec, Failure> {
+    beside(move || prepare_here(args, &registry)).await?
 }
 
-fn prepare_here(args: JobArgs) -> Result<JobSpec, Failure> {
+fn prepare_here(args: JobArgs, registry: &Registry) -> Result<JobSpec, Failure> {
     let JobArgs { job, arguments, input, output, force, reducers, split_bytes, failures } = args;
-    let (registry, stores) = (Registry::shipped(), Stores::new());
+    let stores = Stores::new();
     let arguments = arguments.into_iter().collect();
     registry.check(&job, &arguments).map_err(Failure::environment)?;
     let most = registry.kinds().find(|kind| kind.name() == job);
@@ -57,12 +57,12 @@ fn prepare_here(args: JobArgs) -> Result<JobSpec, Failure> {
     Ok(spec)
 }
 
-pub(super) async fn submit(args: SubmitArgs) -> Result<(), Failure> {
+pub(super) async fn submit(args: SubmitArgs, registry: Registry) -> Result<(), Failure> {
     let SubmitArgs { cluster, job, wait, json } = args;
     let clerk = clerk(&cluster.cluster, cluster.timeout)?;
     // Nothing is deleted for a job that nobody takes.
     clerk.jobs().await?;
-    let spec = prepare(job).await?;
+    let spec = prepare(job, registry).await?;
     let (maps, reducers, output) = (spec.inputs.len(), spec.reducers, spec.output.clone());
     let id = clerk.submit(spec.token, spec).await?;
     if json && !wait {

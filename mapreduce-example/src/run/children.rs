@@ -56,6 +56,8 @@ pub(super) struct Children {
     dir: TempDir,
     slots: u32,
     running: BTreeMap<Role, Running>,
+    /// Those that are to be started again.
+    missing: Vec<Role>,
     /// What those have used that have ended and said so.
     used: [Used; 2],
     deaths: Vec<Instant>,
@@ -74,8 +76,9 @@ impl Children {
             Failure::environment(format!("cannot create a temporary folder: {error}"))
         })?;
         let cluster = free_ports(coordinators)?;
-        let (running, used, deaths) = Default::default();
-        let mut children = Children { program, cluster, dir, slots, running, used, deaths };
+        let (running, missing, used, deaths) = Default::default();
+        let mut children =
+            Children { program, cluster, dir, slots, running, missing, used, deaths };
         for id in 1..=coordinators {
             children.begin(Role::Coordinator(id), true).await?;
         }
@@ -122,16 +125,27 @@ impl Children {
                 continue;
             }
             tell_of_death(&role, &how(status));
-            self.deaths.push(Instant::now());
-            let recent = self.deaths.iter().filter(|death| death.elapsed() < SHORT).count();
-            if recent > DEATHS_MAX {
-                return Err(Failure::environment(format!(
-                    "{recent} processes have died within {} seconds: the last one was {role} ({})",
-                    SHORT.as_secs(),
-                    how(status)
-                )));
+            self.has_died(&role, &how(status))?;
+            self.missing.push(role);
+        }
+        for role in std::mem::take(&mut self.missing) {
+            // It may be killed again before it is ready.
+            if let Err(failure) = self.begin(role, false).await {
+                self.has_died(&role, &failure.to_string())?;
+                self.missing.push(role);
             }
-            self.begin(role, false).await?;
+        }
+        Ok(())
+    }
+
+    fn has_died(&mut self, role: &Role, how: &str) -> Result<(), Failure> {
+        self.deaths.push(Instant::now());
+        let recent = self.deaths.iter().filter(|death| death.elapsed() < SHORT).count();
+        if recent > DEATHS_MAX {
+            return Err(Failure::environment(format!(
+                "{recent} processes have died within {} seconds: the last one was {role} ({how})",
+                SHORT.as_secs()
+            )));
         }
         Ok(())
     }

@@ -73,3 +73,22 @@ fn a_coordinator_whose_directory_is_not_what_it_is_told() {
     let args = ["coordinator", "--id", "1", "--cluster", "1=127.0.0.1:0", "--data", &data];
     run(&args).fails(2, &[&data]);
 }
+
+/// Each would read what the other has written, and call it its own.
+#[test]
+fn an_output_into_which_another_job_writes() {
+    let folder = Folder::of_the_book(1, 1);
+    let owner = std::path::Path::new(&folder.output()).join("_mapreduce/owner");
+    std::fs::create_dir_all(owner.parent().unwrap()).unwrap();
+    runs(&folder, "word-count", &[]).fails(2, &["not empty"]);
+    // It comes in after this one has looked.
+    let (pattern, output) = (folder.pattern(), folder.output());
+    std::fs::remove_dir_all(&output).unwrap();
+    let args = ["run", "--job", "word-count", "--input", &pattern, "--output", &output];
+    let running = super::Running::start(&[&args[..], &["--failures", "1"]].concat());
+    running.process("node 1 of the coordinator", None);
+    std::fs::create_dir_all(owner.parent().unwrap()).unwrap();
+    if std::fs::File::create_new(&owner).is_ok() {
+        running.end().fails(1, &["another job writes into", &output]);
+    }
+}

@@ -76,3 +76,12 @@ fn what_is_in_the_output_folder_is_deleted_only_if_that_is_asked_for() {
     folder.assert_is_done("word-count", &[]);
     assert!(!std::fs::exists(format!("{output}/old")).unwrap());
 }
+
+#[test]
+fn a_path_may_lead_up_and_down_again() {
+    let folder = Folder::of_the_book(2, 1);
+    let dir = folder.dir.path().display().to_string();
+    let (input, output) = (format!("{dir}/in/../in/*.txt"), format!("{dir}/in/../out"));
+    run(&["run", "--job", "word-count", "--input", &input, "--output", &output]).ok();
+    folder.assert_is_done("word-count", &[]);
+}
