@@ -12,7 +12,7 @@ use futures::future::join_all;
 use hdrhistogram::Histogram;
 use raft_rsm::Cluster;
 
-use self::history::{Call, History, Outcome};
+use self::history::{Call, History, Outcome, WriteFailed};
 use crate::clerk::{Clerk, PutError};
 use crate::connect::{connect, within};
 use crate::failure::Failure;
@@ -116,7 +116,7 @@ pub async fn run(
         versions,
         history,
         begin,
-        ended: Ended::default(),
+        ended: AtomicBool::new(false),
         progress,
     };
     let clients = (0..options.clients)
@@ -130,14 +130,7 @@ pub async fn run(
         })
         .collect::<Result<Vec<_>, Failure>>()?;
     let all = join_all(clients).await;
-    let mut report = Report {
-        elapsed: Duration::ZERO,
-        reads: Latencies::new(),
-        writes: Latencies::new(),
-        errors: BTreeMap::new(),
-        example: None,
-        prefix: prefix.clone(),
-    };
+    let mut report = Report::new(&prefix);
     for of_one in all {
         report.add(of_one);
     }
@@ -169,13 +162,10 @@ struct Shared<'r> {
     versions: Vec<AtomicU64>,
     history: Option<History>,
     begin: Instant,
-    ended: Ended,
+    /// The history cannot be written any more.
+    ended: AtomicBool,
     progress: &'r (dyn Fn() + Sync),
 }
-
-/// The history cannot be written any more.
-#[derive(Default)]
-struct Ended(AtomicBool);
 
 struct OneClient<'r> {
     number: u32,
@@ -188,22 +178,14 @@ struct OneClient<'r> {
 impl<'r> OneClient<'r> {
     fn new(number: u32, clerk: Clerk, shared: &'r Shared<'r>) -> OneClient<'r> {
         let random = Random(shared.options.seed ^ (u64::from(number) << 32));
-        let report = Report {
-            elapsed: Duration::ZERO,
-            reads: Latencies::new(),
-            writes: Latencies::new(),
-            errors: BTreeMap::new(),
-            example: None,
-            prefix: String::new(),
-        };
+        let report = Report::new(shared.prefix);
         OneClient { number, clerk, shared, random, report }
     }
 
     async fn run(mut self) -> Report {
         let Options { duration, keys, reads_percent, .. } = *self.shared.options;
         for operation in 0.. {
-            if self.shared.begin.elapsed() >= duration
-                || self.shared.ended.0.load(Ordering::Relaxed)
+            if self.shared.begin.elapsed() >= duration || self.shared.ended.load(Ordering::Relaxed)
             {
                 break;
             }
@@ -266,11 +248,7 @@ impl<'r> OneClient<'r> {
     }
 
     fn note_call(&self, name: (u32, u64), call: &Call<'_>) {
-        if let Some(history) = &self.shared.history
-            && history.call(name, call).is_err()
-        {
-            self.shared.ended.0.store(true, Ordering::Relaxed);
-        }
+        self.note(|history| history.call(name, call));
     }
 
     fn note_answer(&self, name: (u32, u64), key: u32, outcome: &Outcome) {
@@ -280,15 +258,32 @@ impl<'r> OneClient<'r> {
             Outcome::Maybe { .. } | Outcome::No { .. } => 0,
         };
         self.shared.versions[key as usize].fetch_max(known, Ordering::Relaxed);
+        self.note(|history| history.answer(name, outcome));
+    }
+
+    /// Writes to the history, if there is one. That it failed, [`History::finish`] says; until then nothing more is begun.
+    fn note(&self, write: impl FnOnce(&History) -> Result<(), WriteFailed>) {
         if let Some(history) = &self.shared.history
-            && history.answer(name, outcome).is_err()
+            && write(history).is_err()
         {
-            self.shared.ended.0.store(true, Ordering::Relaxed);
+            self.shared.ended.store(true, Ordering::Relaxed);
         }
     }
 }
 
 impl Report {
+    /// Of nothing yet.
+    fn new(prefix: &str) -> Report {
+        Report {
+            elapsed: Duration::ZERO,
+            reads: Latencies::new(),
+            writes: Latencies::new(),
+            errors: BTreeMap::new(),
+            example: None,
+            prefix: prefix.to_owned(),
+        }
+    }
+
     fn error(&mut self, outcome: &Outcome) {
         *self.errors.entry(outcome.kind()).or_default() += 1;
         if let Outcome::Maybe { reason } | Outcome::No { reason } = outcome {
@@ -355,23 +350,9 @@ mod tests {
 
     #[test]
     fn reports_of_several_clients_are_one() {
-        let mut all = Report {
-            elapsed: Duration::from_secs(2),
-            reads: Latencies::new(),
-            writes: Latencies::new(),
-            errors: BTreeMap::new(),
-            example: None,
-            prefix: String::new(),
-        };
+        let mut all = Report { elapsed: Duration::from_secs(2), ..Report::new("") };
         for milliseconds in [1, 2, 3, 100] {
-            let mut one = Report {
-                elapsed: Duration::ZERO,
-                reads: Latencies::new(),
-                writes: Latencies::new(),
-                errors: BTreeMap::new(),
-                example: None,
-                prefix: String::new(),
-            };
+            let mut one = Report::new("");
             one.reads.record(Duration::from_millis(milliseconds));
             one.error(&Outcome::Conflict { version: 1 });
             all.add(one);

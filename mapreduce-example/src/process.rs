@@ -180,12 +180,7 @@ impl Executor for InContext {
 
 /// Completes at SIGTERM or SIGINT; and when standard input ends, where that is the parent's.
 fn told_to_stop(with_parent: bool) -> Result<impl Future<Output = ()>, Failure> {
-    let listen = |kind| {
-        signal(kind)
-            .map_err(|error| Failure::environment(format!("cannot listen for signals: {error}")))
-    };
-    let (mut terminate, mut interrupt) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let stop_signal = stop_signal()?;
     let parent_ended = if with_parent { Some(end_of_input()) } else { None };
     Ok(async move {
         let parent_ended = async {
@@ -196,9 +191,25 @@ fn told_to_stop(with_parent: bool) -> Result<impl Future<Output = ()>, Failure> 
         };
         tokio::select! {
             biased;
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = stop_signal => {}
             () = parent_ended => {}
+        }
+    })
+}
+
+/// Listens for SIGTERM and SIGINT from now on; completes at the first, with its name.
+pub(crate) fn stop_signal() -> Result<impl Future<Output = &'static str>, Failure> {
+    let listen = |kind| {
+        signal(kind)
+            .map_err(|error| Failure::environment(format!("cannot listen for signals: {error}")))
+    };
+    let (mut terminate, mut interrupt) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
         }
     })
 }

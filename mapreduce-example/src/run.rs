@@ -11,15 +11,14 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::children::{Children, Role};
 pub use self::merged::merge_results;
-use crate::coordinator::{Clerk, JobState, JobView};
+use crate::coordinator::{Clerk, ClerkError, JobState, JobView};
 use crate::data::Stores;
 use crate::failure::Failure;
 use crate::ground::{beside, clerk};
-use crate::process::Used;
+use crate::process::{Used, stop_signal};
 use crate::progress::{Shown, bytes, place, seconds};
 use crate::task::{JobId, JobSpec};
 
@@ -114,7 +113,7 @@ pub async fn run(options: Options) -> Result<Report, Failure> {
         biased;
         done = do_it(&clerk, spec) => done,
         failure = children.keep_running(EACH) => Err(failure),
-        signal = told_to_stop() => Err(stopped(signal?)),
+        failure = told_to_stop() => Err(failure),
     };
     let view = match done {
         Ok(view) => view,
@@ -136,8 +135,15 @@ pub async fn run(options: Options) -> Result<Report, Failure> {
     Ok(Report { view, took, merged, died, used })
 }
 
-fn stopped(signal: &str) -> Failure {
-    Failure::environment(format!("stopped by {signal} before the job was done"))
+/// Why the job is not done when this process was told to stop; or cannot hear that it is.
+async fn told_to_stop() -> Failure {
+    match stop_signal() {
+        Ok(signal) => {
+            let signal = signal.await;
+            Failure::environment(format!("stopped by {signal} before the job was done"))
+        }
+        Err(failure) => failure,
+    }
 }
 
 async fn do_it(clerk: &Clerk, spec: JobSpec) -> Result<JobView, Failure> {
@@ -167,23 +173,9 @@ async fn look(clerk: &Clerk, job: JobId) -> Result<Option<JobView>, Failure> {
     match tokio::time::timeout(EACH * 5, looked).await {
         Ok(Ok(Some(view))) => Ok(Some(view)),
         Ok(Ok(None)) => Err(Failure::environment("the coordinator does not know the job any more")),
-        Ok(Err(crate::coordinator::ClerkError::Client(_))) | Err(_) => Ok(None),
+        Ok(Err(ClerkError::Client(_))) | Err(_) => Ok(None),
         Ok(Err(error)) => Err(error.into()),
     }
-}
-
-async fn told_to_stop() -> Result<&'static str, Failure> {
-    let listen = |kind| {
-        signal(kind)
-            .map_err(|error| Failure::environment(format!("cannot listen for signals: {error}")))
-    };
-    let (mut terminate, mut interrupt) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    Ok(tokio::select! {
-        biased;
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
 }
 
 /// Tells on stderr that a child died, which is nothing to worry about.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{CancelArgs, CloseArgs, ListArgs, StatusArgs};
-use crate::coordinator::{JobState, JobSummary, JobView, Progress, RunningView};
+use crate::coordinator::{ClerkError, JobState, JobSummary, JobView, Progress, RunningView};
 use crate::failure::Failure;
 use crate::ground::clerk;
 use crate::process::say;
@@ -49,12 +49,12 @@ pub(super) async fn status(args: StatusArgs) -> Result<(), Failure> {
 pub(super) async fn cancel(args: CancelArgs) -> Result<(), Failure> {
     let CancelArgs { cluster, job } = args;
     let cancelled = clerk(&cluster.cluster, cluster.timeout)?.cancel(JobId(job)).await;
-    cancelled.map_err(|error| {
-        let failure = Failure::from(error);
-        match failure.exit_code() == Failure::refused("").exit_code() {
-            true => Failure::refused(format!("job {job}: {failure}")),
-            false => failure,
-        }
+    cancelled.map_err(|error| match error {
+        ClerkError::Client(_) | ClerkError::Unfit => Failure::from(error),
+        ClerkError::Refused(_)
+        | ClerkError::NoJob
+        | ClerkError::HasEnded
+        | ClerkError::HasNotEnded => Failure::refused(format!("job {job}: {error}")),
     })?;
     say(&format!("job {job} is cancelled"));
     Ok(())
