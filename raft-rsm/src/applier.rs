@@ -371,8 +371,9 @@ impl<M: StateMachine> Applier<M> {
             self.snapshot = meta.last.index;
             self.configuration = meta.configuration;
         }
-        let (due, fill) = (self.machine.due(), self.sessions.fill());
-        self.shared.intake.complete(Completion::Restored { meta: wanted, image_bytes, due, fill });
+        let (time, due, fill) = (self.time, self.machine.due(), self.sessions.fill());
+        let restored = Completion::Restored { meta: wanted, image_bytes, time, due, fill };
+        self.shared.intake.complete(restored);
         self.answer_waiting();
         Ok(())
     }

@@ -14,7 +14,7 @@ use raft_core::{Configuration, EntryId, NodeId};
 
 pub(crate) use self::call::status_of;
 use self::call::{Try, ask_once, decode, encode, encode_bare, try_once, unless};
-use self::memory::{Asked, Memory};
+use self::memory::{Asked, Memory, UnderWay};
 use self::route::{Route, Search, following, jitter};
 pub use self::session::Session;
 use crate::consistency::Consistency;
@@ -434,7 +434,16 @@ impl<M: StateMachine> Client<M> {
                 return Err(unless(maybe, ClientError::Unavailable { reason: last }));
             }
             let timeout = left.min(call_timeout);
-            let pause = match try_once(&*self.connector, node, request.clone(), timeout).await {
+            let under_way = UnderWay::begin(
+                &*self.runtime,
+                &self.memory,
+                (node, &nodes),
+                // A longer time limit is for an answer that takes as much longer.
+                self.options.backoff_min + call_timeout.saturating_sub(self.options.call_timeout),
+            );
+            let tried = try_once(&*self.connector, node, request.clone(), timeout).await;
+            under_way.ended();
+            let pause = match tried {
                 Try::Answered(answer) => {
                     self.answered(asked, node);
                     return Ok((answer, maybe.is_some()));

@@ -34,8 +34,9 @@ pub trait StateMachine: Send + 'static {
         let _ = context;
     }
 
-    /// The log's time at which something ends next. A leader sees to it that the log's time is told by then (or soon after:
-    /// a new leader goes on from the last time that the log tells) even if nobody writes.
+    /// The log's time at which something ends next. A leader sees to it that the log's time is told by then, and now and then
+    /// before, even if nobody writes. (A new leader goes on from the last time that the log tells: so it may end later, by
+    /// no more than a quarter of what was left of the wait, or a second, for each change of leader.)
     fn due(&self) -> Option<Duration> {
         None
     }

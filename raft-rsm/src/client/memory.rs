@@ -1,11 +1,14 @@
 //! What a client remembers from one operation to the next.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use raft_core::{LogIndex, NodeId};
 
 use super::route::following;
+use crate::Runtime;
 use crate::status::Status;
+use crate::watch::lock;
 
 /// While it is in use, a client asks for the members this often: so it knows somebody, also once all whom it was told of
 /// have been replaced one after the other.
@@ -60,10 +63,11 @@ impl Memory {
         }
     }
 
-    /// The next operation does not begin at `node`, if it would.
+    /// The next operation does not begin at `node`, if it would. Where nobody has answered yet, it would begin at the same
+    /// one each time.
     pub(super) fn forget(&mut self, node: NodeId, nodes: &[NodeId]) {
         for remembered in [&mut self.leader, &mut self.reader] {
-            if *remembered == Some(node) {
+            if remembered.is_none_or(|remembered| remembered == node) {
                 *remembered = following(node, nodes);
             }
         }
@@ -109,6 +113,44 @@ impl Memory {
             nodes.retain(|node| self.members.contains(node));
         }
         nodes
+    }
+}
+
+/// A try of which there is no answer yet. Dropped with its operation, it has the next one begin elsewhere: a caller that
+/// is less patient than the client would else meet the same hung node each time.
+pub(super) struct UnderWay<'o> {
+    runtime: &'o dyn Runtime,
+    memory: &'o Mutex<Memory>,
+    node: NodeId,
+    nodes: &'o [NodeId],
+    /// Until then a healthy node may be silent.
+    silent_until: Duration,
+    has_ended: bool,
+}
+
+impl<'o> UnderWay<'o> {
+    /// A try at the first of `at`, which is one of the nodes beside it.
+    pub(super) fn begin(
+        runtime: &'o dyn Runtime,
+        memory: &'o Mutex<Memory>,
+        at: (NodeId, &'o [NodeId]),
+        silent_max: Duration,
+    ) -> UnderWay<'o> {
+        let ((node, nodes), silent_until) = (at, runtime.now().saturating_add(silent_max));
+        UnderWay { runtime, memory, node, nodes, silent_until, has_ended: false }
+    }
+
+    /// What came of it is known.
+    pub(super) fn ended(mut self) {
+        self.has_ended = true;
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended && self.runtime.now() >= self.silent_until {
+            lock(self.memory).forget(self.node, self.nodes);
+        }
     }
 }
 

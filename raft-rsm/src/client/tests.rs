@@ -1,3 +1,5 @@
+use futures::FutureExt;
+
 use crate::nothing::Nothing;
 use crate::runtime::ThreadRuntime;
 
@@ -474,4 +476,66 @@ impl Connector for LeftBehind {
     fn stay_with(&self, node: Option<NodeId>) {
         lock(&self.told).push(node);
     }
+}
+
+/// Node 1 is stopped: it takes requests, and never answers. The client's time limit for that passes at once, if at all.
+struct FirstHangs {
+    limit_passes: bool,
+    calls: Mutex<Vec<NodeId>>,
+}
+
+impl FirstHangs {
+    fn new(limit_passes: bool) -> Arc<FirstHangs> {
+        Arc::new(FirstHangs { limit_passes, calls: Mutex::default() })
+    }
+}
+
+#[async_trait::async_trait]
+impl Connector for FirstHangs {
+    async fn call(&self, to: NodeId, request: Bytes, _: Duration) -> Result<Bytes, CallError> {
+        let (kind, _) = protocol::decode_request(&request).expect("a request");
+        if kind == Kind::Propose {
+            lock(&self.calls).push(to);
+        }
+        match to {
+            NodeId(1) if self.limit_passes => {
+                Err(CallError::MaybeSent { to, reason: "silent".to_owned() })
+            }
+            NodeId(1) => std::future::pending().await,
+            _ => Ok(protocol::encode_response(Ok(&()))),
+        }
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        NODES.to_vec()
+    }
+}
+
+/// Whoever has a time limit of its own drops the operation before the client gives the node up.
+#[test]
+fn a_client_whose_operations_are_dropped_does_not_begin_at_the_same_hung_node_each_time() {
+    let (connector, clock) = (FirstHangs::new(false), Arc::new(Clock::default()));
+    let (nodes, runtime) = (Arc::clone(&connector), Arc::clone(&clock));
+    let client = Client::<Nothing>::new(nodes, runtime, ClientOptions::default());
+    let drop_after = |after: Duration| {
+        let mut operation = Box::pin(client.propose(&()));
+        assert!((&mut operation).now_or_never().is_none(), "the node hangs");
+        crate::block_on(clock.sleep(after));
+    };
+    // Too soon to say that it hangs.
+    drop_after(Duration::from_millis(9));
+    drop_after(Duration::from_millis(100));
+    crate::block_on(client.propose(&())).unwrap();
+    assert_eq!(*lock(&connector.calls), [1, 1, 2].map(NodeId));
+}
+
+#[test]
+fn a_new_client_does_not_begin_at_the_same_hung_node_each_time() {
+    let (connector, clock) = (FirstHangs::new(true), Arc::new(Clock::default()));
+    let nodes = Arc::clone(&connector);
+    let client = Client::<Nothing>::new(nodes, clock, ClientOptions::default());
+    let error = crate::block_on(client.propose(&())).unwrap_err();
+    assert!(matches!(error, ClientError::Maybe { .. }), "{error}");
+    crate::block_on(client.propose(&())).unwrap();
+    assert_eq!(*lock(&connector.calls), [1, 2].map(NodeId));
 }

@@ -50,12 +50,12 @@ impl<M: StateMachine> Driver<M> {
                 if self.node.role() == Role::Leader && last.term == self.node.term() {
                     self.clock.own_term_applied(last.term, time, self.now);
                 }
-                self.clock.set_due(due);
+                self.clock.told(time, due);
             }
             Completion::Marked(mark) => self.marked(mark)?,
-            Completion::Restored { meta, image_bytes, due, fill } => {
+            Completion::Restored { meta, image_bytes, time, due, fill } => {
                 self.fill = fill;
-                self.clock.set_due(due);
+                self.clock.told(time, due);
                 self.comparison.restored(meta.last.index);
                 self.node.step(Input::Applied(meta.last.index));
                 self.applied = self.applied.max(meta.last.index);
@@ -249,7 +249,7 @@ impl<M: StateMachine> Driver<M> {
         Asked { query, respond, len_bytes, deadline, wait_until }
     }
 
-    /// Proposes a time mark if something is due and nobody else has told the log the time.
+    /// Proposes a time mark if something is due, or will be after a long wait, and nobody else has told the log the time.
     pub(super) fn mark_time_if_due(&mut self) {
         let term = self.node.term();
         let is_due = self.clock.mark_at(term).is_some_and(|at| at <= self.now);

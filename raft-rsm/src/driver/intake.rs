@@ -62,7 +62,13 @@ pub(crate) enum Completion {
     /// The machine's running checksum at an index at which it is compared.
     Marked(Mark),
     /// The machine's state is the one of this snapshot.
-    Restored { meta: SnapshotMeta, image_bytes: u64, due: Option<Duration>, fill: Fill },
+    Restored {
+        meta: SnapshotMeta,
+        image_bytes: u64,
+        time: Duration,
+        due: Option<Duration>,
+        fill: Fill,
+    },
     /// A snapshot of the machine is durable.
     SnapshotTaken { meta: SnapshotMeta, image_bytes: u64 },
     /// There was nothing to take a snapshot of.

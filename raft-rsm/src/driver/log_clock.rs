@@ -12,14 +12,23 @@ use raft_core::Term;
 #[derive(Debug, Default)]
 pub(crate) struct LogClock {
     anchor: Option<Anchor>,
+    /// The log's time, as far as the machine was told.
+    told: Duration,
     /// The log's time at which something ends in the machine.
     due: Option<Duration>,
-    /// When the last mark left: it takes a moment until it is applied and shows in `due`.
+    /// When the last mark left: it takes a moment until it is applied and shows in `told`.
     marked_at: Option<Duration>,
 }
 
 /// A mark that has shown no effect after this is repeated: it may be lost with a lead, or refused.
 const REPEAT_AFTER: Duration = Duration::from_millis(100);
+
+/// While something is to end later, the log is told the time whenever this part of the wait has passed: a new leader knows
+/// of the time before it only what is in the log, and where leaders change often nothing would ever end.
+const TOLD_EACH_PART: u32 = 4;
+
+/// Not more often than this, so that it costs next to nothing.
+const TOLD_EACH_MIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Anchor {
@@ -39,19 +48,22 @@ impl LogClock {
         }
     }
 
-    /// The machine says when something ends.
-    pub(crate) fn set_due(&mut self, due: Option<Duration>) {
-        if self.due != due {
-            (self.due, self.marked_at) = (due, None);
+    /// The machine was told the log's time up to `told`, and says when something ends.
+    pub(crate) fn told(&mut self, told: Duration, due: Option<Duration>) {
+        if (self.told, self.due) != (told, due) {
+            (self.told, self.due, self.marked_at) = (told, due, None);
         }
     }
 
     /// When the leader of `term` has to propose a time mark, on its own clock.
     pub(crate) fn mark_at(&self, term: Term) -> Option<Duration> {
         let anchor = self.anchor.as_ref().filter(|anchor| anchor.term == term)?;
-        let due_at = anchor.at.saturating_add(self.due?.saturating_sub(anchor.time));
+        let due = self.due?;
+        let part = due.saturating_sub(self.told) / TOLD_EACH_PART;
+        let told_by = due.min(self.told.saturating_add(part.max(TOLD_EACH_MIN)));
+        let told_by = anchor.at.saturating_add(told_by.saturating_sub(anchor.time));
         let repeated_at = self.marked_at.map(|at| at.saturating_add(REPEAT_AFTER));
-        Some(repeated_at.map_or(due_at, |at| at.max(due_at)))
+        Some(repeated_at.map_or(told_by, |at| at.max(told_by)))
     }
 
     /// A time mark was proposed, or was to be.
@@ -94,20 +106,41 @@ mod tests {
     #[test]
     fn a_mark_is_proposed_when_something_is_due_and_again_when_it_has_no_effect() {
         let mut clock = LogClock::default();
-        clock.set_due(Some(12 * SECOND));
+        clock.told(10 * SECOND, Some(11 * SECOND));
         assert_eq!(clock.mark_at(Term(3)), None, "the clock does not run yet");
         clock.own_term_applied(Term(3), 10 * SECOND, 100 * SECOND);
-        assert_eq!(clock.mark_at(Term(3)), Some(102 * SECOND));
+        assert_eq!(clock.mark_at(Term(3)), Some(101 * SECOND));
         assert_eq!(clock.mark_at(Term(4)), None);
-        clock.marked(102 * SECOND);
-        clock.set_due(Some(12 * SECOND));
-        assert_eq!(clock.mark_at(Term(3)), Some(102 * SECOND + REPEAT_AFTER));
-        clock.set_due(Some(13 * SECOND));
-        assert_eq!(clock.mark_at(Term(3)), Some(103 * SECOND));
+        clock.marked(101 * SECOND);
+        clock.told(10 * SECOND, Some(11 * SECOND));
+        assert_eq!(clock.mark_at(Term(3)), Some(101 * SECOND + REPEAT_AFTER));
+        clock.told(11 * SECOND, Some(12 * SECOND));
+        assert_eq!(clock.mark_at(Term(3)), Some(102 * SECOND));
         // What was due in the time of an earlier leader is due at once.
-        clock.set_due(Some(9 * SECOND));
+        clock.told(11 * SECOND, Some(9 * SECOND));
         assert_eq!(clock.mark_at(Term(3)), Some(100 * SECOND));
-        clock.set_due(None);
+        clock.told(11 * SECOND, None);
         assert_eq!(clock.mark_at(Term(3)), None);
+    }
+
+    #[test]
+    fn what_ends_later_ends_although_no_leader_stays_so_long() {
+        let mut clock = LogClock::default();
+        let due = Some(30 * SECOND);
+        let (mut told, mut marks) = (10 * SECOND, Vec::new());
+        // Each leader stays for 6 seconds, and then one comes that knows only what the log was told.
+        for term in (1..).map(Term).take(10) {
+            let begin = 100 * term.0 as u32 * SECOND;
+            clock.told(told, due);
+            clock.own_term_applied(term, told, begin);
+            while let Some(at) = clock.mark_at(term).filter(|at| *at <= begin + 6 * SECOND) {
+                clock.marked(at);
+                told = clock.stamp(term, at);
+                marks.push(told);
+                clock.told(told, due.filter(|due| told < *due));
+            }
+        }
+        assert_eq!(told, 30 * SECOND, "{marks:?}");
+        assert!(marks.len() <= 16, "{marks:?}");
     }
 }
