@@ -68,7 +68,8 @@ pub const BODY_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// now and then holds memory that others need.
 pub const BODY_BYTES_PER_SECOND_MIN: u32 = 32 * 1024;
 
-/// A response of which nothing is taken for so long is given up, and its connection with it.
+/// A response of which nothing is taken for so long is given up, and its connection with it; so is one that, after so
+/// long, has been taken at fewer than [`BODY_BYTES_PER_SECOND_MIN`], all in all.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bodies of requests hold at most so many bytes of memory together ...
@@ -82,6 +83,11 @@ pub const WATCHES_MAX: usize = 256;
 
 /// A node that stops waits this long for responses that are on their way.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long so many bytes may take on their way, beside what any number of them may.
+fn paid_for(bytes: usize) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / f64::from(BODY_BYTES_PER_SECOND_MIN))
+}
 
 /// How HTTP is served.
 #[derive(Clone, Debug)]

@@ -26,7 +26,7 @@ use crate::run;
 const ABOUT: &str = "Distributed locks on the replicated store of kv-example, with fencing tokens";
 
 /// One request of a client ends after this, or after `--wait` if that is longer.
-const REQUEST_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const REQUEST_WITHIN: Duration = Duration::from_secs(5);
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -61,7 +61,7 @@ struct LockArgs {
     /// Pass the lock on when its holder has not been heard of for so long
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = ttl)]
     ttl: Duration,
-    /// Give up waiting for the lock after this
+    /// Give up waiting for the lock after this; 0s: do not wait for others at all
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     wait: Duration,
 }

@@ -327,7 +327,8 @@ impl Guard {
     /// Passes the lock on, and returns when that is done. Repeated, it changes nothing.
     ///
     /// # Errors
-    /// There was no answer. This process no longer holds it, but the next one may have to wait until the lease ends.
+    /// There was no answer. This process no longer holds it, and goes on trying to pass it on in the background; the next one
+    /// has to wait until that succeeds, or the lease ends.
     pub async fn release(&self) -> Result<(), ClientError> {
         self.lease.end().await
     }

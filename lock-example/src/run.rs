@@ -13,6 +13,7 @@ use kv_example::failure::Failure;
 use tokio::time::Instant;
 
 use self::child::{Child, Signal, Signals};
+use crate::cli::REQUEST_WITHIN;
 use crate::fenced::{AcquireError, FencedLock, Guard};
 
 /// The lock's name, in the environment of the command.
@@ -21,7 +22,7 @@ pub const NAME_VARIABLE: &str = "LOCK_NAME";
 /// The fencing token, in the environment of the command.
 pub const TOKEN_VARIABLE: &str = "LOCK_TOKEN";
 
-/// Exit code: the lease was lost, and the command was stopped.
+/// Exit code: the lease was lost before the command ended, and it was stopped if it still ran.
 pub const LOST: u8 = 123;
 
 /// Exit code: others held the lock all the while.
@@ -37,7 +38,7 @@ pub struct Options {
     pub name: String,
     /// The time of its lease.
     pub ttl: Duration,
-    /// How long to wait for it.
+    /// How long to wait for it; zero: only if nobody holds it or waits for it.
     pub wait: Duration,
     /// How long the command has to end when it is told to.
     pub grace: Duration,
@@ -52,10 +53,9 @@ pub async fn run(locks: &FencedLock, options: Options) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return failed(TROUBLE, format!("cannot listen for signals: {error}")),
     };
-    let acquiring = locks.acquire(&options.name, options.ttl, options.wait);
     let guard = tokio::select! {
         biased;
-        acquired = acquiring => match acquired {
+        acquired = acquire(locks, &options) => match acquired {
             Ok(guard) => guard,
             Err(error) => return not_held(&options, &error),
         },
@@ -71,6 +71,18 @@ pub async fn run(locks: &FencedLock, options: Options) -> ExitCode {
         eprintln!("warning: the next holder may have to wait for {ttl:?}: {problem}");
     }
     ExitCode::from(code)
+}
+
+/// Who does not want to wait for others has to wait for the store all the same.
+async fn acquire(locks: &FencedLock, options: &Options) -> Result<Guard, AcquireError> {
+    let Options { name, ttl, wait, .. } = options;
+    match wait.is_zero() {
+        true => {
+            let guard = locks.try_acquire(name, *ttl, REQUEST_WITHIN).await?;
+            guard.ok_or(AcquireError::TimedOut)
+        }
+        false => locks.acquire(name, *ttl, *wait).await,
+    }
 }
 
 /// How long whoever is told to end tries to leave the line, or to pass the lock on: else those behind wait until its lease
@@ -119,6 +131,9 @@ async fn under(guard: &Guard, options: &Options, signals: &mut Signals) -> u8 {
             event = event(guard, signals, &ending) => ending.meet(event, guard, &mut child),
         }
     };
+    if !ending.is_lost && !guard.is_held() {
+        ending.lose("was lost before the command ended", guard, &mut child);
+    }
     if ending.is_told {
         // A shell may be the first to end. The lock is kept for what it has started.
         ending.set_kill_at();
@@ -171,11 +186,7 @@ impl Ending {
     fn meet(&mut self, event: Event, guard: &Guard, child: &mut Child) {
         match event {
             Event::Lost => {
-                let name = guard.name();
-                let lost = "is lost; the command is told to end";
-                told(LOST, format!("the lease of lock {name:?} {lost}"));
-                child.send(Signal::Terminate);
-                (self.is_lost, self.is_told) = (true, true);
+                self.lose("is lost; the command is told to end", guard, child);
                 self.set_kill_at();
             }
             Event::Told(signal) => self.is_told |= child.pass_on(signal),
@@ -184,6 +195,12 @@ impl Ending {
                 (self.kill_at, self.is_killed) = (None, true);
             }
         }
+    }
+
+    fn lose(&mut self, how: &str, guard: &Guard, child: &mut Child) {
+        told(LOST, format!("the lease of lock {:?} {how}", guard.name()));
+        child.send(Signal::Terminate);
+        (self.is_lost, self.is_told) = (true, true);
     }
 
     fn set_kill_at(&mut self) {
@@ -204,6 +221,10 @@ async fn at(time: Option<Instant>) {
 fn not_held(options: &Options, error: &AcquireError) -> ExitCode {
     let Options { name, wait, .. } = options;
     match error {
+        AcquireError::TimedOut if wait.is_zero() => failed(
+            TIMED_OUT,
+            format!("others hold lock {name:?} or wait for it; --wait says how long to wait"),
+        ),
         AcquireError::TimedOut => failed(
             TIMED_OUT,
             format!("others held lock {name:?} for {wait:?}; --wait says how long to wait"),

@@ -1,7 +1,5 @@
 //! The body of a request, within its limits.
 
-use std::time::Duration;
-
 use axum::body::{Body, BodyDataStream};
 use axum::http::header::{CONTENT_LENGTH, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
@@ -11,7 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::HttpError;
 use super::room::{Budget, Room};
-use super::{BODY_BYTES_PER_SECOND_MIN, BODY_PAUSE_MAX, Node};
+use super::{BODY_PAUSE_MAX, Node, paid_for};
 
 /// Of a body that is too long, so much is read and thrown away: who only writes before it reads would not see the
 /// answer otherwise.
@@ -100,9 +98,8 @@ async fn collect(
 
 /// When a body is too slow of which so many bytes have come, unless more comes before.
 fn give_up_at(begun: Instant, bytes: usize) -> Instant {
-    let paid_for = Duration::from_secs_f64(bytes as f64 / f64::from(BODY_BYTES_PER_SECOND_MIN));
     let pause_ends = Instant::now() + BODY_PAUSE_MAX;
-    pause_ends.min(begun + BODY_PAUSE_MAX + paid_for)
+    pause_ends.min(begun + BODY_PAUSE_MAX + paid_for(bytes))
 }
 
 async fn throw_away(body: &mut BodyDataStream) {

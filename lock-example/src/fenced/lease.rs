@@ -24,6 +24,9 @@ const CLOCK_DRIFT_PART: u32 = 100;
 /// What failed is tried again after this part of the time of the lease.
 const PAUSE_PART: u32 = 20;
 
+/// A lease that nobody needs is given back: what failed is tried again after this, or sooner.
+const REVOKE_PAUSE: Duration = Duration::from_secs(1);
+
 /// A lease. Dropped, it is ended in the background.
 pub(super) struct KeptLease {
     id: LeaseId,
@@ -121,7 +124,8 @@ impl KeptLease {
         self.lost.clone()
     }
 
-    /// Ends the lease, and returns when the store has done so.
+    /// Ends the lease, and returns when the store has done so or has not answered in time; then it is tried again in the
+    /// background.
     pub(super) fn end(&self) -> impl Future<Output = Result<(), ClientError>> + Send + 'static {
         self.life.end();
         self.ended.clone()
@@ -173,15 +177,32 @@ impl Keeper {
         };
         self.life.end();
         drop(losing);
-        let ended = match over {
-            Over::Ended => Ok(()),
+        match over {
+            // Nobody need wait for it.
+            Over::Ended => drop(ending.send(Ok(()))),
             Over::Told | Over::TimeIsUp => {
-                let revoked = within(&*self.runtime, self.ttl, self.clerk.revoke(self.id)).await;
-                revoked.unwrap_or_else(|| Err(abandoned()))
+                // After that it has run out.
+                let _ = within(&*self.runtime, self.ttl, self.revoke(ending)).await;
             }
-        };
-        // Nobody need wait for it.
-        let _ = ending.send(ended);
+        }
+    }
+
+    /// Ends it in the store, and goes on trying however late the store is there again: whoever is behind would wait for a
+    /// holder that has gone. What came of the first try is told at once.
+    async fn revoke(&self, ending: oneshot::Sender<Result<(), ClientError>>) {
+        let mut ending = Some(ending);
+        loop {
+            let revoked = self.clerk.revoke(self.id).await;
+            let is_done = revoked.is_ok();
+            if let Some(ending) = ending.take() {
+                // Nobody need wait for it.
+                let _ = ending.send(revoked);
+            }
+            if is_done {
+                return;
+            }
+            self.runtime.sleep(REVOKE_PAUSE.min(self.ttl / PAUSE_PART)).await;
+        }
     }
 
     /// Waits until it is time, and keeps the lease alive; `None`: it lives.
@@ -211,7 +232,9 @@ impl Keeper {
             }
             Some(Err(LeaseError::NoLease)) => Some(Over::Ended),
             Some(Err(_)) => {
-                self.runtime.sleep(self.ttl / PAUSE_PART).await;
+                // No longer than it counts: whoever relies on it has to hear that it is over when it is.
+                let left = self.life.left(self.runtime.now()).unwrap_or_default();
+                self.runtime.sleep(left.min(self.ttl / PAUSE_PART)).await;
                 None
             }
             None => Some(Over::TimeIsUp),

@@ -74,6 +74,15 @@ fn the_lock_of_a_killed_holder_passes_on() {
     assert!(ran.stdout.trim().parse::<u64>().unwrap() > holder.token);
 }
 
+#[test]
+fn who_does_not_want_to_wait_takes_a_free_lock_and_is_told_of_one_that_is_not() {
+    let nodes = Nodes::start();
+    assert_eq!(nodes.run(&["--wait", "0s"], "exit 7").code, Some(7));
+    let _holder = nodes.hold("10s");
+    nodes.run(&["--wait", "0s"], "touch started").fails(124, &["\"l\"", "--wait"]);
+    assert!(!nodes.path("started").exists());
+}
+
 /// Trap 47: the holder wakes up after its lease went to another, and writes.
 #[test]
 fn a_stopped_holder_that_wakes_up_after_its_lease_is_refused_by_the_fence() {
@@ -113,6 +122,22 @@ fn a_command_whose_lease_is_lost_is_told_to_end_and_killed_if_it_does_not() {
         let expected = if trap.is_empty() { "" } else { "told\n" };
         assert_eq!(nodes.read("told"), expected);
     }
+}
+
+#[test]
+fn a_command_that_ends_well_after_its_lease_was_lost_was_not_alone() {
+    let nodes = Nodes::start();
+    let script = "touch started; while [ ! -e go ]; do sleep 0.05; done; touch done";
+    let running = nodes.begin(&["--ttl", "1s"], script);
+    nodes.wait_for("started");
+    running.signal("STOP");
+    assert_eq!(nodes.run(&[], "exit 0").code, Some(0));
+    nodes.touch("go");
+    nodes.wait_for("done");
+    running.signal("CONT");
+    let ran = running.ended();
+    assert_eq!(ran.code, Some(123), "{ran:?}");
+    assert!(ran.stderr.starts_with("error: the lease of lock \"l\" "), "{ran:?}");
 }
 
 /// The shell ends at once, and what it has started does not care.
