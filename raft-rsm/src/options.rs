@@ -61,7 +61,8 @@ pub struct Options {
     /// Turn it off for as long as replicas with another [`crate::StateMachine::Response`] run in one cluster: what they
     /// answer differs.
     pub divergence_check_entries: u64,
-    /// A session in which nothing was asked for this much of the log's time ends. It should be many times what a client tries
+    /// A session in which nothing was asked for this much of the log's time ends; one in which nothing was ever asked, after a
+    /// minute. It should be many times what a client tries
     /// for: one that comes later with a command of which it does not know whether it was carried out is told that nobody
     /// knows.
     pub session_idle_max: Duration,
@@ -80,7 +81,7 @@ pub struct Options {
     /// Names that the replicas remember: this many. Beyond it, commands with new ones are refused; none is ever forgotten
     /// for another.
     pub names_max: u64,
-    /// Names and their answers, all together, in bytes; each counts 64 bytes beside its own. Where there is no room for an
+    /// Names and their answers, all together, in bytes; each counts 200 bytes beside its own. Where there is no room for an
     /// answer, it is only kept that the command was carried out, and where there is none for another name, commands
     /// with new names are refused.
     pub name_bytes_max: u64,

@@ -27,6 +27,14 @@ pub const ONCE_KEY_BYTES_MAX: usize = 255;
 /// What an answer that is kept counts for beside its own bytes.
 const KEPT_OVERHEAD_BYTES: u64 = 64;
 
+/// What a name counts for beside its own bytes and its answer.
+const NAME_OVERHEAD_BYTES: u64 = 136;
+
+/// A session in which there was no command yet ends after so much of the log's time, in nanoseconds, or sooner if sessions
+/// do. A client whose request to open one was answered too late has opened another one since: where commits are slow, such
+/// sessions would fill the table.
+const UNUSED_AGE_MAX_NANOS: u64 = 60_000_000_000;
+
 /// A client's session. Its number is the index of the entry that opened it: no two ever have the same.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
@@ -83,14 +91,18 @@ impl TableLimits {
         TableLimits { age_max_nanos, count_max, bytes_max }
     }
 
+    /// For sessions without commands.
+    fn of_unused(self) -> TableLimits {
+        TableLimits { age_max_nanos: self.age_max_nanos.min(UNUSED_AGE_MAX_NANOS), ..self }
+    }
+
     fn is_over(&self, since_nanos: u64, now_nanos: u64) -> bool {
         now_nanos.saturating_sub(since_nanos) >= self.age_max_nanos
     }
 
     /// Whether `more` bytes can be kept beside those that are.
-    fn have_room(&self, kept: u64, more: usize) -> bool {
-        let more = KEPT_OVERHEAD_BYTES.saturating_add(more as u64);
-        kept.saturating_add(more) <= self.bytes_max
+    fn have_room(&self, kept: u64, more: u64) -> bool {
+        kept.saturating_add(KEPT_OVERHEAD_BYTES).saturating_add(more) <= self.bytes_max
     }
 }
 
@@ -101,15 +113,19 @@ pub(crate) struct Fill {
     pub(crate) session_bytes: u64,
     pub(crate) names: u64,
     pub(crate) name_bytes: u64,
-    /// When the session was last used that will be the next to end by itself, by the log's time.
+    /// When the session was last used that will be the next to end by itself, by the log's time ...
     oldest_session_nanos: Option<u64>,
+    /// ... and when the one was opened that will be the next to end of those that were never used.
+    oldest_unused_nanos: Option<u64>,
 }
 
 impl Fill {
     /// Whether an entry that is to open a session when the log's time is `time` would be refused.
     pub(crate) fn has_no_room_for_a_session(&self, limits: &TableLimits, time: Duration) -> bool {
-        let one_ends = |since| limits.is_over(since, nanos(time));
-        self.sessions >= limits.count_max && !self.oldest_session_nanos.is_some_and(one_ends)
+        let (now, unused) = (nanos(time), limits.of_unused());
+        let one_ends = self.oldest_session_nanos.is_some_and(|since| limits.is_over(since, now))
+            || self.oldest_unused_nanos.is_some_and(|since| unused.is_over(since, now));
+        self.sessions >= limits.count_max && !one_ends
     }
 }
 
@@ -142,8 +158,7 @@ pub(crate) enum SessionRefusal {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sessions {
     open: Shards<SessionId, Open>,
-    /// The open ones by the time of their last command.
-    by_activity: BTreeSet<(u64, SessionId)>,
+    by_activity: ByActivity,
     /// What is kept for them counts for so many bytes.
     session_bytes: u64,
     session_limits: TableLimits,
@@ -153,6 +168,29 @@ pub(crate) struct Sessions {
     /// What is kept for them counts for so many bytes.
     name_bytes: u64,
     name_limits: TableLimits,
+}
+
+/// The open sessions, in the order in which they end by themselves.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct ByActivity {
+    /// By the time of their last command.
+    used: BTreeSet<(u64, SessionId)>,
+    /// Those without commands.
+    unused: BTreeSet<(u64, SessionId)>,
+}
+
+impl ByActivity {
+    fn insert(&mut self, id: SessionId, open: &Open) {
+        self.of(open).insert((open.active_at_nanos, id));
+    }
+
+    fn remove(&mut self, id: SessionId, open: &Open) {
+        self.of(open).remove(&(open.active_at_nanos, id));
+    }
+
+    fn of(&mut self, open: &Open) -> &mut BTreeSet<(u64, SessionId)> {
+        if open.is_unused() { &mut self.unused } else { &mut self.used }
+    }
 }
 
 /// A session. As small as it can be: there may be a hundred thousand.
@@ -189,8 +227,13 @@ impl Sessions {
     /// The log's time is `time` now: sessions that had no command for too long end, and names are forgotten.
     pub(crate) fn expire(&mut self, time: Duration) {
         let now = nanos(time);
-        while let Some((active_at, id)) = self.by_activity.first().copied()
+        while let Some((active_at, id)) = self.by_activity.used.first().copied()
             && self.session_limits.is_over(active_at, now)
+        {
+            self.close(id);
+        }
+        while let Some((active_at, id)) = self.by_activity.unused.first().copied()
+            && self.session_limits.of_unused().is_over(active_at, now)
         {
             self.close(id);
         }
@@ -226,7 +269,7 @@ impl Sessions {
 
     /// `None`: it is there already.
     fn take_in(&mut self, id: SessionId, open: Open) -> Option<()> {
-        self.by_activity.insert((open.active_at_nanos, id));
+        self.by_activity.insert(id, &open);
         self.session_bytes += open.cost();
         self.open.insert::<SessionId>(id, open).is_none().then_some(())
     }
@@ -241,7 +284,7 @@ impl Sessions {
     /// Ends a session. One that has ended has ended.
     pub(crate) fn close(&mut self, id: SessionId) {
         if let Some(open) = self.open.remove(&id) {
-            self.by_activity.remove(&(open.active_at_nanos, id));
+            self.by_activity.remove(id, &open);
             self.session_bytes -= open.cost();
         }
     }
@@ -252,14 +295,15 @@ impl Sessions {
         let Some(open) = self.open.get_mut(&session) else {
             return Turn::Refused(SessionRefusal::Expired);
         };
-        self.by_activity.remove(&(open.active_at_nanos, session));
+        self.by_activity.remove(session, open);
         open.active_at_nanos = nanos(time);
-        self.by_activity.insert((open.active_at_nanos, session));
         open.answered_below = open.answered_below.max(answered_below);
         let below = open.answered_below;
         for forgotten in open.kept.extract_if(.., |kept| kept.sequence < below) {
             self.session_bytes -= cost(forgotten.answer.as_deref());
         }
+        open.give_back_room();
+        self.by_activity.insert(session, open);
         if sequence < below {
             return Turn::Refused(SessionRefusal::Forgotten);
         }
@@ -292,7 +336,7 @@ impl Sessions {
             Some(Named { answer: Some(answer), .. }) => return Turn::Again(Arc::clone(answer)),
             Some(Named { answer: None, .. }) => return Turn::Refused(SessionRefusal::Forgotten),
             None if self.named.len() as u64 >= limits.count_max
-                || !limits.have_room(self.name_bytes, name.len()) =>
+                || !limits.have_room(self.name_bytes, NAME_OVERHEAD_BYTES + name.len() as u64) =>
             {
                 return Turn::Refused(SessionRefusal::Full);
             }
@@ -309,15 +353,18 @@ impl Sessions {
             Place::Session(..) => (self.session_limits, self.session_bytes),
             Place::Name(_) => (self.name_limits, self.name_bytes),
         };
-        let answer =
-            answer.filter(|answer| limits.have_room(bytes, answer.len())).map(Arc::<[u8]>::from);
+        let answer = answer
+            .filter(|answer| limits.have_room(bytes, answer.len() as u64))
+            .map(Arc::<[u8]>::from);
         match place {
             Place::Session(session, sequence) => {
                 let Some(open) = self.open.get_mut(&session) else { return };
                 self.session_bytes += cost(answer.as_deref());
+                self.by_activity.remove(session, open);
                 // Most sessions have one command under way at a time.
                 open.kept.reserve_exact(1);
                 open.kept.push(Kept { sequence, answer });
+                self.by_activity.insert(session, open);
             }
             Place::Name(name) => {
                 let Some(named) = self.named.get_mut(name) else { return };
@@ -334,12 +381,26 @@ impl Sessions {
             session_bytes: self.session_bytes,
             names: self.named.len() as u64,
             name_bytes: self.name_bytes,
-            oldest_session_nanos: self.by_activity.first().map(|(active_at, _)| *active_at),
+            oldest_session_nanos: self.by_activity.used.first().map(|(active_at, _)| *active_at),
+            oldest_unused_nanos: self.by_activity.unused.first().map(|(active_at, _)| *active_at),
         }
     }
 }
 
 impl Open {
+    /// No command has been carried out in it.
+    fn is_unused(&self) -> bool {
+        self.answered_below == 0 && self.kept.is_empty()
+    }
+
+    /// Who had many commands under way once need not have their room for ever.
+    fn give_back_room(&mut self) {
+        const SPARE: usize = 2;
+        if self.kept.capacity() > 2 * (self.kept.len() + SPARE) {
+            self.kept.shrink_to(self.kept.len() + SPARE);
+        }
+    }
+
     fn cost(&self) -> u64 {
         self.kept.iter().map(|kept| cost(kept.answer.as_deref())).sum()
     }
@@ -351,7 +412,7 @@ fn cost(answer: Option<&[u8]>) -> u64 {
 }
 
 fn name_cost(name: &[u8], named: &Named) -> u64 {
-    cost(named.answer.as_deref()) + name.len() as u64
+    NAME_OVERHEAD_BYTES + cost(named.answer.as_deref()) + name.len() as u64
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -20,7 +20,7 @@ use crate::text::{self, ExportError, Import, ImportError, Imported, Survey};
 const PAGE_KEYS: u32 = 1000;
 
 /// A session is closed within this, or ends by itself.
-const CLOSING: Duration = Duration::from_secs(2);
+pub(super) const CLOSING: Duration = Duration::from_secs(2);
 
 pub(super) fn clerk(args: &ClusterArgs) -> Result<Clerk, Failure> {
     connect(&args.cluster, within(args.timeout)).map(Clerk::new)

@@ -21,7 +21,7 @@ Example:
 
 A lease ends when it is not kept alive for its time, and takes the keys with it that are tied to it. The time that counts is \
 the cluster's own, which stands still while no node leads: a lease may last longer, and never ends early. The exit \
-code is 1 if there is no such lease, or no longer.")]
+code is 1 if there is no such lease, or no longer; but to revoke one that has ended is done already.")]
 pub(super) struct LeaseArgs {
     #[command(subcommand)]
     action: LeaseAction,

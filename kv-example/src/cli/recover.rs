@@ -25,7 +25,7 @@ Stop all survivors, and take the one whose last entry is of the highest term; of
 with the highest index. A longer log whose last entry is of an older term may lack what was committed since. Without \
 --yes this command shows the last entry of a directory and asks; `kv-example status` shows it while a node runs. What \
 the lost ones had and the survivor has not is lost. It becomes the only voter of a new cluster, so the others, should \
-they come back, are strangers to it. Then start it, start new nodes with empty directories and --join, and add them:
+they come back, are strangers to it. Revisions, fencing tokens and the numbers of sessions go on from the survivor's last entry, so those that the lost ones had given out after it are given out again: restart clients, watch anew, and have whatever looks at fencing tokens forget those that it has seen. Then start it, start new nodes with empty directories and --join, and add them:
 
   kv-example recover --data node3 --members 3=10.0.0.3:7101
   kv-example node --id 3 --cluster 3=10.0.0.3:7101 --data node3

@@ -192,7 +192,7 @@ struct Clock(Arc<Mutex<Duration>>);
 
 impl Runtime for Clock {
     fn spawn(&self, _: &str, task: futures::future::BoxFuture<'static, ()>) {
-        futures::FutureExt::now_or_never(task).expect("nobody lets it wait");
+        task.now_or_never().expect("nobody lets it wait");
     }
 
     fn spawn_blocking(&self, name: &str, _: Box<dyn FnOnce() + Send>) {

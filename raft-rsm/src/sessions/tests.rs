@@ -3,7 +3,10 @@ use quickcheck::{Arbitrary, Gen};
 use super::*;
 
 const LIMITS: TableLimits =
-    TableLimits { age_max_nanos: 60_000_000_000, count_max: 3, bytes_max: 1000 };
+    TableLimits { age_max_nanos: 60 * SECOND, count_max: 3, bytes_max: 1000 };
+
+/// In nanoseconds.
+const SECOND: u64 = 1_000_000_000;
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -119,6 +122,44 @@ fn without_room_for_an_answer_it_is_kept_that_the_command_was_carried_out() {
     assert_eq!(carry_out(&mut sessions, next, 1, b"x"), Turn::First);
 }
 
+/// Where commits are slow, a client opens a session with each try, and uses one of them.
+#[test]
+fn a_session_without_commands_ends_after_a_minute_and_those_with_commands_do_not() {
+    let hour = TableLimits { age_max_nanos: 3600 * SECOND, ..LIMITS };
+    let mut sessions = Sessions::default();
+    let [unused, used, late] =
+        [1, 2, 3].map(|index| sessions.open(LogIndex(index), seconds(10), hour).unwrap());
+    assert_eq!(carry_out(&mut sessions, request(used, 0, 0), 11, b"zero"), Turn::First);
+    sessions.expire(seconds(69));
+    assert_eq!(carry_out(&mut sessions, request(late, 0, 0), 69, b"zero"), Turn::First);
+    assert_eq!(sessions.open(LogIndex(4), seconds(69), hour), Err(SessionRefusal::Full));
+    sessions.expire(seconds(70));
+    let expired = Turn::Refused(SessionRefusal::Expired);
+    assert_eq!(carry_out(&mut sessions, request(unused, 0, 0), 70, b"zero"), expired);
+    // Also once what was kept is forgotten.
+    assert_eq!(carry_out(&mut sessions, request(late, 1, 1), 71, b"one"), Turn::First);
+    assert_eq!(carry_out(&mut sessions, request(late, 2, 2), 72, b"two"), Turn::First);
+    sessions.expire(seconds(3610));
+    assert_eq!(sessions.fill().sessions, 2);
+    sessions.expire(seconds(3611));
+    assert_eq!(sessions.fill().sessions, 1);
+}
+
+/// A hundred thousand sessions must not each keep room for all that was under way in them once.
+#[test]
+fn a_session_that_had_many_commands_under_way_is_small_again_when_it_has_their_answers() {
+    let mut sessions = Sessions::default();
+    let roomy = TableLimits { bytes_max: 1 << 20, ..LIMITS };
+    let id = sessions.open(LogIndex(1), seconds(0), roomy).unwrap();
+    for sequence in 0..IN_FLIGHT_MAX {
+        assert_eq!(carry_out(&mut sessions, request(id, sequence, 0), 1, b"x"), Turn::First);
+    }
+    let next = request(id, IN_FLIGHT_MAX, IN_FLIGHT_MAX);
+    assert_eq!(carry_out(&mut sessions, next, 1, b"x"), Turn::First);
+    let room = sessions.open.get(&id).unwrap().kept.capacity();
+    assert!(room <= 4, "room for {room} answers");
+}
+
 #[test]
 fn a_name_stands_for_one_command_until_it_is_forgotten() {
     let mut sessions = Sessions::default();
@@ -146,7 +187,7 @@ fn a_name_stands_for_one_command_until_it_is_forgotten() {
 #[test]
 fn sessions_and_names_take_no_room_of_each_other_and_are_forgotten_at_their_own_ages() {
     let mut sessions = Sessions::default();
-    let name_limits = TableLimits { age_max_nanos: 10_000_000_000, count_max: 2, bytes_max: 250 };
+    let name_limits = TableLimits { age_max_nanos: 10_000_000_000, count_max: 2, bytes_max: 522 };
     let named = |sessions: &mut Sessions, name: &[u8], at| {
         let turn = sessions.named(name, b"command", seconds(at), name_limits);
         if turn == Turn::First {
@@ -171,7 +212,8 @@ fn sessions_and_names_take_no_room_of_each_other_and_are_forgotten_at_their_own_
         }
     }
     let Fill { names, name_bytes, sessions: count, session_bytes, .. } = sessions.fill();
-    assert_eq!((names, name_bytes, count), (2, 2 * (cost(Some(b"done")) + 1), 3));
+    let name = NAME_OVERHEAD_BYTES + 1 + cost(Some(b"done"));
+    assert_eq!((names, name_bytes, count), (2, 2 * name, 3));
     assert_eq!(session_bytes, 6 * cost(Some(&answer)));
     assert!(session_bytes + name_bytes > LIMITS.bytes_max);
     // Names are forgotten after 10 seconds, sessions after 60.
@@ -184,15 +226,22 @@ fn sessions_and_names_take_no_room_of_each_other_and_are_forgotten_at_their_own_
 
 #[test]
 fn whether_a_session_would_be_refused_is_known_before_the_log_says_so() {
-    let mut sessions = Sessions::default();
-    for step in 0..500 {
-        let (at, index) = (step * 7, step + 1);
-        let mut would = Sessions::read_from(&mut image(&sessions).as_slice()).unwrap();
-        let refused = would.open(LogIndex(index), seconds(at), LIMITS).is_err();
-        let fill = sessions.fill();
-        assert_eq!(fill.has_no_room_for_a_session(&LIMITS, seconds(at)), refused, "{fill:?}");
-        if step % 3 > 0 {
-            let _ = sessions.open(LogIndex(index), seconds(at), LIMITS);
+    // Sessions end sooner than those without commands would, or later.
+    for limits in [20, 200].map(|seconds| TableLimits { age_max_nanos: seconds * SECOND, ..LIMITS })
+    {
+        let mut sessions = Sessions::default();
+        for step in 0..500 {
+            let (at, index) = (step * 7, step + 1);
+            let mut would = Sessions::read_from(&mut image(&sessions).as_slice()).unwrap();
+            let refused = would.open(LogIndex(index), seconds(at), limits).is_err();
+            let fill = sessions.fill();
+            assert_eq!(fill.has_no_room_for_a_session(&limits, seconds(at)), refused, "{fill:?}");
+            if step % 3 > 0
+                && let Ok(id) = sessions.open(LogIndex(index), seconds(at), limits)
+                && step % 5 > 1
+            {
+                carry_out(&mut sessions, request(id, 0, 0), at, b"zero");
+            }
         }
     }
     let none = TableLimits { count_max: 0, ..LIMITS };
