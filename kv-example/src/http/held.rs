@@ -8,7 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-/// The body is handed over in slices of at most so many bytes. Whoever writes it asks for the next one when the socket
+/// A body whose length is known is handed over in slices of at most so many bytes. Whoever writes it asks for the next one when the socket
 /// has taken most of those before: handed over as a whole, it would have left at once, and would still be in memory.
 const SLICE_BYTES_MAX: usize = 32 * 1024;
 
@@ -43,7 +43,9 @@ impl<T: Unpin> HttpBody for Held<T> {
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             };
         }
-        let len = self.rest.len().min(SLICE_BYTES_MAX);
+        // The parts of a stream are asked for one by one anyway.
+        let is_stream = self.body.size_hint().exact().is_none();
+        let len = if is_stream { self.rest.len() } else { self.rest.len().min(SLICE_BYTES_MAX) };
         Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(len)))))
     }
 

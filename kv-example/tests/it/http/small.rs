@@ -74,8 +74,8 @@ fn where_there_is_no_room_for_another_idempotency_key_nothing_is_written() {
 
 #[test]
 fn where_there_is_no_room_for_the_answer_a_second_try_is_told_that_the_first_was_made() {
-    // The name, what it counts for beside, and not a byte for its answer.
-    let no_answer = |options: &mut Options| options.name_bytes_max = 64 + 1;
+    // The name, what it counts for beside that, and not a byte for its answer.
+    let no_answer = |options: &mut Options| options.name_bytes_max = 200 + 1;
     with_node(Limits::default(), no_answer, |node| {
         put_named(node, "k", "n").is(201);
         let error = put_named(node, "k", "n").fails(409, "carried-out");
