@@ -129,8 +129,8 @@ mod tests {
         let due = Some(30 * SECOND);
         let (mut told, mut marks) = (10 * SECOND, Vec::new());
         // Each leader stays for 6 seconds, and then one comes that knows only what the log was told.
-        for term in (1..).map(Term).take(10) {
-            let begin = 100 * term.0 as u32 * SECOND;
+        for change in 1..=10_u32 {
+            let (term, begin) = (Term(change.into()), 100 * change * SECOND);
             clock.told(told, due);
             clock.own_term_applied(term, told, begin);
             while let Some(at) = clock.mark_at(term).filter(|at| *at <= begin + 6 * SECOND) {
