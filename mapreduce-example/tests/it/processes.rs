@@ -4,6 +4,7 @@ mod bad_input;
 mod cluster;
 mod crashes;
 mod runs;
+mod staged;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -17,6 +18,9 @@ use mapreduce_example::job::Registry;
 use mapreduce_example::sequential;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mapreduce-example");
+
+/// One with jobs of its own: see `tests/it/program`.
+const OWN_JOBS: &str = env!("CARGO_BIN_EXE_mapreduce-own-jobs");
 
 /// Nothing takes nearly as long.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -94,6 +98,12 @@ impl Folder {
     #[track_caller]
     fn assert_is_done(&self, job: &str, arguments: &[(&str, &str)]) {
         assert!(self.results() == self.expected(job, arguments), "the results of {job} differ");
+        self.assert_nothing_is_left();
+    }
+
+    /// It says that all results are there, and nothing is left of what was between.
+    #[track_caller]
+    fn assert_nothing_is_left(&self) {
         let path = |name: &str| Path::new(&self.output()).join(name);
         assert!(path("_SUCCESS").exists() && !path("_mapreduce").exists());
     }
@@ -152,7 +162,11 @@ struct Heard {
 
 impl Running {
     fn start(args: &[&str]) -> Running {
-        let mut child = Command::new(PROGRAM)
+        Running::start_program(PROGRAM, args)
+    }
+
+    fn start_program(program: &str, args: &[&str]) -> Running {
+        let mut child = Command::new(program)
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

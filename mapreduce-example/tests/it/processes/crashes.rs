@@ -32,9 +32,9 @@ fn crash() {
     folder.assert_is_done("word-count", &[]);
 }
 
-/// Nodes of the coordinator, each in its turn, so the leader among them; in the map and in the reduce phase.
+/// Nodes of the coordinator, each in its turn, so the leader among them: at the beginning, and while it reduces.
 #[test]
-fn coordinator_crash() {
+fn nodes_of_the_coordinator_that_are_killed_are_started_again() {
     for nodes in ["1", "3"] {
         let folder = folder();
         let running = start(&folder, &["--coordinators", nodes, "--json"]);

@@ -1,0 +1,19 @@
+//! A program with jobs of its own, as its users would write one: the tests of real processes run it. Its jobs do what the tests
+//! want to see.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `program/staged.rs` | a job whose calls leave a mark each, and wait as long as they are held |
+
+mod staged;
+
+use std::process::ExitCode;
+
+use mapreduce_example::job::Registry;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let mut registry = Registry::shipped();
+    registry.add(staged::kind());
+    mapreduce_example::cli::run(registry, std::env::args_os()).await
+}
