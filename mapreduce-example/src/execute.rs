@@ -10,6 +10,7 @@ mod map;
 mod reduce;
 mod told;
 
+use std::cmp::Ordering;
 use std::io;
 use std::sync::Arc;
 
@@ -116,6 +117,9 @@ pub(crate) trait AnyJob: Send + Sync {
     /// Reduces a partition, counted from 0.
     fn reduce_task(&self, task: &Task<'_>, number: u32) -> Result<Counts, TaskError>;
 
+    /// How two lines of the results compare, each without its end.
+    fn compare_lines(&self, one: &[u8], other: &[u8]) -> Ordering;
+
     /// All of it at once, in memory.
     fn run_sequentially(&self, inputs: &[(String, Vec<u8>)]) -> Result<Vec<u8>, TaskError>;
 }
@@ -127,6 +131,10 @@ impl<J: Job> AnyJob for J {
 
     fn reduce_task(&self, task: &Task<'_>, number: u32) -> Result<Counts, TaskError> {
         reduce::reduce(self, task, number)
+    }
+
+    fn compare_lines(&self, one: &[u8], other: &[u8]) -> Ordering {
+        Job::compare_lines(self, one, other)
     }
 
     fn run_sequentially(&self, inputs: &[(String, Vec<u8>)]) -> Result<Vec<u8>, TaskError> {

@@ -8,6 +8,7 @@
 mod emitter;
 mod registry;
 
+use std::cmp::Ordering;
 use std::hash::Hash;
 use std::io::{self, Write};
 
@@ -77,6 +78,12 @@ pub trait Job: Sized + Send + Sync + 'static {
     /// # Errors
     /// Those of `out`, and what the job wants to say by [`io::Error::other`].
     fn line(&self, key: &Self::Key, output: &Self::Output, out: &mut dyn Write) -> io::Result<()>;
+
+    /// How two lines of the results compare, each without its end: the lines of each partition come in this order, and what
+    /// merges all partitions into one goes by it. Unless a job has its own, by their bytes.
+    fn compare_lines(&self, one: &[u8], other: &[u8]) -> Ordering {
+        one.cmp(other)
+    }
 
     /// Writes all results of a partition, which come in the order of their keys. Unless a job has its own, each has its
     /// [`line`](Job::line), and what goes wrong with one is told with its key.

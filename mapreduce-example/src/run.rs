@@ -18,6 +18,7 @@ use crate::coordinator::{Clerk, ClerkError, JobState, JobView};
 use crate::data::Stores;
 use crate::failure::Failure;
 use crate::ground::{beside, clerk};
+use crate::job::Registry;
 use crate::process::{Used, stop_signal};
 use crate::progress::{Shown, bytes, place, seconds};
 use crate::task::{JobId, JobSpec};
@@ -42,6 +43,8 @@ pub struct Options {
     pub slots: u32,
     /// Nodes of the coordinator.
     pub coordinators: u32,
+    /// The jobs that this program knows.
+    pub registry: Registry,
 }
 
 /// How it went.
@@ -104,14 +107,13 @@ impl fmt::Display for Report {
 /// The job failed, it was told to stop, or a process cannot be started. Whatever of the results is there is whole, and
 /// `_SUCCESS` is not there unless all are.
 pub async fn run(options: Options) -> Result<Report, Failure> {
-    let Options { spec, workers, slots, coordinators } = options;
+    let Options { spec, workers, slots, coordinators, registry } = options;
     let begin = Instant::now();
-    let (output, reducers) = (spec.output.clone(), spec.reducers);
     let mut children = Children::start(coordinators, workers, slots).await?;
     let clerk = clerk(children.cluster(), PATIENCE)?;
     let done = tokio::select! {
         biased;
-        done = do_it(&clerk, spec) => done,
+        done = do_it(&clerk, spec.clone()) => done,
         failure = children.keep_running(EACH) => Err(failure),
         failure = told_to_stop() => Err(failure),
     };
@@ -124,9 +126,8 @@ pub async fn run(options: Options) -> Result<Report, Failure> {
     };
     children.wait_for_workers(ENDING).await;
     children.stop(ENDING).await;
-    let stores = Stores::new();
-    let url = output.clone();
-    let merged = beside(move || merge_results(&stores, &url, reducers)).await?;
+    let output = spec.output.clone();
+    let merged = beside(move || merge_results(&registry, &spec, &Stores::new())).await?;
     let merged = merged.map_err(|error| {
         let output = place(&output);
         Failure::environment(format!("the results are in {output}, and cannot be merged: {error}"))
