@@ -2,13 +2,14 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::sync::atomic::{self, AtomicBool};
 
 use bytes::Bytes;
 
 use crate::data::{DataError, Location, ObjectWriter, Stores};
 use crate::execute::AnyJob;
 use crate::job::Registry;
-use crate::task::{JobSpec, TaskError};
+use crate::task::{JobSpec, Stop, TaskError};
 
 /// The buffers of all files of results together, in bytes.
 const BUFFERS_BYTES: u64 = 64 << 20;
@@ -20,12 +21,15 @@ const BUFFER_BYTES: std::ops::RangeInclusive<u64> = (16 << 10)..=(1 << 20);
 /// them together are in the order of [`compare_lines`](crate::job::Job::compare_lines). Returns what the object is called.
 ///
 /// # Errors
-/// The job is unknown, a file is missing, or the object cannot be written: a sentence, and there is none then.
+/// The job is unknown, a file is missing, or the object cannot be written: a sentence. Or it is told to stop. There is no object
+/// then, nor a part of one.
 pub fn merge_results(
     registry: &Registry,
     spec: &JobSpec,
     stores: &Stores,
+    stop: &dyn Stop,
 ) -> Result<String, TaskError> {
+    let check_stop = || if stop.is_stopped() { Err(TaskError::Stopped) } else { Ok(()) };
     let job = registry
         .job(&spec.job, &spec.arguments)
         .map_err(|error| TaskError::Failed(error.to_string()))?;
@@ -35,6 +39,7 @@ pub fn merge_results(
     let mut parts = Vec::new();
     let mut heads = BinaryHeap::new();
     for number in 0..spec.reducers {
+        check_stop()?;
         let mut part = Lines::new(folder.join(&format!("part-{number:05}")), buffer)?;
         if let Some(line) = part.next()? {
             heads.push(Head { line, part: parts.len(), job: &*job });
@@ -44,13 +49,31 @@ pub fn merge_results(
     let merged = folder.join("merged");
     let mut out = ObjectWriter::new(merged.clone());
     while let Some(Head { line, part, job }) = heads.pop() {
+        check_stop()?;
         out.append(&line)?;
         if let Some(line) = parts[part].next()? {
             heads.push(Head { line, part, job });
         }
     }
+    check_stop()?;
     out.finish()?;
     Ok(merged.name())
+}
+
+/// Whether this process was told to stop.
+#[derive(Debug, Default)]
+pub(super) struct Told(AtomicBool);
+
+impl Told {
+    pub(super) fn stop(&self) {
+        self.0.store(true, atomic::Ordering::Relaxed);
+    }
+}
+
+impl Stop for Told {
+    fn is_stopped(&self) -> bool {
+        self.0.load(atomic::Ordering::Relaxed)
+    }
 }
 
 /// The next line of a part.
@@ -146,7 +169,7 @@ mod tests {
             let (arguments, inputs) = Default::default();
             let spec =
                 JobSpec { job, arguments, inputs, output, reducers, failures_max: 1, token: 1 };
-            merge_results(&Registry::shipped(), &spec, &stores)
+            merge_results(&Registry::shipped(), &spec, &stores, &Told::default())
         };
         let name = merge(3).unwrap();
         let merged = stores.locate(&name).unwrap().read().unwrap();

@@ -143,7 +143,7 @@ impl Hand {
 
     /// The results, all in one.
     pub(crate) fn merged(&self) -> Vec<u8> {
-        let merged = merge_results(&self.registry, &self.spec, &self.stores).unwrap();
+        let merged = merge_results(&self.registry, &self.spec, &self.stores, &Never).unwrap();
         self.stores.locate(&merged).unwrap().read().unwrap().to_vec()
     }
 

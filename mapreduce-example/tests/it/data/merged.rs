@@ -1,9 +1,14 @@
 //! The results of all reduce tasks in one file, in the order that the job says.
 
 use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mapreduce_example::data::Stores;
 use mapreduce_example::execute::Limits;
+use mapreduce_example::job::Registry;
+use mapreduce_example::run::merge_results;
+use mapreduce_example::task::{JobSpec, Stop, TaskError};
 use tempfile::tempdir;
 
 use super::hand::{Asked, Hand, histories};
@@ -65,4 +70,39 @@ fn sorted_lines_come_by_their_bytes() {
     is_in_order("sort", &[], 7);
     // Each boundary before a line that another one begins with.
     is_in_order("sort", &[("boundaries", "6101,6109,61ff")], 4);
+}
+
+/// Says so once there is something beside the file of results.
+struct HalfWritten {
+    output: PathBuf,
+    was_seen: AtomicBool,
+}
+
+impl Stop for HalfWritten {
+    fn is_stopped(&self) -> bool {
+        let is_seen = fs::read_dir(&self.output).unwrap().count() > 1;
+        self.was_seen.fetch_or(is_seen, Ordering::Relaxed) || is_seen
+    }
+}
+
+#[test]
+fn a_merge_that_is_told_to_stop_half_way_leaves_nothing() {
+    let dir = tempdir().unwrap();
+    // More than is held in memory, and not twice as much.
+    let part = format!("{}\n", "x".repeat(1023)).repeat(12 << 10);
+    fs::write(dir.path().join("part-00000"), part).unwrap();
+    let spec = JobSpec {
+        job: "word-count".to_owned(),
+        arguments: Default::default(),
+        inputs: Vec::new(),
+        output: dir.path().display().to_string(),
+        reducers: 1,
+        failures_max: 1,
+        token: 1,
+    };
+    let stop = HalfWritten { output: dir.path().to_owned(), was_seen: AtomicBool::new(false) };
+    let merged = merge_results(&Registry::shipped(), &spec, &Stores::new(), &stop);
+    assert_eq!(merged, Err(TaskError::Stopped));
+    assert!(stop.was_seen.into_inner(), "it was not half-written");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }

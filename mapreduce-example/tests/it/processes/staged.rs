@@ -161,6 +161,25 @@ fn job_count() {
     stage.assert_is_done();
 }
 
+/// The results are there, and it says where; only what merges them ends, at once and without a trace.
+#[test]
+fn a_run_that_is_told_to_stop_while_it_merges() {
+    for signal in ["TERM", "INT"] {
+        let stage = Stage::new();
+        stage.hold("merge", 0..1);
+        let running = stage.run("1");
+        stage.have_begun("merge", 0..1);
+        running.signal(signal);
+        let output = stage.folder.output();
+        let why = format!("stopped by SIG{signal} before the results were merged");
+        running.end().fails(2, &[&why, &output]);
+        stage.assert_is_done();
+        let mut entries = std::fs::read_dir(output).unwrap();
+        let is_result = |name: &str| name == "_SUCCESS" || name.starts_with("part-");
+        assert!(entries.all(|entry| is_result(entry.unwrap().file_name().to_str().unwrap())));
+    }
+}
+
 /// The leader of three coordinators is killed while some maps are done, some under way and some waiting, and then so in the
 /// reduce phase: no finished task is lost or run again.
 #[test]

@@ -1,6 +1,7 @@
 //! A job that fails as it is told to.
 
 use std::io::{self, Write};
+use std::process::{Command, Stdio};
 
 use mapreduce_example::job::{Argument, Emitter, Job, Kind, Piece};
 
@@ -35,6 +36,13 @@ impl Job for Clumsy {
             "error in map" => return Err("it would not".to_owned()),
             "long key" => emit.emit_owned("k".repeat(LONG), String::new()),
             "long value" => emit.emit("blue", "v".repeat(LONG)),
+            // It has the stdout of the worker as long as the input is there.
+            "process stays" => {
+                let wait = "while [ -e \"$0\" ]; do sleep 0.1; done";
+                let mut shell = Command::new("sh");
+                shell.args(["-c", wait, piece.name]).stdin(Stdio::null()).stderr(Stdio::null());
+                shell.spawn().map_err(|error| error.to_string())?;
+            }
             _ => {}
         }
         Ok(())
