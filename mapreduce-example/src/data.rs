@@ -38,7 +38,7 @@ pub(crate) use lines::Pieces;
 pub use location::{DataError, Location, Stores};
 pub(crate) use merge::{Merge, Source};
 pub(crate) use object::ObjectWriter;
-pub(crate) use publish::publish;
+pub(crate) use publish::{abandon, publish};
 pub use publish::{clear, is_empty};
 pub(crate) use run::{Run, RunWriter, catalogue};
 pub(crate) use shown::shown;

@@ -20,7 +20,7 @@ pub use self::merged::merge_results;
 use crate::coordinator::{Clerk, ClerkError, JobState, JobView};
 use crate::data::Stores;
 use crate::failure::Failure;
-use crate::ground::{beside, clerk};
+use crate::ground::{abandon, beside, clerk};
 use crate::job::Registry;
 use crate::process::{Used, stop_signal};
 use crate::progress::{Shown, bytes, place, seconds};
@@ -107,12 +107,13 @@ impl fmt::Display for Report {
     }
 }
 
-/// Does a job, and merges its results into one file besides. SIGTERM and SIGINT stop it, within half a
+/// Does a job, and merges its results into one file besides. SIGTERM and SIGINT stop it, within a
 /// minute whatever hangs.
 ///
 /// # Errors
 /// The job failed, it was told to stop, or a process cannot be started. Whatever of the results is there is whole, and
-/// `_SUCCESS` is not there unless all are; it is there if they only could not be merged.
+/// `_SUCCESS` is not there unless all are; it is there if they only could not be merged. What is left between map and reduce is
+/// removed.
 pub async fn run(options: Options) -> Result<Report, Failure> {
     let Options { spec, workers, slots, coordinators, registry } = options;
     let begin = Instant::now();
@@ -133,6 +134,8 @@ pub async fn run(options: Options) -> Result<Report, Failure> {
         Ok(view) => view,
         Err(failure) => {
             children.stop(ENDING).await;
+            // Nobody writes any more.
+            abandon(spec).await;
             return Err(failure);
         }
     };

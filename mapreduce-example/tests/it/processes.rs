@@ -102,6 +102,12 @@ impl Folder {
         sorted(&text)
     }
 
+    /// The names of what is in the output folder, if there is one.
+    fn left(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.output()) else { return Vec::new() };
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
     /// All results are there, and nothing else.
     #[track_caller]
     fn assert_is_done(&self, job: &str, arguments: &[(&str, &str)]) {

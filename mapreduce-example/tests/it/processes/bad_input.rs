@@ -57,6 +57,7 @@ fn what_a_job_cannot_do_is_told_with_its_place() {
         let more = ["--output", &output, "--failures", "1", "--reducers", "1"];
         let ran = Running::start_program(OWN_JOBS, &[&args[..], &more].concat()).end();
         ran.fails(1, &[&["job ", why], place].concat());
+        assert_eq!(folder.left(), [""; 0], "{how}");
     }
 }
 
@@ -128,5 +129,6 @@ fn an_output_into_which_another_job_writes() {
     std::fs::create_dir_all(owner.parent().unwrap()).unwrap();
     if std::fs::File::create_new(&owner).is_ok() {
         running.end().fails(1, &["another job writes into", &output]);
+        assert!(owner.exists(), "it is the other job's");
     }
 }

@@ -67,6 +67,10 @@ impl Cluster {
         panic!("no free port");
     }
 
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     fn start_node(&mut self, id: u64, more: &[&str]) -> bool {
         let data = self.dir.path().join(format!("node{id}")).display().to_string();
         let args = ["coordinator", "--id", &id.to_string(), "--cluster", &self.text];
@@ -214,6 +218,7 @@ fn an_input_that_vanishes_fails_the_job_with_its_name() {
     let error = status["error"].as_str().unwrap();
     assert!(error.contains("1.txt") && error.contains("map task 1"), "{status}");
     assert!(!Path::new(&folder.output()).join("part-00000").exists());
+    assert_eq!(folder.left(), ["_mapreduce"], "nobody has waited for it");
     // Others go on.
     let another = Folder::of_the_book(2, 1);
     cluster.submit(&another, &["--wait"]).ok();

@@ -174,10 +174,29 @@ fn a_run_that_is_told_to_stop_while_it_merges() {
         let why = format!("stopped by SIG{signal} before the results were merged");
         running.end().fails(2, &[&why, &output]);
         stage.assert_is_done();
-        let mut entries = std::fs::read_dir(output).unwrap();
-        let is_result = |name: &str| name == "_SUCCESS" || name.starts_with("part-");
-        assert!(entries.all(|entry| is_result(entry.unwrap().file_name().to_str().unwrap())));
+        let is_result = |name: &String| name == "_SUCCESS" || name.starts_with("part-");
+        assert!(stage.folder.left().iter().all(is_result));
     }
+}
+
+/// Whoever waits for it removes what it has left.
+#[test]
+fn a_job_that_is_cancelled_leaves_nothing_between() {
+    let stage = Stage::new();
+    stage.hold("map", 1..INPUTS);
+    let cluster = Cluster::of(OWN_JOBS, 1);
+    let _worker = cluster.worker("1");
+    let args = stage.args();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let submit = [&["submit", "--cluster", cluster.text(), "--wait"], &args[..]].concat();
+    let waiting = Running::start_program(OWN_JOBS, &submit);
+    stage.have_begun("map", 0..2);
+    assert_eq!(stage.folder.left(), ["_mapreduce"], "the first map is done");
+    let jobs = cluster.run("jobs", &["--json"]).ok();
+    let jobs: Value = serde_json::from_str(&jobs.stdout).unwrap();
+    cluster.run("cancel", &[&jobs[0]["job"].to_string()]).ok();
+    waiting.end().fails(1, &["(staged) was cancelled"]);
+    assert_eq!(stage.folder.left(), [""; 0]);
 }
 
 /// The leader of three coordinators is killed while some maps are done, some under way and some waiting, and then so in the
