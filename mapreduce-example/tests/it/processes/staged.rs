@@ -167,9 +167,11 @@ fn a_run_that_is_told_to_stop_while_it_merges() {
     for signal in ["TERM", "INT"] {
         let stage = Stage::new();
         stage.hold("merge", 0..1);
-        let running = stage.run("1");
+        let mut running = stage.run("1");
         stage.have_begun("merge", 0..1);
         running.signal(signal);
+        // Who merges is still held.
+        eventually("its end", || running.child.try_wait().unwrap());
         let output = stage.folder.output();
         let why = format!("stopped by SIG{signal} before the results were merged");
         running.end().fails(2, &[&why, &output]);
