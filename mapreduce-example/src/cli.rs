@@ -288,8 +288,9 @@ async fn run_here(args: RunArgs, registry: Registry) -> Result<(), Failure> {
     let RunArgs { job, workers, slots, coordinators, json } = args;
     let workers = workers.unwrap_or_else(|| cores().div_ceil(2));
     let slots = slots.unwrap_or_else(|| cores().div_ceil(workers));
-    let spec = submit::prepare(job, registry).await?;
-    let report = run::run(run::Options { spec, workers, slots, coordinators }).await?;
+    let spec = submit::prepare(job, registry.clone()).await?;
+    let options = run::Options { spec, workers, slots, coordinators, registry };
+    let report = run::run(options).await?;
     if json {
         say(&report.json().to_string());
     } else {

@@ -12,6 +12,7 @@
 //! | `data/merge.rs` | many runs as one, group by group |
 //! | `data/layout.rs` | which attempt writes where |
 //! | `data/publish.rs` | the results get their names |
+//! | `data/shown.rs` | a key as people read it |
 //! | `data/wait.rs` | drives a store's future on the calling thread |
 //!
 //! All of it is synchronous: `data/wait.rs` drives a store's future on the calling thread. A local folder does its work right there.
@@ -26,9 +27,10 @@ mod merge;
 mod object;
 mod publish;
 mod run;
+mod shown;
 mod wait;
 
-pub(crate) use encode::{ENCODED_BYTES_MAX, encoded_bytes, stable_hash};
+pub(crate) use encode::{ENCODED_BYTES_MAX, encoded_bytes, long_key, stable_hash};
 pub(crate) use inputs::sample_lines;
 pub use inputs::{InputError, SPLIT_BYTES_MAX, SPLITS_MAX, splits};
 pub(crate) use layout::Layout;
@@ -36,7 +38,8 @@ pub(crate) use lines::Pieces;
 pub use location::{DataError, Location, Stores};
 pub(crate) use merge::{Merge, Source};
 pub(crate) use object::ObjectWriter;
-pub(crate) use publish::publish;
+pub(crate) use publish::{abandon, publish};
 pub use publish::{clear, is_empty};
 pub(crate) use run::{Run, RunWriter, catalogue};
+pub(crate) use shown::shown;
 pub(crate) use wait::wait;

@@ -4,17 +4,19 @@
 //! |---|---|
 //! | `execute/map.rs` | a split in, sorted runs out |
 //! | `execute/reduce.rs` | a partition of all runs in, a file of results out |
+//! | `execute/told.rs` | what goes wrong is told with its place; a panic goes wrong, too |
 
 mod map;
 mod reduce;
+mod told;
 
-use std::any::Any;
+use std::cmp::Ordering;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub(crate) use self::told::called;
 use crate::data::{Layout, Stores, publish};
 use crate::job::{Job, Registry};
 use crate::sequential;
@@ -86,15 +88,9 @@ impl DataExecutor {
 #[async_trait]
 impl Executor for DataExecutor {
     async fn execute(&self, work: Work, stop: Arc<dyn Stop>) -> Result<Counts, TaskError> {
-        let carried_out = catch_unwind(AssertUnwindSafe(|| self.carry_out(&work, &*stop)))
-            .unwrap_or_else(|panic| {
-                Err(TaskError::Failed(format!("it panicked: {}", message(&*panic))))
-            });
-        let job = &work.spec.job;
-        carried_out.map_err(|error| match error {
-            TaskError::Failed(text) => TaskError::Failed(format!("{} ({job}): {text}", work.id)),
-            TaskError::LostMap(_) | TaskError::Stopped => error,
-        })
+        let carried_out = called(|| self.carry_out(&work, &*stop))
+            .unwrap_or_else(|panic| Err(TaskError::Failed(panic)));
+        told::at(|| format!("{} ({})", work.id, work.spec.job), carried_out)
     }
 }
 
@@ -121,6 +117,9 @@ pub(crate) trait AnyJob: Send + Sync {
     /// Reduces a partition, counted from 0.
     fn reduce_task(&self, task: &Task<'_>, number: u32) -> Result<Counts, TaskError>;
 
+    /// How two lines of the results compare, each without its end.
+    fn compare_lines(&self, one: &[u8], other: &[u8]) -> Ordering;
+
     /// All of it at once, in memory.
     fn run_sequentially(&self, inputs: &[(String, Vec<u8>)]) -> Result<Vec<u8>, TaskError>;
 }
@@ -134,6 +133,10 @@ impl<J: Job> AnyJob for J {
         reduce::reduce(self, task, number)
     }
 
+    fn compare_lines(&self, one: &[u8], other: &[u8]) -> Ordering {
+        Job::compare_lines(self, one, other)
+    }
+
     fn run_sequentially(&self, inputs: &[(String, Vec<u8>)]) -> Result<Vec<u8>, TaskError> {
         sequential::run_job(self, inputs)
     }
@@ -142,9 +145,4 @@ impl<J: Job> AnyJob for J {
 /// What the job's own `write` has to say, as far as it is not what the store said.
 pub(crate) fn write_failed(error: &io::Error) -> TaskError {
     TaskError::Failed(format!("the results cannot be written: {error}"))
-}
-
-fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a word")
 }

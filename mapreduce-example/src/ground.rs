@@ -8,7 +8,12 @@ use raft_rsm::transport::{TcpConnector, TcpLimits, TokioConnector};
 use raft_rsm::{Client, ClientOptions, Cluster, Runtime};
 
 use crate::coordinator::{Clerk, Coordinator};
+use crate::data::{self, Stores};
 use crate::failure::Failure;
+use crate::task::JobSpec;
+
+/// What a job has left is removed within this, or stays.
+const REMOVING: Duration = Duration::from_secs(10);
 
 /// Who submits jobs and asks for them, on the tokio runtime of the caller; a request ends after `deadline`.
 ///
@@ -49,6 +54,14 @@ pub async fn beside<T: Send + 'static>(
         let _ = sender.send(work());
     });
     receiver.await.map_err(|_| Failure::environment("the work on the data ended without a word"))
+}
+
+/// Removes what a job has left that has not succeeded, as far as that goes. It ends within [`REMOVING`].
+pub(crate) async fn abandon(spec: JobSpec) {
+    let removed = beside(move || data::abandon(&Stores::new(), &spec));
+    if tokio::time::timeout(REMOVING, removed).await.is_err() {
+        tracing::warn!("what was between map and reduce is not removed: that takes too long");
+    }
 }
 
 /// The stores in clouds need a tokio runtime; a local folder does better without one.

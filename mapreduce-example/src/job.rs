@@ -8,6 +8,7 @@
 mod emitter;
 mod registry;
 
+use std::cmp::Ordering;
 use std::hash::Hash;
 use std::io::{self, Write};
 
@@ -20,7 +21,8 @@ pub use registry::{
     Argument, Arguments, JobError, Kind, PrepareError, REDUCERS_MAX, Registry, Sample,
 };
 
-use crate::data::stable_hash;
+use crate::data::{shown, stable_hash};
+use crate::execute::called;
 
 /// Adds a value to the one that is held.
 pub type Combine<V> = fn(&mut V, V);
@@ -77,7 +79,14 @@ pub trait Job: Sized + Send + Sync + 'static {
     /// Those of `out`, and what the job wants to say by [`io::Error::other`].
     fn line(&self, key: &Self::Key, output: &Self::Output, out: &mut dyn Write) -> io::Result<()>;
 
-    /// Writes all results of a partition, which come in the order of their keys.
+    /// How two lines of the results compare, each without its end: the lines of each partition come in this order, and what
+    /// merges all partitions into one goes by it. Unless a job has its own, by their bytes.
+    fn compare_lines(&self, one: &[u8], other: &[u8]) -> Ordering {
+        one.cmp(other)
+    }
+
+    /// Writes all results of a partition, which come in the order of their keys. Unless a job has its own, each has its
+    /// [`line`](Job::line), and what goes wrong with one is told with its key.
     ///
     /// If the results end early because something went wrong, that is told elsewhere, and what was written is thrown away.
     ///
@@ -89,7 +98,10 @@ pub trait Job: Sized + Send + Sync + 'static {
         out: &mut dyn Write,
     ) -> io::Result<()> {
         for (key, output) in results {
-            self.line(&key, &output, out)?;
+            let written = called(|| self.line(&key, &output, out));
+            written.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(|error| {
+                io::Error::new(error.kind(), format!("key {}: {error}", shown(&key)))
+            })?;
         }
         Ok(())
     }

@@ -8,19 +8,23 @@ mod children;
 mod merged;
 
 use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use self::children::{Children, Role};
+use self::merged::Told;
 pub use self::merged::merge_results;
 use crate::coordinator::{Clerk, ClerkError, JobState, JobView};
 use crate::data::Stores;
 use crate::failure::Failure;
-use crate::ground::{beside, clerk};
+use crate::ground::{abandon, beside, clerk};
+use crate::job::Registry;
 use crate::process::{Used, stop_signal};
 use crate::progress::{Shown, bytes, place, seconds};
-use crate::task::{JobId, JobSpec};
+use crate::task::{JobId, JobSpec, TaskError};
 
 /// One request to the coordinator ends after this: a node that was killed is back long before.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,6 +34,9 @@ const EACH: Duration = Duration::from_millis(200);
 
 /// When all is done, workers end by themselves within this, and nodes when they are told to.
 const ENDING: Duration = Duration::from_secs(10);
+
+/// A merge that is told to stop ends within this, or is left alone.
+const MERGE_ENDING: Duration = Duration::from_secs(2);
 
 /// What is to be done, and by how many.
 #[derive(Clone, Debug)]
@@ -42,6 +49,8 @@ pub struct Options {
     pub slots: u32,
     /// Nodes of the coordinator.
     pub coordinators: u32,
+    /// The jobs that this program knows.
+    pub registry: Registry,
 }
 
 /// How it went.
@@ -98,52 +107,92 @@ impl fmt::Display for Report {
     }
 }
 
-/// Does a job, and merges its results into one file besides.
+/// Does a job, and merges its results into one file besides. SIGTERM and SIGINT stop it, within a
+/// minute whatever hangs.
 ///
 /// # Errors
 /// The job failed, it was told to stop, or a process cannot be started. Whatever of the results is there is whole, and
-/// `_SUCCESS` is not there unless all are.
+/// `_SUCCESS` is not there unless all are; it is there if they only could not be merged. What is left between map and reduce is
+/// removed.
 pub async fn run(options: Options) -> Result<Report, Failure> {
-    let Options { spec, workers, slots, coordinators } = options;
+    let Options { spec, workers, slots, coordinators, registry } = options;
     let begin = Instant::now();
-    let (output, reducers) = (spec.output.clone(), spec.reducers);
-    let mut children = Children::start(coordinators, workers, slots).await?;
+    let mut stopped = Box::pin(stop_signal()?);
+    let mut children = tokio::select! {
+        biased;
+        signal = &mut stopped => return Err(stopped_by(signal, "before the job was begun")),
+        children = Children::start(coordinators, workers, slots) => children?,
+    };
     let clerk = clerk(children.cluster(), PATIENCE)?;
     let done = tokio::select! {
         biased;
-        done = do_it(&clerk, spec) => done,
+        done = do_it(&clerk, spec.clone()) => done,
         failure = children.keep_running(EACH) => Err(failure),
-        failure = told_to_stop() => Err(failure),
+        signal = &mut stopped => Err(stopped_by(signal, "before the job was done")),
     };
     let view = match done {
         Ok(view) => view,
         Err(failure) => {
             children.stop(ENDING).await;
+            // Nobody writes any more.
+            abandon(spec).await;
             return Err(failure);
         }
     };
-    children.wait_for_workers(ENDING).await;
+    let signal = tokio::select! {
+        biased;
+        signal = &mut stopped => Some(signal),
+        () = children.wait_for_workers(ENDING) => None,
+    };
     children.stop(ENDING).await;
-    let stores = Stores::new();
-    let url = output.clone();
-    let merged = beside(move || merge_results(&stores, &url, reducers)).await?;
-    let merged = merged.map_err(|error| {
-        let output = place(&output);
-        Failure::environment(format!("the results are in {output}, and cannot be merged: {error}"))
-    })?;
+    let merged = match signal {
+        Some(signal) => Err(unmerged(signal, &spec)),
+        None => merge(registry, spec, stopped).await,
+    }?;
     let (took, died, used) = (begin.elapsed(), children.died(), children.used());
     Ok(Report { view, took, merged, died, used })
 }
 
-/// Why the job is not done when this process was told to stop; or cannot hear that it is.
-async fn told_to_stop() -> Failure {
-    match stop_signal() {
-        Ok(signal) => {
-            let signal = signal.await;
-            Failure::environment(format!("stopped by {signal} before the job was done"))
+/// Merges the results, until it is done or `stopped` is.
+async fn merge(
+    registry: Registry,
+    spec: JobSpec,
+    stopped: impl Future<Output = &'static str>,
+) -> Result<String, Failure> {
+    let (told, spec) = (Arc::new(Told::default()), Arc::new(spec));
+    let work = {
+        let (told, spec) = (Arc::clone(&told), Arc::clone(&spec));
+        move || merge_results(&registry, &spec, &Stores::new(), &*told)
+    };
+    let mut merging = pin!(beside(work));
+    let (merged, signal) = tokio::select! {
+        biased;
+        merged = &mut merging => (merged?, None),
+        signal = stopped => {
+            told.stop();
+            // What it waits for now may take long: a store that does not answer.
+            let merged = tokio::time::timeout(MERGE_ENDING, merging).await;
+            (merged.unwrap_or(Ok(Err(TaskError::Stopped)))?, Some(signal))
         }
-        Err(failure) => failure,
-    }
+    };
+    merged.map_err(|error| match (error, signal) {
+        (TaskError::Stopped, Some(signal)) => unmerged(signal, &spec),
+        (error @ (TaskError::Stopped | TaskError::Failed(_) | TaskError::LostMap(_)), _) => {
+            let output = place(&spec.output);
+            Failure::environment(format!(
+                "the results are in {output}, and cannot be merged: {error}"
+            ))
+        }
+    })
+}
+
+fn stopped_by(signal: &str, when: &str) -> Failure {
+    Failure::environment(format!("stopped by {signal} {when}"))
+}
+
+fn unmerged(signal: &str, spec: &JobSpec) -> Failure {
+    let output = place(&spec.output);
+    stopped_by(signal, &format!("before the results were merged: all of them are in {output}"))
 }
 
 async fn do_it(clerk: &Clerk, spec: JobSpec) -> Result<JobView, Failure> {

@@ -3,9 +3,10 @@
 use serde_json::json;
 
 use super::{JobArgs, SubmitArgs};
+use crate::coordinator::JobState;
 use crate::data::{self, Stores};
 use crate::failure::Failure;
-use crate::ground::{beside, clerk, token};
+use crate::ground::{abandon, beside, clerk, token};
 use crate::job::Registry;
 use crate::process::say;
 use crate::progress;
@@ -64,6 +65,8 @@ pub(super) async fn submit(args: SubmitArgs, registry: Registry) -> Result<(), F
     clerk.jobs().await?;
     let spec = prepare(job, registry).await?;
     let (maps, reducers, output) = (spec.inputs.len(), spec.reducers, spec.output.clone());
+    // Its inputs may be many, and what it leaves is removed without them.
+    let left = JobSpec { inputs: Vec::new(), ..spec.clone() };
     let id = clerk.submit(spec.token, spec).await?;
     if json && !wait {
         say(&json!({ "job": id.0, "maps": maps, "reducers": reducers, "output": output })
@@ -77,6 +80,17 @@ pub(super) async fn submit(args: SubmitArgs, registry: Registry) -> Result<(), F
         return Ok(());
     }
     let view = progress::follow(&clerk, id).await?;
+    let name = &view.summary.job;
+    let failure = match &view.state {
+        JobState::Unfinished | JobState::Succeeded => None,
+        JobState::Failed(why) => Some(format!("job {id} ({name}) failed: {why}")),
+        JobState::Cancelled => Some(format!("job {id} ({name}) was cancelled")),
+    };
+    if let Some(failure) = failure {
+        // Its workers are told to stop, and may write for a moment.
+        abandon(left).await;
+        return Err(Failure::refused(failure));
+    }
     match json {
         true => say(&super::jobs::view_json(&view).to_string()),
         false => say(&format!("job {id} is done: the results are in {}", progress::place(&output))),

@@ -5,6 +5,7 @@ use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::shown::shown;
 use crate::task::TaskError;
 
 /// The longest key, and the longest value, in bytes as they are on the disk. A reader holds one of each for each run.
@@ -20,13 +21,24 @@ pub(crate) fn encode_pair<K: Serialize, V: Serialize>(
     if key_bytes + value_bytes == 0 {
         return Err(TaskError::Failed("a key and a value that say nothing".to_owned()));
     }
-    for (what, bytes) in [("key", key_bytes), ("value", value_bytes)] {
-        if bytes > ENCODED_BYTES_MAX {
-            let text = format!("a {what} of {bytes} bytes: the limit is {ENCODED_BYTES_MAX}");
-            return Err(TaskError::Failed(text));
-        }
+    if key_bytes > ENCODED_BYTES_MAX {
+        return Err(long_key(key, key_bytes));
+    }
+    if value_bytes > ENCODED_BYTES_MAX {
+        return Err(TaskError::Failed(format!(
+            "a value of {value_bytes} bytes for the key {}: the limit is {ENCODED_BYTES_MAX}",
+            shown(key)
+        )));
     }
     Ok(())
+}
+
+/// Why a key of so many bytes cannot be written.
+pub(crate) fn long_key<K: Serialize>(key: &K, bytes: usize) -> TaskError {
+    TaskError::Failed(format!(
+        "a key of {bytes} bytes, {}: the limit is {ENCODED_BYTES_MAX}",
+        shown(key)
+    ))
 }
 
 /// How long `value` is on the disk, in bytes.

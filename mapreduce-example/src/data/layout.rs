@@ -56,9 +56,14 @@ impl Layout {
         Err(TaskError::Failed(format!("another job writes into {}", self.output.name())))
     }
 
-    /// The folder is this job's no more.
+    /// The folder is this job's no more. If it is another's, that one keeps it.
     pub(crate) fn disclaim(&self) -> Result<(), DataError> {
-        self.all_between().join(OWNER).delete()
+        let owner = self.all_between().join(OWNER);
+        match owner.read() {
+            Ok(name) if name == self.job().as_bytes() => owner.delete(),
+            Ok(_) | Err(DataError::Missing { .. }) => Ok(()),
+            Err(error @ (DataError::Failed { .. } | DataError::Damaged { .. })) => Err(error),
+        }
     }
 
     /// The folder of what is between, of all jobs.

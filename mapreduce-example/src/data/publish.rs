@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 
 use super::layout::{Layout, SUCCESS};
 use super::location::{DataError, Location, Stores};
-use crate::task::{Attempt, TaskError, TaskId};
+use crate::task::{Attempt, JobSpec, TaskError, TaskId};
 
 /// Gives the outputs of these attempts, one for each reduce task in order, the names of results; says that all are there; then
 /// removes what was between. It may be repeated, be done twice at once, or end half-way and be done again: what is between stays
@@ -37,13 +37,28 @@ pub(crate) fn publish(layout: &Layout, attempts: &[Attempt]) -> Result<(), TaskE
         }
     }
     // The results are complete: that something is left beside them is no reason to say otherwise.
+    remove_between(layout);
+    Ok(())
+}
+
+/// Removes what is left between map and reduce of a job that has failed or was cancelled. What is another job's stays, and so do
+/// results that have their names already.
+///
+/// An attempt that is still under way may write again afterwards; nobody removes that.
+pub(crate) fn abandon(stores: &Stores, spec: &JobSpec) {
+    match Layout::new(stores, spec) {
+        Ok(layout) => remove_between(&layout),
+        Err(error) => tracing::warn!(%error, "there is no such output"),
+    }
+}
+
+fn remove_between(layout: &Layout) {
     let removed = remove_folder(&layout.between()).and_then(|()| layout.disclaim());
     if let Err(error) = removed {
         tracing::warn!(%error, "what was between map and reduce cannot be removed");
     }
-    // Earlier jobs that failed may have left something.
+    // Others may have left something.
     remove_if_empty(&layout.all_between());
-    Ok(())
 }
 
 /// Whether there is nothing in the folder, or no such folder.
@@ -115,4 +130,41 @@ fn remove_if_empty(folder: &Location) {
 
 fn failed(folder: &Location, error: &std::io::Error) -> DataError {
     DataError::Failed { place: folder.name(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_is_abandoned_leaves_what_is_another_ones() {
+        let (stores, dir) = (Stores::new(), tempfile::tempdir().unwrap());
+        for output in [dir.path().to_str().unwrap(), "memory:///abandoned"] {
+            let spec = |token| JobSpec {
+                job: "word-count".to_owned(),
+                arguments: Default::default(),
+                inputs: Vec::new(),
+                output: output.to_owned(),
+                reducers: 1,
+                failures_max: 1,
+                token,
+            };
+            let [ours, theirs] = [7, 8].map(|token| Layout::new(&stores, &spec(token)).unwrap());
+            let run = |layout: &Layout| layout.attempt(TaskId::Map(0), Attempt(1));
+            let is_there = |place: &Location| place.head().is_ok();
+            let owner = ours.all_between().join("owner");
+            for owns in [&ours, &theirs] {
+                owns.claim().unwrap();
+                for layout in [&ours, &theirs] {
+                    run(layout).put("a run".into()).unwrap();
+                }
+                abandon(&stores, &spec(7));
+                assert!(!is_there(&run(&ours)) && is_there(&run(&theirs)));
+            }
+            assert_eq!(owner.read().unwrap(), theirs.job(), "it was free in between");
+            abandon(&stores, &spec(8));
+            assert!(!is_there(&owner) && !is_there(&run(&theirs)));
+        }
+        assert!(is_empty(&stores, dir.path().to_str().unwrap()).unwrap());
+    }
 }

@@ -1,9 +1,10 @@
 //! A split in, sorted runs out.
 
 use super::Task;
-use crate::data::{Location, Pieces, Run, RunWriter};
+use super::told::{at, called, tried};
+use crate::data::{Location, Pieces, Run, RunWriter, shown};
 use crate::job::{Emitter, Job, Pair, Piece};
-use crate::task::{Counts, TaskError};
+use crate::task::{Counts, Split, TaskError};
 
 /// Maps a split.
 pub(super) fn map<J: Job>(job: &J, task: &Task<'_>, number: u32) -> Result<Counts, TaskError> {
@@ -11,6 +12,8 @@ pub(super) fn map<J: Job>(job: &J, task: &Task<'_>, number: u32) -> Result<Count
     let split = split.ok_or_else(|| TaskError::Failed("there is no such split".to_owned()))?;
     let input = task.stores.locate(&split.input)?;
     let name = input.name();
+    let Split { input: _, offset: begin, len } = split;
+    let place = || format!("{name}, bytes {begin} to {}", begin.saturating_add(*len));
     let mut pieces = Pieces::open(input, split, task.limits.read_bytes)?;
     let mut counts = Counts::default();
 
@@ -28,14 +31,16 @@ pub(super) fn map<J: Job>(job: &J, task: &Task<'_>, number: u32) -> Result<Count
         task.check_stop()?;
         counts.records += lines(&contents);
         let piece = Piece { name: &name, offset, contents: &contents };
-        let mapped = job.map(piece, &mut emitter);
-        emitter.outcome()?;
-        mapped.map_err(|text| TaskError::Failed(format!("{name}, byte {offset} on: {text}")))?;
+        let mapped = tried(|| job.map(piece, &mut emitter));
+        // First what came first.
+        at(place, emitter.outcome())?;
+        at(|| format!("{}, from byte {offset} on", place()), mapped)?;
     }
-    let rest = emitter.finish()?;
+    let rest = at(place, emitter.finish())?;
 
     let last = task.layout.attempt(task.work.id.task, task.work.id.attempt);
-    let (_, bytes) = write_run(job, task, rest, last, &runs)?;
+    let written = called(|| write_run(job, task, rest, last, &runs));
+    let (_, bytes) = at(place, written.unwrap_or_else(|panic| Err(TaskError::Failed(panic))))?;
     counts.bytes_in = pieces.bytes();
     counts.bytes_out = bytes_out + bytes;
     Ok(counts)
@@ -55,7 +60,10 @@ fn write_run<J: Job>(
         let number = job.partition(&key, reducers);
         let partition = usize::try_from(number).ok().and_then(|at| partitions.get_mut(at));
         let partition = partition.ok_or_else(|| {
-            TaskError::Failed(format!("a key for partition {number}, and there are {reducers}"))
+            let key = shown(&key);
+            TaskError::Failed(format!(
+                "the key {key} for partition {number}, and there are {reducers}"
+            ))
         })?;
         partition.push((key, value));
     }

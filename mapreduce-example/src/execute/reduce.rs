@@ -2,8 +2,9 @@
 
 use std::io::{BufWriter, Write};
 
+use super::told::{at, called, tried};
 use super::{Task, write_failed};
-use crate::data::{DataError, Location, Merge, ObjectWriter, RunWriter, Source, catalogue};
+use crate::data::{DataError, Location, Merge, ObjectWriter, RunWriter, Source, catalogue, shown};
 use crate::job::Job;
 use crate::task::{Counts, TaskError, TaskId};
 
@@ -98,7 +99,8 @@ fn merge_into<J: Job>(
     while let Some((key, mut value)) = merge.next()? {
         if let Some(combine) = job.combiner() {
             while let Some(more) = merge.next_of(&key)? {
-                combine(&mut value, more);
+                called(|| combine(&mut value, more))
+                    .map_err(|panic| TaskError::Failed(format!("key {}: {panic}", shown(&key))))?;
             }
         }
         writer.push(&key, &value)?;
@@ -149,11 +151,12 @@ impl<'a, J: Job> Groups<'a, J> {
         let Some((key, first)) = self.merge.next()? else { return Ok(None) };
         self.records += 1;
         let mut values = Values { groups: self, key: &key, first: Some(first), count: 0 };
-        let output = values.groups.job.reduce(&key, &mut values);
+        let job = values.groups.job;
+        let output = tried(|| job.reduce(&key, &mut values));
         // What the job did not want to see is still in the way.
         values.by_ref().for_each(drop);
         self.outcome.clone()?;
-        let output = output.map_err(TaskError::Failed)?;
+        let output = at(|| format!("key {}", shown(&key)), output)?;
         Ok(Some((key, output)))
     }
 }

@@ -7,7 +7,7 @@ use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::Job;
-use crate::data::{ENCODED_BYTES_MAX, encoded_bytes};
+use crate::data::{ENCODED_BYTES_MAX, encoded_bytes, long_key};
 use crate::task::TaskError;
 
 /// A key and a value of a job.
@@ -136,8 +136,7 @@ impl<'a, J: Job> Emitter<'a, J> {
         let key_bytes = match encoded_bytes(key) {
             Ok(bytes) if bytes <= ENCODED_BYTES_MAX => bytes,
             Ok(bytes) => {
-                let text = format!("a key of {bytes} bytes: the limit is {ENCODED_BYTES_MAX}");
-                self.failed = Some(TaskError::Failed(text));
+                self.failed = Some(long_key(key, bytes));
                 return false;
             }
             Err(error) => {

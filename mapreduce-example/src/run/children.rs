@@ -6,12 +6,13 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use raft_rsm::Cluster;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::Instant;
 
 use super::{introduce, is_ready, tell_of_death};
 use crate::failure::Failure;
@@ -23,6 +24,12 @@ const STARTING: Duration = Duration::from_secs(30);
 /// Children that die as often as this within [`SHORT`] will do so for ever.
 const DEATHS_MAX: usize = 20;
 const SHORT: Duration = Duration::from_secs(20);
+
+/// What a child said last is there within this. Whatever its jobs have started may hold its stdout for longer.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A child that was killed is gone within this, or is left alone: it may wait for a disk.
+const KILLED: Duration = Duration::from_secs(5);
 
 /// What a child is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,7 +125,7 @@ impl Children {
         }
         for (role, status) in dead {
             if let Some(mut ended) = self.running.remove(&role) {
-                self.count(role, &mut ended).await;
+                self.count(role, &mut ended, Instant::now() + LAST_WORDS).await;
             }
             // A worker that has heard that all is done before this process has.
             if matches!(role, Role::Worker(_)) && status.success() {
@@ -171,21 +178,29 @@ impl Children {
         }
     }
 
+    /// Waits until all of these have ended, and kills those that have not by then.
     async fn end(&mut self, roles: &[Role], within: Duration) {
-        let deadline = tokio::time::Instant::now() + within;
+        let deadline = Instant::now() + within;
         for role in roles {
             let Some(mut running) = self.running.remove(role) else { continue };
             match tokio::time::timeout_at(deadline, running.child.wait()).await {
-                Ok(_) => self.count(*role, &mut running).await,
-                // It is on its way out as well as it can be.
-                Err(_) => drop(running.child.kill().await),
+                Ok(_) => {
+                    let until = deadline.min(Instant::now()) + LAST_WORDS;
+                    self.count(*role, &mut running, until).await;
+                }
+                Err(_) => {
+                    let until = deadline + KILLED;
+                    // It is on its way out as well as it can be.
+                    drop(tokio::time::timeout_at(until, running.child.kill()).await);
+                }
             }
         }
     }
 
     /// One has ended: what it has used it said last, unless it was killed.
-    async fn count(&mut self, role: Role, ended: &mut Running) {
-        while let Ok(Some(line)) = ended.said.next_line().await {
+    async fn count(&mut self, role: Role, ended: &mut Running, until: Instant) {
+        let mut next = async || tokio::time::timeout_at(until, ended.said.next_line()).await;
+        while let Ok(Ok(Some(line))) = next().await {
             if let Some(used) = Used::read(&line) {
                 let sum = &mut self.used[usize::from(is_worker(&role))];
                 *sum = sum.and(used);

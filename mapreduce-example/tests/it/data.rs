@@ -5,5 +5,6 @@ mod equality;
 mod failures;
 mod hand;
 mod inputs;
+mod merged;
 mod publication;
 mod registry;

@@ -4,6 +4,7 @@ mod bad_input;
 mod cluster;
 mod crashes;
 mod runs;
+mod staged;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -17,6 +18,9 @@ use mapreduce_example::job::Registry;
 use mapreduce_example::sequential;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mapreduce-example");
+
+/// One with jobs of its own: see `tests/it/program`.
+const OWN_JOBS: &str = env!("CARGO_BIN_EXE_mapreduce-own-jobs");
 
 /// Nothing takes nearly as long.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -60,6 +64,13 @@ impl Folder {
 
     /// What the job says of the inputs when it is done here and at once, its lines sorted.
     fn expected(&self, job: &str, arguments: &[(&str, &str)]) -> Vec<String> {
+        let mut lines = self.in_order(job, arguments);
+        lines.sort();
+        lines
+    }
+
+    /// The same in the order of the job.
+    fn in_order(&self, job: &str, arguments: &[(&str, &str)]) -> Vec<String> {
         let mut inputs: Vec<_> = std::fs::read_dir(self.dir.path().join("in"))
             .unwrap()
             .map(|entry| entry.unwrap().path())
@@ -75,7 +86,8 @@ impl Folder {
             .collect();
         let arguments: BTreeMap<_, _> =
             arguments.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        sorted(&sequential::run(&Registry::shipped(), job, &arguments, &inputs).unwrap())
+        let found = sequential::run(&Registry::shipped(), job, &arguments, &inputs).unwrap();
+        String::from_utf8(found).unwrap().lines().map(str::to_owned).collect()
     }
 
     /// The lines of all results, sorted.
@@ -90,10 +102,22 @@ impl Folder {
         sorted(&text)
     }
 
+    /// The names of what is in the output folder, if there is one.
+    fn left(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.output()) else { return Vec::new() };
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
     /// All results are there, and nothing else.
     #[track_caller]
     fn assert_is_done(&self, job: &str, arguments: &[(&str, &str)]) {
         assert!(self.results() == self.expected(job, arguments), "the results of {job} differ");
+        self.assert_nothing_is_left();
+    }
+
+    /// It says that all results are there, and nothing is left of what was between.
+    #[track_caller]
+    fn assert_nothing_is_left(&self) {
         let path = |name: &str| Path::new(&self.output()).join(name);
         assert!(path("_SUCCESS").exists() && !path("_mapreduce").exists());
     }
@@ -152,7 +176,11 @@ struct Heard {
 
 impl Running {
     fn start(args: &[&str]) -> Running {
-        let mut child = Command::new(PROGRAM)
+        Running::start_program(PROGRAM, args)
+    }
+
+    fn start_program(program: &str, args: &[&str]) -> Running {
+        let mut child = Command::new(program)
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

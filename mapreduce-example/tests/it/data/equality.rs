@@ -115,6 +115,10 @@ quickcheck! {
                 let hand = Hand::new(&stores, &asked, limits);
                 hand.run();
                 assert_same(&hand, job);
+                // Merged, all of it is in the job's order.
+                if hand.merged() != hand.expected() {
+                    return false;
+                }
             }
         }
         true

@@ -90,10 +90,10 @@ fn a_job_that_panics_or_errs_in_map_fails_its_task_and_says_where() {
     let dir = tempdir().unwrap();
     let input = dir.path().join("input").display().to_string();
     for (line, words) in [
-        ("panic", &["panicked: on purpose"][..]),
+        ("panic", &[&*input, "bytes 0 to 6, from byte 0 on: it panicked: on purpose"][..]),
         ("err", &[&*input, "byte 0 on: it would not"]),
-        ("long key", &["a key of", "the limit is 4194304"]),
-        ("elsewhere", &["partition 1", "there are 1"]),
+        ("long key", &[&*input, "bytes 0 to 9: a key of", "the limit is 4194304"]),
+        ("elsewhere", &[&*input, "the key \"elsewhere\"", "partition 1", "there are 1"]),
     ] {
         let outcome = clumsy(dir.path(), line).map(0, 3);
         assert_failed(outcome.clone(), &["job 7, map task 0, attempt 3 (clumsy)"]);
@@ -109,9 +109,9 @@ fn a_job_that_panics_or_errs_in_map_fails_its_task_and_says_where() {
 fn a_job_that_panics_or_errs_in_reduce_fails_its_task_and_commits_nothing() {
     let dir = tempdir().unwrap();
     for (line, word) in [
-        ("panic in reduce", "panicked: panic in reduce"),
-        ("err in reduce", "it would not"),
-        ("err in line", "the results cannot be written: it would not"),
+        ("panic in reduce", "key \"panic in reduce\": it panicked: panic in reduce"),
+        ("err in reduce", "key \"err in reduce\": it would not"),
+        ("err in line", "the results cannot be written: key \"err in line\": it would not"),
     ] {
         let hand = clumsy(dir.path(), line);
         hand.map(0, 1).unwrap();

@@ -6,6 +6,7 @@ use futures::executor::block_on;
 use mapreduce_example::data::{Stores, splits};
 use mapreduce_example::execute::{DataExecutor, Limits};
 use mapreduce_example::job::{Arguments, Registry};
+use mapreduce_example::run::merge_results;
 use mapreduce_example::sequential;
 use mapreduce_example::task::{
     Attempt, AttemptId, Counts, Executor, JobId, JobSpec, Stop, TaskError, TaskId, Work,
@@ -138,6 +139,12 @@ impl Hand {
     /// The results, one part after the other.
     pub(crate) fn parts(&self) -> Vec<u8> {
         (0..self.spec.reducers).flat_map(|number| self.part(number)).collect()
+    }
+
+    /// The results, all in one.
+    pub(crate) fn merged(&self) -> Vec<u8> {
+        let merged = merge_results(&self.registry, &self.spec, &self.stores, &Never).unwrap();
+        self.stores.locate(&merged).unwrap().read().unwrap().to_vec()
     }
 
     /// What they should be.

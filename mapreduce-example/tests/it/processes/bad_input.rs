@@ -1,6 +1,6 @@
 //! What cannot be: one line that says what, where, and what to do; and nothing was begun.
 
-use super::{Folder, run};
+use super::{Folder, OWN_JOBS, Running, run};
 
 fn runs(folder: &Folder, job: &str, more: &[&str]) -> super::Ran {
     let (pattern, output) = (folder.pattern(), folder.output());
@@ -30,6 +30,45 @@ fn jobs_and_arguments_that_make_no_sense() {
     runs(&folder, "top-n", &["--arg", "n=many"]).fails(2, &["top-n", "many"]);
     runs(&folder, "top-n", &["--arg", "n=3", "--reducers", "2"]).fails(2, &["top-n", "2"]);
     assert!(!std::fs::exists(folder.output()).unwrap());
+}
+
+/// The job, the task, and the file or the key: whoever reads it knows where to look.
+#[test]
+fn what_a_job_cannot_do_is_told_with_its_place() {
+    let in_map = ["map task 1, attempt 1 (clumsy): ", "/in/1.txt, bytes 0 to ", ": "];
+    let in_reduce = ["reduce task 0, attempt 1 (clumsy): ", "key \"red\": "];
+    for (how, place, why) in [
+        ("panic in map", &in_map[..], "from byte 0 on: it panicked: on purpose"),
+        ("error in map", &in_map, "from byte 0 on: it would not"),
+        ("long key", &in_map, "a key of 5242884 bytes, \"kkkk"),
+        (
+            "long value",
+            &in_map,
+            "a value of 5242884 bytes for the key \"blue\": the limit is 4194304",
+        ),
+        ("panic in reduce", &in_reduce, "it panicked: on purpose"),
+        ("error in reduce", &in_reduce, "it would not"),
+        ("panic in line", &in_reduce, "it panicked: on purpose"),
+        ("error in line", &in_reduce, "it would not"),
+    ] {
+        let folder = Folder::of_the_book(2, 1);
+        let (pattern, output, how) = (folder.pattern(), folder.output(), format!("how={how}"));
+        let args = ["run", "--job", "clumsy", "--arg", &how, "--input", &pattern];
+        let more = ["--output", &output, "--failures", "1", "--reducers", "1"];
+        let ran = Running::start_program(OWN_JOBS, &[&args[..], &more].concat()).end();
+        ran.fails(1, &[&["job ", why], place].concat());
+        assert_eq!(folder.left(), [""; 0], "{how}");
+    }
+}
+
+#[test]
+fn a_line_that_is_too_long_is_told_with_its_place() {
+    let folder = Folder::of_the_book(2, 1);
+    let text = format!("short\n{}", "x".repeat((1 << 20) + 1));
+    std::fs::write(folder.input(1), text).unwrap();
+    let why = "/in/1.txt: the line at byte 6 is longer than 1048576 bytes";
+    runs(&folder, "word-count", &["--failures", "1"])
+        .fails(1, &["job ", "map task 1, attempt 1 (word-count): ", why]);
 }
 
 #[test]
@@ -85,10 +124,11 @@ fn an_output_into_which_another_job_writes() {
     let (pattern, output) = (folder.pattern(), folder.output());
     std::fs::remove_dir_all(&output).unwrap();
     let args = ["run", "--job", "word-count", "--input", &pattern, "--output", &output];
-    let running = super::Running::start(&[&args[..], &["--failures", "1"]].concat());
+    let running = Running::start(&[&args[..], &["--failures", "1"]].concat());
     running.process("node 1 of the coordinator", None);
     std::fs::create_dir_all(owner.parent().unwrap()).unwrap();
     if std::fs::File::create_new(&owner).is_ok() {
         running.end().fails(1, &["another job writes into", &output]);
+        assert!(owner.exists(), "it is the other job's");
     }
 }

@@ -1,58 +1,119 @@
 //! A coordinator and workers that are started one by one, and jobs that are submitted to them.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Folder, PATIENCE, Running, run};
+use futures::executor::block_on;
+use mapreduce_example::ground::worker_client;
+use raft_rsm::raft_core::{NodeId, Role};
+
+use super::{Folder, PATIENCE, PROGRAM, Running};
+
+/// Waits until `look` finds it.
+#[track_caller]
+pub(super) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: it never is there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// Waits until there is no such process.
 #[track_caller]
 pub(super) fn eventually_gone(process: u32) {
-    let deadline = Instant::now() + PATIENCE;
     // A process whose parent has not asked for its end yet is a zombie.
     let is_there = || {
         let state = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         state.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
     };
-    while is_there() {
-        assert!(Instant::now() < deadline, "process {process} is still there");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    eventually("its end", || (!is_there()).then_some(()));
 }
 
-/// One node of a coordinator.
-struct Cluster {
+/// A coordinator of one node or several. It is killed when it is dropped.
+pub(super) struct Cluster {
+    program: &'static str,
     text: String,
-    node: Running,
-    _dir: tempfile::TempDir,
+    nodes: BTreeMap<u64, Running>,
+    dir: tempfile::TempDir,
 }
 
 impl Cluster {
     fn start() -> Cluster {
+        Cluster::of(PROGRAM, 1)
+    }
+
+    /// So many nodes of this program.
+    pub(super) fn of(program: &'static str, nodes: u64) -> Cluster {
         for _ in 0..5 {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let text = format!("1={}", listener.local_addr().unwrap());
-            drop(listener);
+            // All at once, so that they differ.
+            let listeners: Vec<_> =
+                (1..=nodes).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+            let members = (1..).zip(&listeners);
+            let members = members.map(|(id, at)| format!("{id}={}", at.local_addr().unwrap()));
+            let text = members.collect::<Vec<_>>().join(",");
+            drop(listeners);
             let dir = tempfile::tempdir().unwrap();
-            let data = dir.path().join("node").display().to_string();
-            let args = ["coordinator", "--id", "1", "--cluster", &text, "--data", &data, "--init"];
-            let mut node = Running::start(&args);
-            if node.first_line().starts_with("ready: ") {
-                return Cluster { text, node, _dir: dir };
+            let mut cluster = Cluster { program, text, nodes: BTreeMap::new(), dir };
+            if (1..=nodes).all(|id| cluster.start_node(id, &["--init"])) {
+                return cluster;
             }
         }
         panic!("no free port");
     }
 
-    fn worker(&self, slots: &str) -> Running {
-        let mut worker = Running::start(&["worker", "--cluster", &self.text, "--slots", slots]);
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn start_node(&mut self, id: u64, more: &[&str]) -> bool {
+        let data = self.dir.path().join(format!("node{id}")).display().to_string();
+        let args = ["coordinator", "--id", &id.to_string(), "--cluster", &self.text];
+        let args = [&args[..], &["--data", &data], more].concat();
+        let mut node = Running::start_program(self.program, &args);
+        let is_ready = node.first_line().starts_with("ready: ");
+        self.nodes.insert(id, node);
+        is_ready
+    }
+
+    /// `kill -9` of the node that leads. Returns which one it was.
+    pub(super) fn kill_leader(&mut self) -> u64 {
+        let leader = self.leader();
+        drop(self.nodes.remove(&leader));
+        leader
+    }
+
+    /// Starts one again that was killed.
+    pub(super) fn start_again(&mut self, id: u64) {
+        assert!(self.start_node(id, &[]), "node {id} does not start again");
+    }
+
+    /// The node that leads.
+    fn leader(&self) -> u64 {
+        let (_runtime, client) = worker_client(&self.text.parse().unwrap());
+        eventually("a node that leads", || {
+            self.nodes.keys().copied().find(|id| {
+                let status = block_on(client.status(NodeId(*id)));
+                status.is_ok_and(|status| status.role == Role::Leader)
+            })
+        })
+    }
+
+    pub(super) fn worker(&self, slots: &str) -> Running {
+        let args = ["worker", "--cluster", &self.text, "--slots", slots];
+        let mut worker = Running::start_program(self.program, &args);
         assert!(worker.first_line().starts_with("ready: "));
         worker
     }
 
-    fn run(&self, command: &str, args: &[&str]) -> super::Ran {
-        run(&[&[command, "--cluster", &self.text], args].concat())
+    pub(super) fn run(&self, command: &str, args: &[&str]) -> super::Ran {
+        let args = [&[command, "--cluster", &self.text], args].concat();
+        Running::start_program(self.program, &args).end()
     }
 
     fn submit(&self, folder: &Folder, more: &[&str]) -> super::Ran {
@@ -61,12 +122,21 @@ impl Cluster {
         self.run("submit", &[&args[..], more].concat())
     }
 
-    fn status(&self, job: &str) -> serde_json::Value {
+    pub(super) fn status(&self, job: &str) -> serde_json::Value {
         serde_json::from_str(&self.run("status", &[job, "--json"]).ok().stdout).unwrap()
+    }
+
+    /// Waits until the job has ended. Returns how it stands then.
+    #[track_caller]
+    pub(super) fn end_of(&self, job: &str) -> serde_json::Value {
+        eventually("the end of the job", || {
+            let status = self.status(job);
+            (status["state"] != "unfinished").then_some(status)
+        })
     }
 }
 
-fn job_of(submitted: &super::Ran) -> String {
+pub(super) fn job_of(submitted: &super::Ran) -> String {
     let submitted: serde_json::Value = serde_json::from_str(&submitted.stdout).unwrap();
     submitted["job"].to_string()
 }
@@ -111,19 +181,15 @@ fn a_worker_that_is_told_to_stop_gives_back_what_it_works_on() {
     let status = cluster.status(&job);
     assert_eq!(status["attempts"], serde_json::json!([]), "{status}");
     let _second = cluster.worker("2");
-    let deadline = Instant::now() + PATIENCE;
-    while cluster.status(&job)["state"] == "unfinished" {
-        assert!(Instant::now() < deadline);
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let status = cluster.end_of(&job);
     folder.assert_is_done("word-count", &[]);
-    assert_eq!(cluster.status(&job)["failures"], serde_json::json!([]));
+    assert_eq!(status["failures"], serde_json::json!([]));
 }
 
 /// No process ends before the output is final, and then each does.
 #[test]
 fn early_exit() {
-    let cluster = Cluster::start();
+    let mut cluster = Cluster::start();
     let folder = Folder::of_the_book(8, 2);
     let workers = [cluster.worker("1"), cluster.worker("1"), cluster.worker("1")];
     cluster.submit(&folder, &[]).ok();
@@ -135,8 +201,10 @@ fn early_exit() {
         folder.assert_is_done("word-count", &[]);
     }
     cluster.submit(&Folder::of_the_book(1, 1), &[]).fails(1, &["no more jobs"]);
-    cluster.node.signal("TERM");
-    assert_eq!(cluster.node.end().code, Some(0));
+    for node in std::mem::take(&mut cluster.nodes).into_values() {
+        node.signal("TERM");
+        assert_eq!(node.end().code, Some(0));
+    }
 }
 
 #[test]
@@ -146,15 +214,11 @@ fn an_input_that_vanishes_fails_the_job_with_its_name() {
     let job = job_of(&cluster.submit(&folder, &["--json", "--failures", "2"]).ok());
     std::fs::remove_file(folder.input(1)).unwrap();
     let _worker = cluster.worker("1");
-    let deadline = Instant::now() + PATIENCE;
-    while cluster.status(&job)["state"] == "unfinished" {
-        assert!(Instant::now() < deadline);
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let status = cluster.status(&job);
+    let status = cluster.end_of(&job);
     let error = status["error"].as_str().unwrap();
     assert!(error.contains("1.txt") && error.contains("map task 1"), "{status}");
     assert!(!Path::new(&folder.output()).join("part-00000").exists());
+    assert_eq!(folder.left(), ["_mapreduce"], "nobody has waited for it");
     // Others go on.
     let another = Folder::of_the_book(2, 1);
     cluster.submit(&another, &["--wait"]).ok();

@@ -1,6 +1,7 @@
 //! `run`, while nothing goes wrong.
 
-use super::{Folder, run};
+use super::cluster::eventually;
+use super::{Folder, OWN_JOBS, Running, run};
 
 #[track_caller]
 fn runs(job: &str, arguments: &[(&str, &str)], more: &[&str]) {
@@ -16,9 +17,9 @@ fn runs(job: &str, arguments: &[(&str, &str)], more: &[&str]) {
     let ran = run(&args).ok();
     assert!(ran.stdout.contains("8 splits"), "{ran:?}");
     folder.assert_is_done(job, arguments);
-    // All in one, and in order where its lines are.
+    // All in one, and in the job's order.
     let merged = std::fs::read_to_string(format!("{output}/merged")).unwrap();
-    assert_eq!(super::sorted(merged.as_bytes()), folder.results());
+    assert!(merged.lines().eq(folder.in_order(job, arguments)), "{job} is not in order");
 }
 
 #[test]
@@ -75,6 +76,18 @@ fn what_is_in_the_output_folder_is_deleted_only_if_that_is_asked_for() {
     run(&[&args[..], &["--force"]].concat()).ok();
     folder.assert_is_done("word-count", &[]);
     assert!(!std::fs::exists(format!("{output}/old")).unwrap());
+}
+
+/// What a job has started may go on, with the stdout of the worker: nobody waits for it.
+#[test]
+fn a_run_ends_though_a_process_that_its_job_has_started_does_not() {
+    let folder = Folder::of_the_book(2, 1);
+    let (pattern, output) = (folder.pattern(), folder.output());
+    let args = ["run", "--job", "clumsy", "--arg", "how=process stays", "--input", &pattern];
+    let mut running =
+        Running::start_program(OWN_JOBS, &[&args[..], &["--output", &output]].concat());
+    eventually("its end", || running.child.try_wait().unwrap());
+    running.end().ok();
 }
 
 #[test]

@@ -1,0 +1,70 @@
+//! A job that fails as it is told to.
+
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+
+use mapreduce_example::job::{Argument, Emitter, Job, Kind, Piece};
+
+/// Maps the input `1.txt`, or reduces the key `red`, in a way that fails.
+struct Clumsy {
+    how: String,
+}
+
+pub(super) fn kind() -> Kind {
+    let how = Argument { name: "how", about: "what goes wrong", required: true };
+    Kind::new("clumsy", "fails", |arguments| {
+        Ok(Clumsy { how: arguments.get("how").cloned().unwrap_or_default() })
+    })
+    .with_argument(how)
+}
+
+/// More than a key or a value may have.
+const LONG: usize = 5 << 20;
+
+impl Job for Clumsy {
+    type Key = String;
+    type Value = String;
+    type Output = String;
+
+    fn map(&self, piece: Piece<'_>, emit: &mut Emitter<'_, Self>) -> Result<(), String> {
+        emit.emit("red", "rose".to_owned());
+        if !piece.name.ends_with("/1.txt") {
+            return Ok(());
+        }
+        match self.how.as_str() {
+            "panic in map" => panic!("on purpose"),
+            "error in map" => return Err("it would not".to_owned()),
+            "long key" => emit.emit_owned("k".repeat(LONG), String::new()),
+            "long value" => emit.emit("blue", "v".repeat(LONG)),
+            // It has the stdout of the worker as long as the input is there.
+            "process stays" => {
+                let wait = "while [ -e \"$0\" ]; do sleep 0.1; done";
+                let mut shell = Command::new("sh");
+                shell.args(["-c", wait, piece.name]).stdin(Stdio::null()).stderr(Stdio::null());
+                shell.spawn().map_err(|error| error.to_string())?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn reduce(
+        &self,
+        _key: &String,
+        values: &mut dyn Iterator<Item = String>,
+    ) -> Result<String, String> {
+        match self.how.as_str() {
+            "panic in reduce" => panic!("on purpose"),
+            "error in reduce" => Err("it would not".to_owned()),
+            _ => Ok(values.collect()),
+        }
+    }
+
+    fn line(&self, key: &String, value: &String, out: &mut dyn Write) -> io::Result<()> {
+        match self.how.as_str() {
+            "panic in line" => panic!("on purpose"),
+            "error in line" => Err(io::Error::other("it would not")),
+            _ => writeln!(out, "{key} {value}"),
+        }
+    }
+}
