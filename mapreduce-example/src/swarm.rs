@@ -4,7 +4,7 @@
 //! |---|---|
 //! | clients that submit jobs, wait for them and cancel them | here |
 //! | what they may be told | `swarm/model.rs` |
-//! | workers that die, and are started again | [`crew`] |
+//! | workers that die, and are started again; one that is broken | [`crew`] |
 //! | the data, and all that can go wrong with it | [`toy`] |
 //! | what must have happened, given the log | `swarm/oracle.rs`, and what is held against it [`judge`] |
 
@@ -44,6 +44,9 @@ const WAIT: Duration = MS.saturating_mul(4_000);
 const ENDS_WITHIN: Duration = MS.saturating_mul(90_000);
 
 const WORKERS: u64 = 3;
+
+/// How likely it is that one of them fails at whatever it is given. All jobs succeed all the same.
+const BROKEN: f64 = 0.25;
 
 /// How long calls take.
 const TAKES: std::ops::Range<Duration> = MS.saturating_mul(10)..MS.saturating_mul(1_200);
@@ -136,6 +139,7 @@ impl Workload for Jobs {
         counts.insert("attempts handed out", verdict.handed_out.len() as u64);
         counts.insert("tasks finished", verdict.finished.values().sum());
         counts.insert("maps lost", verdict.losses);
+        counts.insert("attempts failed", verdict.failures);
         Ok(())
     }
 
@@ -162,7 +166,12 @@ impl Jobs {
         let luck = luck(random.fork("luck"), Arc::clone(&self.is_calm));
         let slots = 1 + u32::try_from(session.random().within(0..2)).unwrap_or(0);
         let cluster = session.cluster().clone();
-        let crew = Crew::new(cluster, self.store.clone(), luck, random, slots);
+        let is_one_broken = random.fork("broken").chance(BROKEN);
+        let mut crew = Crew::new(cluster, self.store.clone(), luck, random, slots);
+        if is_one_broken {
+            self.count("broken workers");
+            crew = crew.with_broken(0);
+        }
         // They work until the run is over.
         drop(crew.keep(WORKERS));
     }

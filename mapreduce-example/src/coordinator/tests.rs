@@ -1,5 +1,6 @@
 //! The rules of the table of tasks, one by one.
 
+mod failures;
 mod images;
 mod model;
 
@@ -270,6 +271,7 @@ fn a_task_that_fails_too_often_fails_its_job_with_the_last_text_and_no_other_job
         let begun = table.begin(ANN, &[], 2);
         let failing = begun.iter().find(|id| id.job == job).unwrap();
         table.work(ANN, &[], vec![Report::Failed(*failing, text.to_owned())], 0);
+        table.wait(limits::FAILED_REST);
     }
     let why = "map task 0 failed 2 times, the last time: second".to_owned();
     assert_eq!(table.state(job), JobState::Failed(why));
@@ -315,7 +317,7 @@ fn a_long_text_is_cut() {
 /// Four maps, of which three are finished after a second each; the last one is with Ann.
 fn straggling() -> (Table, Vec<AttemptId>) {
     let mut table = Table::default();
-    table.submit(spec(4, 1, 1));
+    table.submit(spec(4, 1, 2));
     let maps = table.begin(ANN, &[], 4);
     table.wait(SECOND);
     let reports = maps[..3].iter().map(|id| Report::Finished(*id, Counts::default())).collect();

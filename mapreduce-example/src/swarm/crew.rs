@@ -10,7 +10,7 @@ use raft_sim::executor::{ProcessId, WORLD};
 use raft_sim::runtime::{Clock, ProcessRuntime};
 use raft_sim::{Cluster, Random};
 
-use super::toy::{Luck, Store, Toy};
+use super::toy::{Call, Fate, Luck, Store, Toy};
 use crate::coordinator::{Coordinator, WorkerId};
 use crate::worker::{Ended, Ground, Worker, WorkerHandle, WorkerOptions};
 
@@ -28,6 +28,8 @@ pub struct Crew {
     luck: Luck,
     random: Random,
     slots: u32,
+    /// Its calls all fail.
+    broken: Option<u64>,
 }
 
 /// One life of a worker.
@@ -51,7 +53,14 @@ impl Crew {
         random: Random,
         slots: u32,
     ) -> Crew {
-        Crew { cluster, store, luck, random, slots }
+        Crew { cluster, store, luck, random, slots, broken: None }
+    }
+
+    /// The same, where the worker of this number fails at whatever it is given, in all its lives.
+    #[must_use]
+    pub fn with_broken(mut self, number: u64) -> Crew {
+        self.broken = Some(number);
+        self
     }
 
     /// Starts a worker. The receiver is told how it ended; it is cancelled when the worker dies.
@@ -67,8 +76,8 @@ impl Crew {
         let connector =
             self.cluster.network().connector_to(FIRST_SITE + number, &self.cluster.ids());
         let client = Client::new(connector, Arc::clone(&runtime), ClientOptions::default());
-        let toy =
-            Toy::new(executor.clone(), process, number, self.store.clone(), Arc::clone(&self.luck));
+        let luck = if self.broken == Some(number) { fails(&self.luck) } else { self.luck.clone() };
+        let toy = Toy::new(executor.clone(), process, number, self.store.clone(), luck);
         let options = WorkerOptions { slots: self.slots, ground: Ground::Tasks };
         let (worker, handle) = Worker::new(runtime, client, Arc::new(toy), options);
         let id = worker.id();
@@ -102,4 +111,10 @@ impl Crew {
         self.cluster.executor().spawn(WORLD, "keeper of a worker", task.boxed());
         ended
     }
+}
+
+/// Calls take as long, and fail.
+fn fails(luck: &Luck) -> Luck {
+    let luck = Arc::clone(luck);
+    Arc::new(move |work| Call { fate: Fate::Fails, ..luck(work) })
 }

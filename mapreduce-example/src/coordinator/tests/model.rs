@@ -141,8 +141,8 @@ fn check_table(table: &Table, oracle: &Oracle) {
     let held = running.keys().all(|id| state.attempts.get(*id).is_some());
     let all: usize = oracle.jobs().map(|job| state.attempts.of_job(job).count()).sum();
     assert!(held && all == running.len(), "other attempts run: {running:?}");
-    // Time is to be told when the first lease ends, and not later; earlier only for a straggler.
-    let first_end = running.values().map(|(_, ends_at)| *ends_at).min();
+    // Time is to be told when the first lease or rest ends, and not later; earlier only for a straggler.
+    let first_end = running.values().map(|(_, ends_at)| *ends_at).chain(oracle.next_rest()).min();
     let due = coordinator.due();
     match (due, first_end) {
         (Some(due), Some(end)) => {

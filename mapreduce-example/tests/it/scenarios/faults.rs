@@ -190,6 +190,37 @@ fn failing_task() {
     });
 }
 
+/// One that fails at whatever it is given fails each task once at most, and no job.
+#[test]
+fn a_broken_worker_among_others() {
+    play(1, |world| async move {
+        drop(world.crew(2, takes(300 * MS)).with_broken(0).keep(2));
+        let specs = [job(1, 12, 4, 2), job(2, 1, 1, 2)];
+        for spec in &specs {
+            let id = world.submit(spec).await;
+            let verdict = world.expect(id, spec).await;
+            assert!(verdict.failures > 0, "it was given nothing");
+        }
+    });
+}
+
+/// A worker that is the only one tries again what it has failed at, as often as it may.
+#[test]
+fn a_lonely_worker_tries_again() {
+    play(1, |world| async move {
+        let luck = |work: &Work| {
+            let fate = if work.id.attempt < Attempt(3) { Fate::Fails } else { Fate::Goes };
+            Call { takes: 100 * MS, fate }
+        };
+        drop(world.crew(1, luck).keep(1));
+        let spec = job(1, 2, 1, 3);
+        let (id, begun) = (world.submit(&spec).await, world.now());
+        world.expect(id, &spec).await;
+        // Three phases with two rests each, and nothing besides that is waited for.
+        assert!(world.now() - begun < 10 * SECOND, "after {:?}", world.now() - begun);
+    });
+}
+
 /// A worker that was paused for longer than its lease goes on as if nothing had happened; what it finishes then does no harm.
 #[test]
 fn a_worker_that_was_away_for_too_long_is_told_to_stop() {
