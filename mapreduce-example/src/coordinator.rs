@@ -13,7 +13,7 @@
 //!
 //! A task is handed out as an attempt, with a lease on the log's time that the worker renews. It may be handed out again when
 //! the lease has run out, when it failed or was given back, and near the end of a phase when it takes much longer than
-//! others did; of its attempts, the first that is heard to have finished is the task's. It is done again only if what
+//! others did, or very long; of its attempts, the first that is heard to have finished is the task's. It is done again only if what
 //! it has written is lost.
 //!
 //! What a worker has failed at goes to others: it is not given the same again as long as any of them works on something, and

@@ -236,7 +236,7 @@ pub struct RunningView {
     pub worker: WorkerId,
     /// For how long.
     pub age: Duration,
-    /// Whether it takes much longer than others of its phase did.
+    /// Whether it takes so long that it may have a second attempt.
     pub is_straggler: bool,
 }
 

@@ -63,6 +63,10 @@ pub(crate) const STRAGGLER_FACTOR: u32 = 2;
 /// ... unless it has taken no longer than this: where tasks are short, there is nothing to gain.
 pub(crate) const STRAGGLER_MIN: Duration = Duration::from_secs(1);
 
+/// ... and so is one that has taken so long, whatever others did: they may be too few to tell. Only slots that have nothing else to
+/// do are lost to its second attempt.
+pub(crate) const STRAGGLER_AFTER: Duration = Duration::from_secs(60);
+
 /// Why a job is not taken, whatever else there is.
 pub(crate) fn check(spec: &JobSpec) -> Result<(), String> {
     let JobSpec { job, arguments: _, inputs, output, reducers, failures_max, token: _ } = spec;

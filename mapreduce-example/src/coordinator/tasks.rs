@@ -6,7 +6,7 @@ use imbl::{OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 
 use super::command::{Progress, WorkerId};
-use super::limits::{FAILED_REST, STRAGGLER_FACTOR, STRAGGLER_MIN};
+use super::limits::{FAILED_REST, STRAGGLER_AFTER, STRAGGLER_FACTOR, STRAGGLER_MIN};
 use super::median::Median;
 use super::offers::{Offers, Whom};
 use crate::task::{Attempt, Counts};
@@ -146,13 +146,17 @@ impl Tasks {
         self.rests.get_min().map(|(until, _)| *until)
     }
 
-    /// How long an attempt may take before it is a straggler; `None`: it is too early to say.
+    /// How long an attempt may take before it is a straggler; `None`: something is left to be handed out, so it is too early.
     ///
-    /// Only near the end of a phase: nothing is left to be handed out, and half of the tasks or more are done.
+    /// How long the others took counts near the end of a phase: when half of the tasks or more are done.
     pub(super) fn patience(&self) -> Option<Duration> {
-        let is_near_end = self.pending.is_empty() && self.done >= self.len - self.done;
-        let median = self.took.median().filter(|_| is_near_end)?;
-        Some(median.saturating_mul(STRAGGLER_FACTOR).max(STRAGGLER_MIN))
+        if !self.pending.is_empty() {
+            return None;
+        }
+        let is_near_end = self.done >= self.len - self.done;
+        let median = self.took.median().filter(|_| is_near_end);
+        let of_others = median.map(|took| took.saturating_mul(STRAGGLER_FACTOR).max(STRAGGLER_MIN));
+        Some(of_others.map_or(STRAGGLER_AFTER, |patience| patience.min(STRAGGLER_AFTER)))
     }
 
     /// Those that have one attempt, by its start.

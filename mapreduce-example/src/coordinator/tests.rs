@@ -356,6 +356,41 @@ fn nothing_is_a_straggler_while_less_than_half_of_the_tasks_are_done() {
     assert!(table.is_ready_for(BOB, &[]));
 }
 
+/// Keeps an attempt going for so long.
+fn keep(table: &mut Table, worker: WorkerId, running: &[AttemptId], seconds: u32) {
+    for _ in 0..seconds {
+        table.wait(SECOND);
+        assert_eq!(table.work(worker, running, vec![], 0).stop, []);
+    }
+}
+
+#[test]
+fn what_has_taken_a_minute_has_a_second_attempt_however_few_others_there_were() {
+    let mut table = Table::default();
+    table.submit(spec(1, 2, 2));
+    for phase in 0..3 {
+        let begun = table.begin(ANN, &[], 2);
+        keep(&mut table, ANN, &begun, 59);
+        assert!(!table.is_ready_for(BOB, &[]), "phase {phase}");
+        assert_eq!(table.coordinator.due(), Some(table.time + SECOND));
+        keep(&mut table, ANN, &begun, 1);
+        assert!(table.is_ready_for(BOB, &[]), "phase {phase}");
+        let second = table.begin(BOB, &[], 9);
+        assert_eq!(tasks(&second), tasks(&begun));
+        table.finish(BOB, &second);
+        assert_eq!(table.work(ANN, &begun, vec![], 0).stop, begun);
+    }
+}
+
+#[test]
+fn what_has_taken_a_minute_has_no_second_attempt_while_something_waits() {
+    let mut table = Table::default();
+    table.submit(spec(2, 1, 2));
+    let first = table.begin(ANN, &[], 1);
+    keep(&mut table, ANN, &first, 100);
+    assert_eq!(tasks(&table.begin(BOB, &[], 1)), [TaskId::Map(1)]);
+}
+
 #[test]
 fn a_second_attempt_that_is_lost_leaves_the_first_one_alone() {
     let (mut table, maps) = straggling();

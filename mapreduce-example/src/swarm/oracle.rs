@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::coordinator::limits::{
-    FAILED_REST, LEASE, STRAGGLER_FACTOR, STRAGGLER_MIN, check, tasks_lost_max,
+    FAILED_REST, LEASE, STRAGGLER_AFTER, STRAGGLER_FACTOR, STRAGGLER_MIN, check, tasks_lost_max,
 };
 use crate::coordinator::{Command, JobState, Orders, Report, Response, WorkerId};
 use crate::task::{Attempt, AttemptId, JobId, JobSpec, TaskId};
@@ -416,8 +416,13 @@ impl Job {
             all += 1;
         }
         took.sort_unstable();
-        let median = *took.get(took.len().checked_sub(1)? / 2)?;
-        (2 * done >= all).then(|| (median * STRAGGLER_FACTOR).max(STRAGGLER_MIN))
+        let middle = took.len().saturating_sub(1) / 2;
+        Some(match took.get(middle) {
+            Some(median) if 2 * done >= all => {
+                STRAGGLER_AFTER.min((*median * STRAGGLER_FACTOR).max(STRAGGLER_MIN))
+            }
+            Some(_) | None => STRAGGLER_AFTER,
+        })
     }
 }
 
