@@ -66,8 +66,10 @@ enum Action {
     Status(StatusArgs),
     /// Cancel a job
     Cancel(CancelArgs),
-    /// Take no more jobs, and let the workers end when those that were taken are done
+    /// Take no more jobs until `open`, and let the workers end when those that were taken are done
     Close(CloseArgs),
+    /// Take jobs again after `close`; workers that have ended are to be started again
+    Open(OpenArgs),
     /// Write text to try things with: made up, as large as you like, the same for the same seed
     Generate(GenerateArgs),
 }
@@ -215,6 +217,12 @@ struct CloseArgs {
 }
 
 #[derive(Debug, Args)]
+struct OpenArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
 struct GenerateArgs {
     /// The folder, which is created
     dir: PathBuf,
@@ -271,6 +279,7 @@ async fn act(action: Action, registry: Registry) -> Result<(), Failure> {
         Action::Status(args) => jobs::status(args).await,
         Action::Cancel(args) => jobs::cancel(args).await,
         Action::Close(args) => jobs::close(args).await,
+        Action::Open(args) => jobs::open(args).await,
         Action::Generate(args) => {
             let GenerateArgs { dir, files, bytes, seed } = args;
             let place = dir.display().to_string();

@@ -78,6 +78,10 @@ impl StateMachine for Coordinator {
                 Response::Closed
             }
             Command::Forget { job } => state.forget(job),
+            Command::Open => {
+                state.is_closed = false;
+                Response::Opened
+            }
         }
     }
 

@@ -45,6 +45,9 @@ const ENDS_WITHIN: Duration = MS.saturating_mul(90_000);
 
 const WORKERS: u64 = 3;
 
+/// How likely it is that a client closes the coordinator before it does anything else.
+const CLOSES: f64 = 0.03;
+
 /// How likely it is that one of them fails at whatever it is given. All jobs succeed all the same.
 const BROKEN: f64 = 0.25;
 
@@ -100,6 +103,8 @@ impl Workload for Jobs {
         let is_last = session.must_be_answered();
         if is_last {
             self.is_calm.store(true, Ordering::Relaxed);
+        } else if session.random().chance(CLOSES) {
+            self.close(session).await;
         }
         let id = match waiting.id {
             Some(id) => Some(id),
@@ -167,7 +172,8 @@ impl Jobs {
         let slots = 1 + u32::try_from(session.random().within(0..2)).unwrap_or(0);
         let cluster = session.cluster().clone();
         let is_one_broken = random.fork("broken").chance(BROKEN);
-        let mut crew = Crew::new(cluster, self.store.clone(), luck, random, slots);
+        let crew = Crew::new(cluster, self.store.clone(), luck, random, slots);
+        let mut crew = crew.for_ever();
         if is_one_broken {
             self.count("broken workers");
             crew = crew.with_broken(0);
@@ -176,11 +182,25 @@ impl Jobs {
         drop(crew.keep(WORKERS));
     }
 
+    /// Whoever submits a job next will have to open the coordinator.
+    async fn close(&self, session: &Session<Jobs>) {
+        if clerk(session.cluster(), session.number()).close().await.is_ok() {
+            self.count("coordinators closed");
+        }
+    }
+
     async fn submit(&self, session: &mut Session<Jobs>, waiting: &Waiting) -> Option<JobId> {
         let clerk = clerk(session.cluster(), session.number());
         let (token, spec) = (waiting.token, waiting.spec.clone());
         let call = async {
-            match clerk.submit(token.into(), spec).await {
+            let mut submitted = clerk.submit(token.into(), spec.clone()).await;
+            while let Err(ClerkError::Refused(_)) = submitted {
+                submitted = match clerk.open().await {
+                    Ok(()) => clerk.submit(token.into(), spec.clone()).await,
+                    Err(error) => Err(error),
+                };
+            }
+            match submitted {
                 Ok(id) => Ended::Answered(Reply::Submitted(id)),
                 Err(error) => failed(&error),
             }

@@ -126,7 +126,8 @@ pub(super) fn admit(command: &Command) -> Result<(), String> {
         Command::Submit { .. }
         | Command::Cancel { .. }
         | Command::Close
-        | Command::Forget { .. } => {
+        | Command::Forget { .. }
+        | Command::Open => {
             return Ok(());
         }
         Command::Work { running, reports, .. } => (running.len(), reports.len()),

@@ -25,7 +25,7 @@ pub(super) struct State {
     pub(super) time: Duration,
     /// The index of the entry that is carried out.
     pub(super) index: u64,
-    /// No more jobs are taken.
+    /// No more jobs are taken for now.
     pub(super) is_closed: bool,
     pub(super) jobs: OrdMap<JobId, Arc<Job>>,
     pub(super) tokens: OrdMap<u128, JobId>,
@@ -96,7 +96,8 @@ impl State {
 
     fn has_room(&self, spec: &JobSpec) -> Result<(), String> {
         if self.is_closed {
-            return Err("no more jobs are taken".to_owned());
+            return Err("no more jobs are taken, until somebody opens the coordinator: see `open`"
+                .to_owned());
         }
         limits::check(spec)?;
         let mut queued = self.queued;

@@ -554,6 +554,39 @@ fn workers_end_when_no_more_jobs_are_taken_and_all_are_done() {
 }
 
 #[test]
+fn a_coordinator_that_is_opened_again_takes_jobs_and_keeps_its_workers() {
+    let mut table = Table::default();
+    table.apply(Command::Close);
+    assert!(table.work(ANN, &[], vec![], 1).ends);
+    let refused = table.apply(Command::Submit { token: 99, spec: spec(1, 1, 1) });
+    let Response::Refused(why) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("`open`"), "{why}");
+    for _ in 0..2 {
+        assert_eq!(table.apply(Command::Open), Response::Opened);
+        assert!(!table.is_ready_for(BOB, &[]));
+    }
+    table.submit(spec(1, 1, 1));
+    let orders = table.work(ANN, &[], vec![], 1);
+    assert!(!orders.ends && orders.begin.len() == 1);
+}
+
+#[test]
+fn a_log_of_an_earlier_version_reads_as_it_was_written() {
+    let (worker, reports, job) = (ANN, vec![], JobId(1));
+    let commands = [
+        Command::Submit { token: 1, spec: spec(1, 1, 1) },
+        Command::Cancel { job },
+        Command::Work { worker, running: vec![], reports: vec![], slots: 1 },
+        Command::Leave { worker, reports },
+        Command::Close,
+        Command::Forget { job },
+        Command::Open,
+    ];
+    let numbers = commands.map(|command| postcard::to_allocvec(&command).unwrap()[0]);
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
 fn a_worker_that_claims_too_much_is_not_let_into_the_log() {
     let admission = Coordinator::default().admission();
     let attempt = id(JobId(1), TaskId::Publish, 1);

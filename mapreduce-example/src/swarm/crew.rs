@@ -20,6 +20,9 @@ const FIRST_SITE: u64 = 1_000_000;
 /// A worker that died is started again after so long.
 const STARTED_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
+/// And one whose work was all done after so long.
+const LOOKS_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// Whoever hires workers. Clones are the same.
 #[derive(Clone)]
 pub struct Crew {
@@ -30,6 +33,8 @@ pub struct Crew {
     slots: u32,
     /// Its calls all fail.
     broken: Option<u64>,
+    /// Those that have ended are started again, too.
+    is_for_ever: bool,
 }
 
 /// One life of a worker.
@@ -53,13 +58,20 @@ impl Crew {
         random: Random,
         slots: u32,
     ) -> Crew {
-        Crew { cluster, store, luck, random, slots, broken: None }
+        Crew { cluster, store, luck, random, slots, broken: None, is_for_ever: false }
     }
 
     /// The same, where the worker of this number fails at whatever it is given, in all its lives.
     #[must_use]
     pub fn with_broken(mut self, number: u64) -> Crew {
         self.broken = Some(number);
+        self
+    }
+
+    /// The same, where a worker whose work is all done is started again after a while: there may be more.
+    #[must_use]
+    pub fn for_ever(mut self) -> Crew {
+        self.is_for_ever = true;
         self
     }
 
@@ -90,7 +102,7 @@ impl Crew {
         (Hand { id, process, handle }, ended)
     }
 
-    /// Keeps so many workers going until each of them has ended by itself.
+    /// Keeps so many workers going until each of them has ended by itself, or for ever.
     pub fn keep(&self, workers: u64) -> Vec<oneshot::Receiver<Ended>> {
         (0..workers).map(|number| self.keep_one(number)).collect()
     }
@@ -100,12 +112,16 @@ impl Crew {
         let task = async move {
             for life in 0.. {
                 let (_, ended) = crew.hire(number, life);
-                if let Ok(ended) = ended.await {
-                    // Who does not look does not want it.
-                    let _ = sender.send(ended);
-                    return;
-                }
-                crew.cluster.sleep(STARTED_AGAIN_AFTER).await;
+                let pause = match ended.await {
+                    Ok(_) if crew.is_for_ever => LOOKS_AGAIN_AFTER,
+                    Ok(ended) => {
+                        // Who does not look does not want it.
+                        let _ = sender.send(ended);
+                        return;
+                    }
+                    Err(_) => STARTED_AGAIN_AFTER,
+                };
+                crew.cluster.sleep(pause).await;
             }
         };
         self.cluster.executor().spawn(WORLD, "keeper of a worker", task.boxed());

@@ -104,6 +104,10 @@ impl Oracle {
                 self.is_closed = true;
                 Response::Closed
             }
+            Command::Open => {
+                self.is_closed = false;
+                Response::Opened
+            }
             Command::Forget { job } => match self.jobs.get(&job).map(|job| &job.end) {
                 None => Response::NoJob,
                 Some(None) => Response::HasNotEnded,
@@ -153,7 +157,8 @@ impl Oracle {
             return Response::Submitted(*id);
         }
         if self.is_closed {
-            return Response::Refused("no more jobs are taken".to_owned());
+            let why = "no more jobs are taken, until somebody opens the coordinator: see `open`";
+            return Response::Refused(why.to_owned());
         }
         if let Err(why) = check(&spec) {
             return Response::Refused(why);

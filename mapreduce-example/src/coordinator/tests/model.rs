@@ -52,8 +52,9 @@ impl World {
             }
             26..=29 => Command::Cancel { job },
             30..=31 => Command::Forget { job },
-            32 => Command::Close,
-            33..=40 => Command::Leave { worker, reports: vec![] },
+            32..=33 => Command::Close,
+            34..=36 => Command::Open,
+            37..=40 => Command::Leave { worker, reports: vec![] },
             _ => {
                 let (mut running, mut reports) = (Vec::new(), Vec::new());
                 let mut kept = Vec::new();
@@ -102,7 +103,8 @@ impl World {
             | Response::NoJob
             | Response::Left
             | Response::Closed
-            | Response::Forgotten => {}
+            | Response::Forgotten
+            | Response::Opened => {}
         }
     }
 }

@@ -134,7 +134,14 @@ fn early_exit() {
         assert!(Path::new(&folder.output()).join("_SUCCESS").exists(), "a worker has ended before");
         folder.assert_is_done("word-count", &[]);
     }
-    cluster.submit(&Folder::of_the_book(1, 1), &[]).fails(1, &["no more jobs"]);
+    let another = Folder::of_the_book(1, 1);
+    cluster.submit(&another, &[]).fails(1, &["no more jobs", "open"]);
+    cluster.run("open", &[]).ok();
+    let worker = cluster.worker("1");
+    cluster.submit(&another, &["--wait"]).ok();
+    another.assert_is_done("word-count", &[]);
+    worker.signal("TERM");
+    assert_eq!(worker.end().code, Some(0));
     cluster.node.signal("TERM");
     assert_eq!(cluster.node.end().code, Some(0));
 }
