@@ -9,8 +9,8 @@
 //! It is a loop with one command under way at a time, in a session, so that each is carried out exactly once. (Where the nodes
 //! have no room for another session it goes without: one that is carried out twice costs work, and is not wrong.) It
 //! speaks when something has ended, when the coordinator has something new for it, and often enough to keep what it was given. While
-//! the coordinator cannot be reached it tries again for ever; what it works on it gives up when its leases must have run out,
-//! since somebody else has it by then.
+//! the coordinator cannot be reached it tries again for ever, and goes on with what it works on: the log's time may stand still
+//! meanwhile, and what finishes first counts, whoever has it by then. What others have got it is told to stop.
 //!
 //! *Absent:* data. That is the [`Executor`]'s.
 
@@ -35,9 +35,6 @@ use crate::task::{AttemptId, Executor, Stop};
 
 /// A lease is renewed so many times in its time: one that fails leaves time for others.
 const RENEWED_TIMES: u32 = 3;
-
-/// A worker counts this part of the time less than the coordinator does: clocks that differ by a hundredth do no harm.
-const CLOCK_DRIFT_PART: u32 = 100;
 
 /// A worker that has nothing to do asks again after so long: if the answer was lost, or the one who had it.
 const IDLE_WAIT: Duration = Duration::from_secs(5);
@@ -90,8 +87,7 @@ pub struct Worker {
     running: BTreeMap<AttemptId, Arc<Flag>>,
     /// What the coordinator has not heard of yet.
     reports: Vec<Report>,
-    /// Since when, by the clock of this process, the coordinator cannot have given what runs to somebody else; and for how
-    /// long.
+    /// When, by the clock of this process, it last asked for what it was told; and how long its leases are.
     lease: Option<(Duration, Duration)>,
     /// The coordinator may have given it something that it does not work on.
     is_unsettled: bool,
@@ -282,16 +278,11 @@ impl Worker {
     async fn meanwhile<T>(&mut self, work: impl Future<Output = T>, until: Until) -> Option<T> {
         let mut work = pin!(work);
         loop {
-            let left = self.give_up();
-            let event = {
-                let late = self.runtime.sleep(left);
-                let other = select(self.events.next(), late);
-                match select(&mut work, other).await {
-                    Either::Left((done, _)) => return Some(done),
-                    Either::Right((Either::Left((event, _)), _)) => event,
-                    Either::Right((Either::Right(((), _)), _)) => None,
-                }
+            let event = match select(&mut work, self.events.next()).await {
+                Either::Left((done, _)) => return Some(done),
+                Either::Right((event, _)) => event,
             };
+            // Whoever begins attempts can send more of them.
             let Some(event) = event else { continue };
             self.hear(event);
             match until {
@@ -316,23 +307,6 @@ impl Worker {
     fn wanted(&self) -> Vec<AttemptId> {
         let wanted = self.running.iter().filter(|(_, flag)| !flag.is_stopped());
         wanted.map(|(id, _)| *id).collect()
-    }
-
-    /// Stops what somebody else may have by now. Returns how long what is left has at least.
-    fn give_up(&self) -> Duration {
-        let Some((begun, lease)) = self.lease.filter(|_| !self.running.is_empty()) else {
-            return IDLE_WAIT;
-        };
-        let counted = lease.saturating_sub(lease / CLOCK_DRIFT_PART);
-        let left = begun.saturating_add(counted).saturating_sub(self.runtime.now());
-        if !left.is_zero() {
-            return left;
-        }
-        for (id, flag) in self.running.iter().filter(|(_, flag)| !flag.is_stopped()) {
-            tracing::info!(%id, "the coordinator could not be told in time that this goes on: given up");
-            flag.stop();
-        }
-        IDLE_WAIT
     }
 
     /// Gives back what it works on, and waits for a while until that has ended.
