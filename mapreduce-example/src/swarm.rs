@@ -57,6 +57,9 @@ const TAKES: std::ops::Range<Duration> = MS.saturating_mul(10)..MS.saturating_mu
 /// Shorter than a lease, or longer.
 const HANGS: std::ops::Range<Duration> = MS.saturating_mul(500)..MS.saturating_mul(10_000);
 
+/// A call that sticks is found out after so long.
+const HANG_MAX: Duration = MS.saturating_mul(8_000);
+
 /// No task may run out of tries by bad luck alone.
 const FAILURES_MAX: u32 = 1_000;
 
@@ -173,7 +176,7 @@ impl Jobs {
         let cluster = session.cluster().clone();
         let is_one_broken = random.fork("broken").chance(BROKEN);
         let crew = Crew::new(cluster, self.store.clone(), luck, random, slots);
-        let mut crew = crew.for_ever();
+        let mut crew = crew.for_ever().with_hang_max(HANG_MAX);
         if is_one_broken {
             self.count("broken workers");
             crew = crew.with_broken(0);
@@ -311,7 +314,7 @@ fn failed(error: &ClerkError) -> Ended<Reply> {
     }
 }
 
-/// Calls die, hang, fail and lose what they need, until all is calm.
+/// Calls die, hang, stick, fail and lose what they need, until all is calm.
 fn luck(random: Random, is_calm: Arc<AtomicBool>) -> Luck {
     let random = Mutex::new(random);
     Arc::new(move |work| {
@@ -326,6 +329,7 @@ fn luck(random: Random, is_calm: Arc<AtomicBool>) -> Luck {
             Fate::Hangs(hangs),
             Fate::Fails,
             Fate::Loses,
+            Fate::Sticks,
         ]);
         let fate = match (is_calm.load(Ordering::Relaxed), work.id.task) {
             (true, _) => Fate::Goes,

@@ -12,6 +12,9 @@
 //! the coordinator cannot be reached it tries again for ever, and goes on with what it works on: the log's time may stand still
 //! meanwhile, and what finishes first counts, whoever has it by then. What others have got it is told to stop.
 //!
+//! An attempt gives a sign of life each time that it asks whether to stop. One that gives none for long hangs: it is reported as
+//! failed, and since nothing can end it but the end of its process, the worker gives back all else and ends.
+//!
 //! *Absent:* data. That is the [`Executor`]'s.
 
 mod attempt;
@@ -31,7 +34,7 @@ use raft_rsm::{Client, ClientError, Runtime, Session};
 use self::attempt::{Attempts, Flag};
 use crate::coordinator::limits::SLOTS_MAX;
 use crate::coordinator::{Answer, Command, Coordinator, Orders, Query, Report, Response, WorkerId};
-use crate::task::{AttemptId, Executor, Stop};
+use crate::task::{AttemptId, Executor};
 
 /// A lease is renewed so many times in its time: one that fails leaves time for others.
 const RENEWED_TIMES: u32 = 3;
@@ -46,6 +49,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// its leases run out by themselves.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
+/// An attempt that gives no sign of life for so long hangs, unless somebody says otherwise: as long as Hadoop waits, and
+/// much longer than any call of a store takes with all of its retries.
+pub const HANG_MAX: Duration = Duration::from_secs(600);
+
 /// How a worker works.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct WorkerOptions {
@@ -53,6 +60,8 @@ pub struct WorkerOptions {
     pub slots: u32,
     /// Where they are carried out.
     pub ground: Ground,
+    /// An attempt that gives no sign of life for so long hangs. More than nothing: see [`HANG_MAX`].
+    pub hang_max: Duration,
 }
 
 /// Where attempts are carried out.
@@ -71,6 +80,8 @@ pub enum Ended {
     AllDone,
     /// It was [asked](WorkerHandle::stop) to.
     Stopped,
+    /// This attempt hangs, and occupies the process for ever: it should end.
+    Hung(AttemptId),
 }
 
 /// A worker.
@@ -91,8 +102,8 @@ pub struct Worker {
     lease: Option<(Duration, Duration)>,
     /// The coordinator may have given it something that it does not work on.
     is_unsettled: bool,
-    /// It was asked to stop.
-    is_stopped: bool,
+    /// Why it is to end.
+    ending: Option<Ended>,
 }
 
 /// Asks a worker to stop. Cheap to clone.
@@ -105,6 +116,8 @@ pub struct WorkerHandle {
 #[derive(Debug)]
 enum Event {
     Ended(Report),
+    /// The same of one that hangs.
+    Hung(Report),
     Stop,
 }
 
@@ -129,7 +142,7 @@ impl Worker {
         let handle = WorkerHandle { events: sender.clone() };
         let slots = usize::try_from(options.slots).unwrap_or(SLOTS_MAX).clamp(1, SLOTS_MAX);
         let attempts =
-            Attempts::new(Arc::clone(&runtime), client.clone(), executor, options.ground, sender);
+            Attempts::new(Arc::clone(&runtime), client.clone(), executor, options, sender);
         let worker = Worker {
             id: WorkerId(runtime.random()),
             session: client.session(),
@@ -143,7 +156,7 @@ impl Worker {
             reports: Vec::new(),
             lease: None,
             is_unsettled: false,
-            is_stopped: false,
+            ending: None,
         };
         (worker, handle)
     }
@@ -154,12 +167,12 @@ impl Worker {
         self.id
     }
 
-    /// Works until all is done, or it is asked to stop.
+    /// Works until all is done, it is asked to stop, or an attempt hangs.
     pub async fn run(mut self) -> Ended {
         let ended = loop {
             let orders = self.report().await;
-            if self.is_stopped {
-                break Ended::Stopped;
+            if let Some(ended) = self.ending {
+                break ended;
             }
             match orders {
                 Some(orders) if orders.ends => break Ended::AllDone,
@@ -167,22 +180,22 @@ impl Worker {
                 None => {
                     let pause = self.runtime.sleep(PAUSE);
                     self.meanwhile(pause, Until::Stop).await;
-                    if self.is_stopped {
-                        break Ended::Stopped;
+                    if let Some(ended) = self.ending {
+                        break ended;
                     }
                     continue;
                 }
             }
             self.wait().await;
-            if self.is_stopped {
-                break Ended::Stopped;
+            if let Some(ended) = self.ending {
+                break ended;
             }
         };
         self.leave().await;
         ended
     }
 
-    /// Tells the coordinator how things stand; `None` if it does not answer, or the worker is asked to stop meanwhile.
+    /// Tells the coordinator how things stand; `None` if it does not answer, or the worker is to end meanwhile.
     async fn report(&mut self) -> Option<Orders> {
         let begun = self.runtime.now();
         let sent = self.reports.len().min(SLOTS_MAX);
@@ -248,7 +261,7 @@ impl Worker {
         }
     }
 
-    /// Waits until there is something to say to the coordinator, or the worker is asked to stop.
+    /// Waits until there is something to say to the coordinator, or the worker is to end.
     async fn wait(&mut self) {
         loop {
             while let Some(Some(event)) = self.events.next().now_or_never() {
@@ -262,7 +275,7 @@ impl Worker {
                 }
                 Some(_) | None => IDLE_WAIT,
             };
-            if self.is_stopped || !self.reports.is_empty() || left.is_zero() {
+            if self.ending.is_some() || !self.reports.is_empty() || left.is_zero() {
                 return;
             }
             let is_free = self.running.len() < self.slots;
@@ -287,7 +300,7 @@ impl Worker {
             self.hear(event);
             match until {
                 Until::Event => return None,
-                Until::Stop if self.is_stopped => return None,
+                Until::Stop if self.ending.is_some() => return None,
                 Until::Stop => {}
             }
         }
@@ -299,13 +312,20 @@ impl Worker {
                 self.running.remove(&report.attempt());
                 self.reports.push(report);
             }
-            Event::Stop => self.is_stopped = true,
+            Event::Hung(report) => {
+                self.ending = Some(Ended::Hung(report.attempt()));
+                self.running.remove(&report.attempt());
+                self.reports.push(report);
+            }
+            Event::Stop => {
+                self.ending.get_or_insert(Ended::Stopped);
+            }
         }
     }
 
     /// What runs and is to go on.
     fn wanted(&self) -> Vec<AttemptId> {
-        let wanted = self.running.iter().filter(|(_, flag)| !flag.is_stopped());
+        let wanted = self.running.iter().filter(|(_, flag)| !flag.must_stop());
         wanted.map(|(id, _)| *id).collect()
     }
 
@@ -346,7 +366,7 @@ impl Worker {
 enum Until {
     /// Whatever happens in this process.
     Event,
-    /// That the worker is asked to stop.
+    /// That the worker is to end.
     Stop,
 }
 

@@ -12,12 +12,12 @@ use raft_sim::{Cluster, Random};
 
 use super::toy::{Call, Fate, Luck, Store, Toy};
 use crate::coordinator::{Coordinator, WorkerId};
-use crate::worker::{Ended, Ground, Worker, WorkerHandle, WorkerOptions};
+use crate::worker::{Ended, Ground, HANG_MAX, Worker, WorkerHandle, WorkerOptions};
 
 /// Workers have numbers of their own on the network, from here.
 const FIRST_SITE: u64 = 1_000_000;
 
-/// A worker that died is started again after so long.
+/// A worker that died, or whose call hangs, is started again after so long.
 const STARTED_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// And one whose work was all done after so long.
@@ -31,6 +31,7 @@ pub struct Crew {
     luck: Luck,
     random: Random,
     slots: u32,
+    hang_max: Duration,
     /// Its calls all fail.
     broken: Option<u64>,
     /// Those that have ended are started again, too.
@@ -58,7 +59,15 @@ impl Crew {
         random: Random,
         slots: u32,
     ) -> Crew {
-        Crew { cluster, store, luck, random, slots, broken: None, is_for_ever: false }
+        let (hang_max, broken, is_for_ever) = (HANG_MAX, None, false);
+        Crew { cluster, store, luck, random, slots, hang_max, broken, is_for_ever }
+    }
+
+    /// The same, where a call that gives no sign of life for so long hangs.
+    #[must_use]
+    pub fn with_hang_max(mut self, hang_max: Duration) -> Crew {
+        self.hang_max = hang_max;
+        self
     }
 
     /// The same, where the worker of this number fails at whatever it is given, in all its lives.
@@ -90,7 +99,8 @@ impl Crew {
         let client = Client::new(connector, Arc::clone(&runtime), ClientOptions::default());
         let luck = if self.broken == Some(number) { fails(&self.luck) } else { self.luck.clone() };
         let toy = Toy::new(executor.clone(), process, number, self.store.clone(), luck);
-        let options = WorkerOptions { slots: self.slots, ground: Ground::Tasks };
+        let options =
+            WorkerOptions { slots: self.slots, ground: Ground::Tasks, hang_max: self.hang_max };
         let (worker, handle) = Worker::new(runtime, client, Arc::new(toy), options);
         let id = worker.id();
         let (sender, ended) = oneshot::channel();
@@ -113,13 +123,14 @@ impl Crew {
             for life in 0.. {
                 let (_, ended) = crew.hire(number, life);
                 let pause = match ended.await {
-                    Ok(_) if crew.is_for_ever => LOOKS_AGAIN_AFTER,
-                    Ok(ended) => {
+                    // Its process has ended with it.
+                    Ok(Ended::Hung(_)) | Err(_) => STARTED_AGAIN_AFTER,
+                    Ok(Ended::AllDone | Ended::Stopped) if crew.is_for_ever => LOOKS_AGAIN_AFTER,
+                    Ok(ended @ (Ended::AllDone | Ended::Stopped)) => {
                         // Who does not look does not want it.
                         let _ = sender.send(ended);
                         return;
                     }
-                    Err(_) => STARTED_AGAIN_AFTER,
                 };
                 crew.cluster.sleep(pause).await;
             }

@@ -7,3 +7,4 @@ mod hand;
 mod inputs;
 mod publication;
 mod registry;
+mod signs;

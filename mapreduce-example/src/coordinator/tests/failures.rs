@@ -1,5 +1,6 @@
 //! What a worker has failed at goes to others, and comes back to it only where there are none.
 
+use super::stragglers::straggling;
 use super::*;
 
 fn failed(id: AttemptId) -> Vec<Report> {

@@ -22,14 +22,14 @@ pub(super) fn eventually_gone(process: u32) {
 }
 
 /// One node of a coordinator.
-struct Cluster {
+pub(super) struct Cluster {
     text: String,
     node: Running,
     _dir: tempfile::TempDir,
 }
 
 impl Cluster {
-    fn start() -> Cluster {
+    pub(super) fn start() -> Cluster {
         for _ in 0..5 {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             let text = format!("1={}", listener.local_addr().unwrap());
@@ -45,28 +45,32 @@ impl Cluster {
         panic!("no free port");
     }
 
-    fn worker(&self, slots: &str) -> Running {
-        let mut worker = Running::start(&["worker", "--cluster", &self.text, "--slots", slots]);
+    pub(super) fn worker(&self, slots: &str) -> Running {
+        self.worker_with(&["--slots", slots])
+    }
+
+    pub(super) fn worker_with(&self, options: &[&str]) -> Running {
+        let mut worker = Running::start(&[&["worker", "--cluster", &self.text], options].concat());
         assert!(worker.first_line().starts_with("ready: "));
         worker
     }
 
-    fn run(&self, command: &str, args: &[&str]) -> super::Ran {
+    pub(super) fn run(&self, command: &str, args: &[&str]) -> super::Ran {
         run(&[&[command, "--cluster", &self.text], args].concat())
     }
 
-    fn submit(&self, folder: &Folder, more: &[&str]) -> super::Ran {
+    pub(super) fn submit(&self, folder: &Folder, more: &[&str]) -> super::Ran {
         let (pattern, output) = (folder.pattern(), folder.output());
         let args = ["--job", "word-count", "--input", &pattern, "--output", &output];
         self.run("submit", &[&args[..], more].concat())
     }
 
-    fn status(&self, job: &str) -> serde_json::Value {
+    pub(super) fn status(&self, job: &str) -> serde_json::Value {
         serde_json::from_str(&self.run("status", &[job, "--json"]).ok().stdout).unwrap()
     }
 }
 
-fn job_of(submitted: &super::Ran) -> String {
+pub(super) fn job_of(submitted: &super::Ran) -> String {
     let submitted: serde_json::Value = serde_json::from_str(&submitted.stdout).unwrap();
     submitted["job"].to_string()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use mapreduce_example::coordinator::{JobState, Phase};
 use mapreduce_example::swarm::toy::{Call, Fate, job};
 use mapreduce_example::task::{Attempt, TaskId, Work};
+use mapreduce_example::worker::Ended;
 use raft_sim::event::Crash;
 
 use super::world::{MS, SECOND, World, drawing, is_map, play, takes};
@@ -223,6 +224,48 @@ fn a_lonely_worker_tries_again() {
         world.expect(id, &spec).await;
         // Three phases with two rests each, and nothing besides that is waited for.
         assert!(world.now() - begun < 10 * SECOND, "after {:?}", world.now() - begun);
+    });
+}
+
+/// A call that gives no sign of life keeps neither its task nor its worker for ever: the task fails, and the worker gives back
+/// what else it has and ends.
+#[test]
+fn a_call_that_hangs_is_found_out() {
+    play(3, |world| async move {
+        let luck = |work: &Work| match (work.id.task, work.id.attempt) {
+            (TaskId::Map(0), Attempt(1)) => Call { takes: SECOND, fate: Fate::Sticks },
+            (TaskId::Map(1), Attempt(1)) => Call { takes: 3600 * SECOND, fate: Fate::Goes },
+            _ => Call { takes: SECOND, fate: Fate::Goes },
+        };
+        let crew = world.crew(2, luck).with_hang_max(30 * SECOND);
+        let (_, ended) = crew.hire(1, 0);
+        let spec = job(1, 2, 1, 2);
+        let (id, begun) = (world.submit(&spec).await, world.now());
+        let Ok(Ended::Hung(hung)) = ended.await else { panic!("it does not hang") };
+        assert_eq!((hung.task, hung.attempt), (TaskId::Map(0), Attempt(1)));
+        let after = world.now() - begun;
+        assert!((30 * SECOND..40 * SECOND).contains(&after), "after {after:?}");
+        let view = world.view(id).await;
+        assert!(view.failures[0].text.contains("hung") && view.failures.len() == 1, "{view:?}");
+        assert_eq!(view.running, [], "what else it had is not given back");
+        drop(crew.hire(2, 0));
+        world.expect(id, &spec).await;
+    });
+}
+
+/// A worker whose calls hang is started again, and the job is done although there is no other one.
+#[test]
+fn calls_that_hang_now_and_then() {
+    play(1, |world| async move {
+        let luck = drawing(world.random.fork("luck"), |random, _| {
+            let fate = *random.choose(&[Fate::Goes, Fate::Goes, Fate::Sticks]);
+            Call { takes: 100 * MS, fate }
+        });
+        drop(world.crew(2, luck).with_hang_max(5 * SECOND).keep(1));
+        let spec = job(1, 8, 4, 1_000);
+        let id = world.submit(&spec).await;
+        let verdict = world.expect(id, &spec).await;
+        assert!(verdict.failures > 0, "nothing hung");
     });
 }
 
