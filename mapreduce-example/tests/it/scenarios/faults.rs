@@ -1,14 +1,16 @@
 //! What fails, and is done all the same.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use mapreduce_example::coordinator::{JobState, Phase};
 use mapreduce_example::swarm::toy::{Call, Fate, job};
 use mapreduce_example::task::{Attempt, TaskId, Work};
 use mapreduce_example::worker::Ended;
 use raft_sim::event::Crash;
 
-use super::world::{MS, SECOND, World, drawing, is_map, play, takes};
+use super::world::{MS, PATIENCE, SECOND, World, drawing, is_map, play, takes};
 
 /// Each call crashes its worker with p=1/3 or hangs up to 10 s with p=1/3; workers are started again.
 #[test]
@@ -241,7 +243,10 @@ fn a_call_that_hangs_is_found_out() {
         let (_, ended) = crew.hire(1, 0);
         let spec = job(1, 2, 1, 2);
         let (id, begun) = (world.submit(&spec).await, world.now());
-        let Ok(Ended::Hung(hung)) = ended.await else { panic!("it does not hang") };
+        let patience = pin!(world.sleep(PATIENCE));
+        let Either::Left((Ok(Ended::Hung(hung)), _)) = select(ended, patience).await else {
+            panic!("it is not found out")
+        };
         assert_eq!((hung.task, hung.attempt), (TaskId::Map(0), Attempt(1)));
         let after = world.now() - begun;
         assert!((30 * SECOND..40 * SECOND).contains(&after), "after {after:?}");
