@@ -26,7 +26,7 @@ use mapreduce_example::coordinator::{Coordinator, JobState};
 use mapreduce_example::ground::clerk;
 use mapreduce_example::job::Registry;
 use mapreduce_example::task::{Counts, Executor, JobSpec, Split, Stop, TaskError, Work};
-use mapreduce_example::worker::{Ground, Worker, WorkerOptions};
+use mapreduce_example::worker::{Ground, HANG_MAX, Worker, WorkerOptions};
 use raft_rsm::runtime::TokioRuntime;
 use raft_rsm::transport::{TcpLimits, TokioConnector};
 use raft_rsm::{Client, ClientOptions, Cluster};
@@ -118,7 +118,7 @@ async fn hand_out(tasks: u32, workers: u32) -> Outcome<f64> {
         let connector = TokioConnector::new(cluster, None, limits, Arc::clone(&runtime));
         let client: Client<Coordinator> =
             Client::new(connector, Arc::clone(&runtime) as _, ClientOptions::default());
-        let options = WorkerOptions { slots: 1, ground: Ground::Tasks };
+        let options = WorkerOptions { slots: 1, ground: Ground::Tasks, hang_max: HANG_MAX };
         let (worker, _) =
             Worker::new(Arc::clone(&runtime) as _, client, Arc::new(Nothing), options);
         working.push(tokio::spawn(worker.run()));

@@ -20,6 +20,7 @@ use crate::ground::beside;
 use crate::job::Registry;
 use crate::process::{self, CoordinatorOptions, WorkOptions, say};
 use crate::run;
+use crate::worker::{Ended, HANG_MAX};
 
 const ABOUT: &str =
     "MapReduce whose coordinator is replicated: workers, coordinators and machines may come and go";
@@ -39,7 +40,7 @@ With a coordinator of three nodes (each in a terminal of its own, or on machines
 
 Exit codes:
   0  it was done
-  1  the job failed or was cancelled, or the coordinator said no
+  1  the job failed or was cancelled, the coordinator said no, or a task hangs at this worker
   2  the command was used wrongly, or a file, a port or a majority of the coordinators is missing";
 
 /// The whole command line.
@@ -66,8 +67,10 @@ enum Action {
     Status(StatusArgs),
     /// Cancel a job
     Cancel(CancelArgs),
-    /// Take no more jobs, and let the workers end when those that were taken are done
+    /// Take no more jobs until `open`, and let the workers end when those that were taken are done
     Close(CloseArgs),
+    /// Take jobs again after `close`; workers that have ended are to be started again
+    Open(OpenArgs),
     /// Write text to try things with: made up, as large as you like, the same for the same seed
     Generate(GenerateArgs),
 }
@@ -159,6 +162,11 @@ struct WorkerArgs {
     /// Tasks at once [default: one for each core]
     #[arg(long, value_name = "N", value_parser = slots)]
     slots: Option<u32>,
+    /// A task that reads, writes and emits nothing for so long hangs: it fails, and the worker ends with exit code 1. At least as
+    /// long as a call of the object store takes with its retries
+    #[arg(long, value_name = "N", default_value_t = HANG_MAX.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    hang_seconds: u64,
     /// End when standard input does
     #[arg(long, hide = true)]
     with_parent: bool,
@@ -215,6 +223,12 @@ struct CloseArgs {
 }
 
 #[derive(Debug, Args)]
+struct OpenArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
 struct GenerateArgs {
     /// The folder, which is created
     dir: PathBuf,
@@ -262,15 +276,27 @@ async fn act(action: Action, registry: Registry) -> Result<(), Failure> {
             process::coordinate(CoordinatorOptions { id, cluster, data, begin, with_parent }).await
         }
         Action::Worker(args) => {
-            let WorkerArgs { cluster, slots, with_parent } = args;
+            let WorkerArgs { cluster, slots, hang_seconds, with_parent } = args;
             let slots = slots.unwrap_or_else(cores);
-            process::work(WorkOptions { cluster, slots, registry, with_parent }).await.map(drop)
+            let hang_max = Duration::from_secs(hang_seconds);
+            let options = WorkOptions { cluster, slots, hang_max, registry, with_parent };
+            match process::work(options).await? {
+                Ended::AllDone | Ended::Stopped => Ok(()),
+                Ended::Hung(id) => {
+                    eprintln!(
+                        "error: {id} hangs, without a sign of life for {hang_seconds} seconds: this worker ends, since nothing else ends that"
+                    );
+                    // The end of `main` would wait for it, where it hangs on a thread of the runtime.
+                    std::process::exit(1);
+                }
+            }
         }
         Action::Submit(args) => submit::submit(args, registry).await,
         Action::Jobs(args) => jobs::list(args).await,
         Action::Status(args) => jobs::status(args).await,
         Action::Cancel(args) => jobs::cancel(args).await,
         Action::Close(args) => jobs::close(args).await,
+        Action::Open(args) => jobs::open(args).await,
         Action::Generate(args) => {
             let GenerateArgs { dir, files, bytes, seed } = args;
             let place = dir.display().to_string();

@@ -5,6 +5,7 @@
 //! | what it is told and asked | `coordinator/command.rs`, and for those who submit jobs `coordinator/clerk.rs` |
 //! | what happens to jobs, tasks and attempts, and who is given what | `coordinator/state.rs` |
 //! | one job and its phases; the tasks of a phase, and its stragglers | `coordinator/job.rs`, `coordinator/tasks.rs` |
+//! | what can be handed out, and who is not to have it | `coordinator/offers.rs` |
 //! | leases | `coordinator/attempts.rs` |
 //! | what it says when it is asked | `coordinator/view.rs` |
 //! | how much it holds | [`limits`] |
@@ -12,8 +13,11 @@
 //!
 //! A task is handed out as an attempt, with a lease on the log's time that the worker renews. It may be handed out again when
 //! the lease has run out, when it failed or was given back, and near the end of a phase when it takes much longer than
-//! others did; of its attempts, the first that is heard to have finished is the task's. It is done again only if what
+//! others did, or very long; of its attempts, the first that is heard to have finished is the task's. It is done again only if what
 //! it has written is lost.
+//!
+//! What a worker has failed at goes to others: it is not given the same again as long as any of them works on something, and
+//! else only after a [rest](limits::FAILED_REST). So one broken worker among others fails a task once, and not its job.
 //!
 //! *Absent:* whatever a worker reads or writes. The table only knows which attempt counts.
 
@@ -24,6 +28,7 @@ mod image;
 mod job;
 pub mod limits;
 mod median;
+mod offers;
 mod state;
 mod tasks;
 #[cfg(test)]
@@ -73,6 +78,10 @@ impl StateMachine for Coordinator {
                 Response::Closed
             }
             Command::Forget { job } => state.forget(job),
+            Command::Open => {
+                state.is_closed = false;
+                Response::Opened
+            }
         }
     }
 

@@ -66,17 +66,18 @@ impl DataExecutor {
         DataExecutor { registry, stores, limits }
     }
 
-    fn carry_out(&self, work: &Work, stop: &dyn Stop) -> Result<Counts, TaskError> {
+    fn carry_out(&self, work: &Work, stop: &Arc<dyn Stop>) -> Result<Counts, TaskError> {
         let Work { id, spec, inputs } = work;
         let job = self
             .registry
             .job(&spec.job, &spec.arguments)
             .map_err(|error| TaskError::Failed(error.to_string()))?;
-        let layout = Layout::new(&self.stores, spec)?;
+        let stores = self.stores.heard_by(Arc::clone(stop));
+        let layout = Layout::new(&stores, spec)?;
         if !matches!(id.task, TaskId::Publish) {
             layout.claim()?;
         }
-        let task = Task { work, stores: &self.stores, layout, limits: self.limits, stop };
+        let task = Task { work, stores: &stores, layout, limits: self.limits, stop: &**stop };
         match id.task {
             TaskId::Map(number) => job.map_task(&task, number),
             TaskId::Reduce(number) => job.reduce_task(&task, number),
@@ -88,7 +89,7 @@ impl DataExecutor {
 #[async_trait]
 impl Executor for DataExecutor {
     async fn execute(&self, work: Work, stop: Arc<dyn Stop>) -> Result<Counts, TaskError> {
-        let carried_out = called(|| self.carry_out(&work, &*stop))
+        let carried_out = called(|| self.carry_out(&work, &stop))
             .unwrap_or_else(|panic| Err(TaskError::Failed(panic)));
         told::at(|| format!("{} ({})", work.id, work.spec.job), carried_out)
     }

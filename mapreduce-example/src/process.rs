@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -77,18 +78,21 @@ pub struct WorkOptions {
     pub cluster: Cluster,
     /// How many attempts at once.
     pub slots: u32,
+    /// An attempt that gives no sign of life for so long hangs.
+    pub hang_max: Duration,
     /// The jobs that it can do.
     pub registry: Registry,
     /// It ends when its standard input does: with the process that has started it.
     pub with_parent: bool,
 }
 
-/// Works until the coordinator says that all is done, or until it is told to stop: then it gives back what it works on.
+/// Works until the coordinator says that all is done, until it is told to stop, or until an attempt hangs: then it gives back
+/// what else it works on, and the process should [end at once](std::process::exit).
 ///
 /// # Errors
 /// It cannot listen for signals.
 pub async fn work(options: WorkOptions) -> Result<Ended, Failure> {
-    let WorkOptions { cluster, slots, registry, with_parent } = options;
+    let WorkOptions { cluster, slots, hang_max, registry, with_parent } = options;
     let told_to_stop = told_to_stop(with_parent)?;
     let executor = DataExecutor::new(registry, Stores::new(), Limits::default());
     let executor: Arc<dyn Executor> = match cloud_context() {
@@ -96,7 +100,7 @@ pub async fn work(options: WorkOptions) -> Result<Ended, Failure> {
         None => Arc::new(executor),
     };
     let (runtime, client) = worker_client(&cluster);
-    let worker_options = WorkerOptions { slots, ground: Ground::Threads };
+    let worker_options = WorkerOptions { slots, ground: Ground::Threads, hang_max };
     let (worker, handle) = Worker::new(runtime, client, executor, worker_options);
     say(&format!("ready: worker {} with {slots} slots", worker.id()));
     let (ended, has_ended) = oneshot::channel();

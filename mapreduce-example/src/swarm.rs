@@ -4,7 +4,7 @@
 //! |---|---|
 //! | clients that submit jobs, wait for them and cancel them | here |
 //! | what they may be told | `swarm/model.rs` |
-//! | workers that die, and are started again | [`crew`] |
+//! | workers that die, and are started again; one that is broken | [`crew`] |
 //! | the data, and all that can go wrong with it | [`toy`] |
 //! | what must have happened, given the log | `swarm/oracle.rs`, and what is held against it [`judge`] |
 
@@ -45,11 +45,20 @@ const ENDS_WITHIN: Duration = MS.saturating_mul(90_000);
 
 const WORKERS: u64 = 3;
 
+/// How likely it is that a client closes the coordinator before it does anything else.
+const CLOSES: f64 = 0.03;
+
+/// How likely it is that one of them fails at whatever it is given. All jobs succeed all the same.
+const BROKEN: f64 = 0.25;
+
 /// How long calls take.
 const TAKES: std::ops::Range<Duration> = MS.saturating_mul(10)..MS.saturating_mul(1_200);
 
 /// Shorter than a lease, or longer.
 const HANGS: std::ops::Range<Duration> = MS.saturating_mul(500)..MS.saturating_mul(10_000);
+
+/// A call that sticks is found out after so long.
+const HANG_MAX: Duration = MS.saturating_mul(8_000);
 
 /// No task may run out of tries by bad luck alone.
 const FAILURES_MAX: u32 = 1_000;
@@ -97,6 +106,8 @@ impl Workload for Jobs {
         let is_last = session.must_be_answered();
         if is_last {
             self.is_calm.store(true, Ordering::Relaxed);
+        } else if session.random().chance(CLOSES) {
+            self.close(session).await;
         }
         let id = match waiting.id {
             Some(id) => Some(id),
@@ -136,6 +147,7 @@ impl Workload for Jobs {
         counts.insert("attempts handed out", verdict.handed_out.len() as u64);
         counts.insert("tasks finished", verdict.finished.values().sum());
         counts.insert("maps lost", verdict.losses);
+        counts.insert("attempts failed", verdict.failures);
         Ok(())
     }
 
@@ -162,16 +174,36 @@ impl Jobs {
         let luck = luck(random.fork("luck"), Arc::clone(&self.is_calm));
         let slots = 1 + u32::try_from(session.random().within(0..2)).unwrap_or(0);
         let cluster = session.cluster().clone();
+        let is_one_broken = random.fork("broken").chance(BROKEN);
         let crew = Crew::new(cluster, self.store.clone(), luck, random, slots);
+        let mut crew = crew.for_ever().with_hang_max(HANG_MAX);
+        if is_one_broken {
+            self.count("broken workers");
+            crew = crew.with_broken(0);
+        }
         // They work until the run is over.
         drop(crew.keep(WORKERS));
+    }
+
+    /// Whoever submits a job next will have to open the coordinator.
+    async fn close(&self, session: &Session<Jobs>) {
+        if clerk(session.cluster(), session.number()).close().await.is_ok() {
+            self.count("coordinators closed");
+        }
     }
 
     async fn submit(&self, session: &mut Session<Jobs>, waiting: &Waiting) -> Option<JobId> {
         let clerk = clerk(session.cluster(), session.number());
         let (token, spec) = (waiting.token, waiting.spec.clone());
         let call = async {
-            match clerk.submit(token.into(), spec).await {
+            let mut submitted = clerk.submit(token.into(), spec.clone()).await;
+            while let Err(ClerkError::Refused(_)) = submitted {
+                submitted = match clerk.open().await {
+                    Ok(()) => clerk.submit(token.into(), spec.clone()).await,
+                    Err(error) => Err(error),
+                };
+            }
+            match submitted {
                 Ok(id) => Ended::Answered(Reply::Submitted(id)),
                 Err(error) => failed(&error),
             }
@@ -282,7 +314,7 @@ fn failed(error: &ClerkError) -> Ended<Reply> {
     }
 }
 
-/// Calls die, hang, fail and lose what they need, until all is calm.
+/// Calls die, hang, stick, fail and lose what they need, until all is calm.
 fn luck(random: Random, is_calm: Arc<AtomicBool>) -> Luck {
     let random = Mutex::new(random);
     Arc::new(move |work| {
@@ -297,6 +329,7 @@ fn luck(random: Random, is_calm: Arc<AtomicBool>) -> Luck {
             Fate::Hangs(hangs),
             Fate::Fails,
             Fate::Loses,
+            Fate::Sticks,
         ]);
         let fate = match (is_calm.load(Ordering::Relaxed), work.id.task) {
             (true, _) => Fate::Goes,

@@ -126,7 +126,8 @@ pub trait Executor: Send + Sync + 'static {
 
 /// Whether to stop.
 pub trait Stop: Send + Sync {
-    /// Whether to stop. Cheap: asked for each record, or nearly.
+    /// Whether to stop. Cheap: asked for each record, or nearly, and around each call of a store. Each time is a sign of life:
+    /// an attempt that gives none for long is taken to hang.
     fn is_stopped(&self) -> bool;
 }
 

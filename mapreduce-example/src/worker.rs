@@ -9,8 +9,11 @@
 //! It is a loop with one command under way at a time, in a session, so that each is carried out exactly once. (Where the nodes
 //! have no room for another session it goes without: one that is carried out twice costs work, and is not wrong.) It
 //! speaks when something has ended, when the coordinator has something new for it, and often enough to keep what it was given. While
-//! the coordinator cannot be reached it tries again for ever; what it works on it gives up when its leases must have run out,
-//! since somebody else has it by then.
+//! the coordinator cannot be reached it tries again for ever, and goes on with what it works on: the log's time may stand still
+//! meanwhile, and what finishes first counts, whoever has it by then. What others have got it is told to stop.
+//!
+//! An attempt gives a sign of life each time that it asks whether to stop. One that gives none for long hangs: it is reported as
+//! failed, and since nothing can end it but the end of its process, the worker gives back all else and ends.
 //!
 //! *Absent:* data. That is the [`Executor`]'s.
 
@@ -31,13 +34,10 @@ use raft_rsm::{Client, ClientError, Runtime, Session};
 use self::attempt::{Attempts, Flag};
 use crate::coordinator::limits::SLOTS_MAX;
 use crate::coordinator::{Answer, Command, Coordinator, Orders, Query, Report, Response, WorkerId};
-use crate::task::{AttemptId, Executor, Stop};
+use crate::task::{AttemptId, Executor};
 
 /// A lease is renewed so many times in its time: one that fails leaves time for others.
 const RENEWED_TIMES: u32 = 3;
-
-/// A worker counts this part of the time less than the coordinator does: clocks that differ by a hundredth do no harm.
-const CLOCK_DRIFT_PART: u32 = 100;
 
 /// A worker that has nothing to do asks again after so long: if the answer was lost, or the one who had it.
 const IDLE_WAIT: Duration = Duration::from_secs(5);
@@ -49,6 +49,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// its leases run out by themselves.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
+/// An attempt that gives no sign of life for so long hangs, unless somebody says otherwise: as long as Hadoop waits, and
+/// much longer than any call of a store takes with all of its retries.
+pub const HANG_MAX: Duration = Duration::from_secs(600);
+
 /// How a worker works.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct WorkerOptions {
@@ -56,6 +60,8 @@ pub struct WorkerOptions {
     pub slots: u32,
     /// Where they are carried out.
     pub ground: Ground,
+    /// An attempt that gives no sign of life for so long hangs. More than nothing: see [`HANG_MAX`].
+    pub hang_max: Duration,
 }
 
 /// Where attempts are carried out.
@@ -74,6 +80,8 @@ pub enum Ended {
     AllDone,
     /// It was [asked](WorkerHandle::stop) to.
     Stopped,
+    /// This attempt hangs, and occupies the process for ever: it should end.
+    Hung(AttemptId),
 }
 
 /// A worker.
@@ -90,13 +98,12 @@ pub struct Worker {
     running: BTreeMap<AttemptId, Arc<Flag>>,
     /// What the coordinator has not heard of yet.
     reports: Vec<Report>,
-    /// Since when, by the clock of this process, the coordinator cannot have given what runs to somebody else; and for how
-    /// long.
+    /// When, by the clock of this process, it last asked for what it was told; and how long its leases are.
     lease: Option<(Duration, Duration)>,
     /// The coordinator may have given it something that it does not work on.
     is_unsettled: bool,
-    /// It was asked to stop.
-    is_stopped: bool,
+    /// Why it is to end.
+    ending: Option<Ended>,
 }
 
 /// Asks a worker to stop. Cheap to clone.
@@ -109,6 +116,8 @@ pub struct WorkerHandle {
 #[derive(Debug)]
 enum Event {
     Ended(Report),
+    /// The same of one that hangs.
+    Hung(Report),
     Stop,
 }
 
@@ -133,7 +142,7 @@ impl Worker {
         let handle = WorkerHandle { events: sender.clone() };
         let slots = usize::try_from(options.slots).unwrap_or(SLOTS_MAX).clamp(1, SLOTS_MAX);
         let attempts =
-            Attempts::new(Arc::clone(&runtime), client.clone(), executor, options.ground, sender);
+            Attempts::new(Arc::clone(&runtime), client.clone(), executor, options, sender);
         let worker = Worker {
             id: WorkerId(runtime.random()),
             session: client.session(),
@@ -147,7 +156,7 @@ impl Worker {
             reports: Vec::new(),
             lease: None,
             is_unsettled: false,
-            is_stopped: false,
+            ending: None,
         };
         (worker, handle)
     }
@@ -158,12 +167,12 @@ impl Worker {
         self.id
     }
 
-    /// Works until all is done, or it is asked to stop.
+    /// Works until all is done, it is asked to stop, or an attempt hangs.
     pub async fn run(mut self) -> Ended {
         let ended = loop {
             let orders = self.report().await;
-            if self.is_stopped {
-                break Ended::Stopped;
+            if let Some(ended) = self.ending {
+                break ended;
             }
             match orders {
                 Some(orders) if orders.ends => break Ended::AllDone,
@@ -171,22 +180,22 @@ impl Worker {
                 None => {
                     let pause = self.runtime.sleep(PAUSE);
                     self.meanwhile(pause, Until::Stop).await;
-                    if self.is_stopped {
-                        break Ended::Stopped;
+                    if let Some(ended) = self.ending {
+                        break ended;
                     }
                     continue;
                 }
             }
             self.wait().await;
-            if self.is_stopped {
-                break Ended::Stopped;
+            if let Some(ended) = self.ending {
+                break ended;
             }
         };
         self.leave().await;
         ended
     }
 
-    /// Tells the coordinator how things stand; `None` if it does not answer, or the worker is asked to stop meanwhile.
+    /// Tells the coordinator how things stand; `None` if it does not answer, or the worker is to end meanwhile.
     async fn report(&mut self) -> Option<Orders> {
         let begun = self.runtime.now();
         let sent = self.reports.len().min(SLOTS_MAX);
@@ -252,7 +261,7 @@ impl Worker {
         }
     }
 
-    /// Waits until there is something to say to the coordinator, or the worker is asked to stop.
+    /// Waits until there is something to say to the coordinator, or the worker is to end.
     async fn wait(&mut self) {
         loop {
             while let Some(Some(event)) = self.events.next().now_or_never() {
@@ -266,7 +275,7 @@ impl Worker {
                 }
                 Some(_) | None => IDLE_WAIT,
             };
-            if self.is_stopped || !self.reports.is_empty() || left.is_zero() {
+            if self.ending.is_some() || !self.reports.is_empty() || left.is_zero() {
                 return;
             }
             let is_free = self.running.len() < self.slots;
@@ -282,21 +291,16 @@ impl Worker {
     async fn meanwhile<T>(&mut self, work: impl Future<Output = T>, until: Until) -> Option<T> {
         let mut work = pin!(work);
         loop {
-            let left = self.give_up();
-            let event = {
-                let late = self.runtime.sleep(left);
-                let other = select(self.events.next(), late);
-                match select(&mut work, other).await {
-                    Either::Left((done, _)) => return Some(done),
-                    Either::Right((Either::Left((event, _)), _)) => event,
-                    Either::Right((Either::Right(((), _)), _)) => None,
-                }
+            let event = match select(&mut work, self.events.next()).await {
+                Either::Left((done, _)) => return Some(done),
+                Either::Right((event, _)) => event,
             };
+            // Whoever begins attempts can send more of them.
             let Some(event) = event else { continue };
             self.hear(event);
             match until {
                 Until::Event => return None,
-                Until::Stop if self.is_stopped => return None,
+                Until::Stop if self.ending.is_some() => return None,
                 Until::Stop => {}
             }
         }
@@ -308,31 +312,21 @@ impl Worker {
                 self.running.remove(&report.attempt());
                 self.reports.push(report);
             }
-            Event::Stop => self.is_stopped = true,
+            Event::Hung(report) => {
+                self.ending = Some(Ended::Hung(report.attempt()));
+                self.running.remove(&report.attempt());
+                self.reports.push(report);
+            }
+            Event::Stop => {
+                self.ending.get_or_insert(Ended::Stopped);
+            }
         }
     }
 
     /// What runs and is to go on.
     fn wanted(&self) -> Vec<AttemptId> {
-        let wanted = self.running.iter().filter(|(_, flag)| !flag.is_stopped());
+        let wanted = self.running.iter().filter(|(_, flag)| !flag.must_stop());
         wanted.map(|(id, _)| *id).collect()
-    }
-
-    /// Stops what somebody else may have by now. Returns how long what is left has at least.
-    fn give_up(&self) -> Duration {
-        let Some((begun, lease)) = self.lease.filter(|_| !self.running.is_empty()) else {
-            return IDLE_WAIT;
-        };
-        let counted = lease.saturating_sub(lease / CLOCK_DRIFT_PART);
-        let left = begun.saturating_add(counted).saturating_sub(self.runtime.now());
-        if !left.is_zero() {
-            return left;
-        }
-        for (id, flag) in self.running.iter().filter(|(_, flag)| !flag.is_stopped()) {
-            tracing::info!(%id, "the coordinator could not be told in time that this goes on: given up");
-            flag.stop();
-        }
-        IDLE_WAIT
     }
 
     /// Gives back what it works on, and waits for a while until that has ended.
@@ -372,7 +366,7 @@ impl Worker {
 enum Until {
     /// Whatever happens in this process.
     Event,
-    /// That the worker is asked to stop.
+    /// That the worker is to end.
     Stop,
 }
 

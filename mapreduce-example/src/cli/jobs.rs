@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{CancelArgs, CloseArgs, ListArgs, StatusArgs};
+use super::{CancelArgs, CloseArgs, ListArgs, OpenArgs, StatusArgs};
 use crate::coordinator::{ClerkError, JobState, JobSummary, JobView, Progress, RunningView};
 use crate::failure::Failure;
 use crate::ground::clerk;
@@ -62,7 +62,13 @@ pub(super) async fn cancel(args: CancelArgs) -> Result<(), Failure> {
 
 pub(super) async fn close(args: CloseArgs) -> Result<(), Failure> {
     clerk(&args.cluster.cluster, args.cluster.timeout)?.close().await?;
-    say("no more jobs are taken; the workers end when all is done");
+    say("no more jobs are taken, until `open`; the workers end when all is done");
+    Ok(())
+}
+
+pub(super) async fn open(args: OpenArgs) -> Result<(), Failure> {
+    clerk(&args.cluster.cluster, args.cluster.timeout)?.open().await?;
+    say("jobs are taken; workers that have ended are to be started again");
     Ok(())
 }
 

@@ -62,6 +62,12 @@ impl Attempts {
             .map_while(move |(of, id)| (*of == worker).then_some(*id))
     }
 
+    /// Whether any of them is another worker's.
+    pub(super) fn are_there_others(&self, worker: WorkerId) -> bool {
+        let (first, last) = (self.by_worker.get_min(), self.by_worker.get_max());
+        first.into_iter().chain(last).any(|(of, _)| *of != worker)
+    }
+
     /// When the next lease ends.
     pub(super) fn next_end(&self) -> Option<Duration> {
         self.by_end.get_min().map(|(end, _)| *end)

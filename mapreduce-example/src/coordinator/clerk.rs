@@ -74,13 +74,23 @@ impl Clerk {
         Ok(())
     }
 
-    /// No more jobs are taken, and workers end when all that were taken are done.
+    /// No more jobs are taken, until the coordinator is [opened](Clerk::open), and workers end when all that were taken are done.
     ///
     /// # Errors
     /// Nobody answers.
     pub async fn close(&self) -> Result<(), ClerkError> {
         let response = self.command(Command::Close).await?;
         let Response::Closed = response else { return Err(unexpected(response)) };
+        Ok(())
+    }
+
+    /// Jobs are taken again, if the coordinator was closed.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub async fn open(&self) -> Result<(), ClerkError> {
+        let response = self.command(Command::Open).await?;
+        let Response::Opened = response else { return Err(unexpected(response)) };
         Ok(())
     }
 
@@ -132,6 +142,7 @@ fn unexpected(response: Response) -> ClerkError {
         | Response::Work(_)
         | Response::Left
         | Response::Closed
-        | Response::Forgotten => ClerkError::Unfit,
+        | Response::Forgotten
+        | Response::Opened => ClerkError::Unfit,
     }
 }

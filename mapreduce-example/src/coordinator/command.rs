@@ -46,13 +46,15 @@ pub enum Command {
         /// What has ended there.
         reports: Vec<Report>,
     },
-    /// No more jobs are taken. Workers end when all that were taken are done.
+    /// No more jobs are taken, until [`Command::Open`]. Workers end when all that were taken are done.
     Close,
     /// Nobody will ask for the result of a job that has ended.
     Forget {
         /// Which one.
         job: JobId,
     },
+    /// Jobs are taken again.
+    Open,
 }
 
 /// What became of an attempt.
@@ -98,6 +100,8 @@ pub enum Response {
     Closed,
     /// The job is forgotten.
     Forgotten,
+    /// Jobs are taken.
+    Opened,
 }
 
 /// What a worker is to do.
@@ -236,7 +240,7 @@ pub struct RunningView {
     pub worker: WorkerId,
     /// For how long.
     pub age: Duration,
-    /// Whether it takes much longer than others of its phase did.
+    /// Whether it takes so long that it may have a second attempt.
     pub is_straggler: bool,
 }
 

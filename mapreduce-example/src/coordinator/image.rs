@@ -17,17 +17,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::attempts::Running;
-use super::command::{Failure, JobState, Phase, Progress};
-use super::job::{End, Job};
+use super::command::{Failure, JobState, Progress};
+use super::job::{End, Job, PHASES};
 use super::limits::{self, FAILURES_KEPT};
 use super::state::State;
 use super::tasks::{Task, Tasks};
 use crate::task::{AttemptId, JobId, JobSpec, TaskId};
 
 const MAGIC: &[u8; 9] = b"MAPREDUCE";
-const FORMAT: u8 = 1;
-
-const PHASES: [Phase; 3] = [Phase::Map, Phase::Reduce, Phase::Publish];
+const FORMAT: u8 = 2;
 
 /// No task has more attempts at once.
 const ATTEMPTS_AT_ONCE_MAX: usize = 2;
@@ -157,15 +155,16 @@ fn unfinished(spec: &JobSpec, tasks: [Vec<Task>; 3]) -> Result<[Tasks; 3], Strin
         return Err(format!("has {lens:?} tasks, which are not those of its specification"));
     }
     let is_right = |task: &Task| {
-        let Task { handed_out, void, finished, .. } = task;
+        let Task { handed_out, void, failures, failed, finished, .. } = task;
         let is_handed_out = finished.is_none_or(|finished| {
             (*void + 1..=*handed_out).contains(&finished.attempt.0)
                 && finished.counts == limits::cap(finished.counts)
         });
-        void <= handed_out && *handed_out <= limits::ATTEMPTS_MAX && is_handed_out
+        let is_failed = failed.is_some() == (*failures > 0);
+        void <= handed_out && *handed_out <= limits::ATTEMPTS_MAX && is_handed_out && is_failed
     };
     if !tasks.iter().flatten().all(is_right) {
-        return Err("has a task that was finished by no attempt".to_owned());
+        return Err("has a task that was finished by no attempt, or failed and did not".to_owned());
     }
     let [maps, reduces, publish] = tasks.map(Tasks::restored);
     let (Some(maps), Some(reduces), Some(publish)) = (maps, reduces, publish) else {

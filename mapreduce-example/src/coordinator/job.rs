@@ -6,10 +6,13 @@ use std::time::Duration;
 use imbl::Vector;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Failure, JobState, JobSummary, Phase};
+use super::command::{Failure, JobState, JobSummary, Phase, WorkerId};
 use super::limits::FAILURES_KEPT;
+use super::offers::Whom;
 use super::tasks::{Task, Tasks};
 use crate::task::{Attempt, JobId, JobSpec, TaskId};
+
+pub(super) const PHASES: [Phase; 3] = [Phase::Map, Phase::Reduce, Phase::Publish];
 
 /// A job. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +47,10 @@ pub(super) struct End {
 /// Where the queue has a job.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
-    /// It has something to hand out, and so many attempts run.
-    pub(super) ready: Option<u32>,
+    /// It has something to hand out, and to whom; and so many attempts run.
+    pub(super) ready: Option<(u32, Whom)>,
+    /// When a worker may be given again what it has just failed at.
+    pub(super) rest: Option<Duration>,
     /// When its first straggler may have a second attempt.
     pub(super) straggler: Option<Duration>,
 }
@@ -114,10 +119,11 @@ impl Job {
         self.of_phase_mut(phase).get_mut(number)
     }
 
-    /// The first task of the phase that nobody works on.
-    pub(super) fn next_pending(&self) -> Option<TaskId> {
+    /// The first task of the phase that nobody works on and that this worker may be given.
+    pub(super) fn next_pending(&self, worker: WorkerId, is_alone: bool) -> Option<TaskId> {
         let phase = self.phase();
-        self.of_phase(phase).next_pending().map(|number| task_of(phase, number))
+        let first = self.of_phase(phase).pending().first_for(worker, is_alone);
+        first.map(|number| task_of(phase, number))
     }
 
     /// The tasks that may have a second attempt by `now`, the longest one first.
@@ -138,9 +144,15 @@ impl Job {
         }
         let tasks = self.of_phase(self.phase());
         Place {
-            ready: tasks.next_pending().map(|_| self.running),
+            ready: tasks.pending().whom().map(|whom| (self.running, whom)),
+            rest: PHASES.iter().filter_map(|phase| self.of_phase(*phase).next_rest()).min(),
             straggler: tasks.next_straggler(),
         }
+    }
+
+    /// Whoever has failed at something may have it again, if its rest is over.
+    pub(super) fn end_rests(&mut self, now: Duration) {
+        PHASES.iter().for_each(|phase| self.of_phase_mut(*phase).end_rests(now));
     }
 
     /// Which attempts count of what `task` builds upon; `None` where some of it is not finished.
@@ -162,7 +174,7 @@ impl Job {
 
     /// The job has ended: what was to be done, task by task, is forgotten.
     pub(super) fn end(&mut self, end: End) {
-        for phase in [Phase::Map, Phase::Reduce, Phase::Publish] {
+        for phase in PHASES {
             self.of_phase_mut(phase).end();
         }
         let spec = &self.spec;

@@ -9,6 +9,10 @@ use crate::task::{Counts, JobSpec};
 /// one. All replicas must agree on it.
 pub const LEASE: Duration = Duration::from_secs(5);
 
+/// A worker that has failed at a task is not given it again before so long, whoever else is there: one that fails at once would
+/// use up all of its tries in no time. All replicas must agree on it.
+pub const FAILED_REST: Duration = Duration::from_secs(1);
+
 /// There are at most so many jobs that have not ended.
 pub const JOBS_QUEUED_MAX: usize = 1_000;
 
@@ -18,7 +22,7 @@ pub const JOBS_ENDED_MAX: usize = 1_000;
 /// A job has at most so many tasks: a reduce task is told of each map task.
 pub const JOB_TASKS_MAX: usize = 100_000;
 
-/// All jobs together have at most so many tasks that are not done: some 100 MB.
+/// All jobs together have at most so many tasks that are not done: some 150 MB.
 pub const QUEUED_TASKS_MAX: usize = 1_000_000;
 
 /// A specification is at most so long, in bytes: it is one command, and one answer to each worker.
@@ -58,6 +62,10 @@ pub(crate) const STRAGGLER_FACTOR: u32 = 2;
 
 /// ... unless it has taken no longer than this: where tasks are short, there is nothing to gain.
 pub(crate) const STRAGGLER_MIN: Duration = Duration::from_secs(1);
+
+/// ... and so is one that has taken so long, whatever others did: they may be too few to tell. Only slots that have nothing else to
+/// do are lost to its second attempt.
+pub(crate) const STRAGGLER_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a job is not taken, whatever else there is.
 pub(crate) fn check(spec: &JobSpec) -> Result<(), String> {
@@ -118,7 +126,8 @@ pub(super) fn admit(command: &Command) -> Result<(), String> {
         Command::Submit { .. }
         | Command::Cancel { .. }
         | Command::Close
-        | Command::Forget { .. } => {
+        | Command::Forget { .. }
+        | Command::Open => {
             return Ok(());
         }
         Command::Work { running, reports, .. } => (running.len(), reports.len()),

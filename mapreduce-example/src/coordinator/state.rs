@@ -14,7 +14,8 @@ use super::limits::{
     self, ATTEMPTS_MAX, JOBS_ENDED_MAX, JOBS_QUEUED_MAX, LEASE, QUEUED_BYTES_MAX, QUEUED_TASKS_MAX,
     SLOTS_MAX,
 };
-use super::tasks::Finished;
+use super::offers::Offers;
+use super::tasks::{Failed, Finished};
 use crate::task::{Attempt, AttemptId, Counts, JobId, JobSpec, TaskId};
 
 /// What is replicated. Cheap to clone.
@@ -24,13 +25,15 @@ pub(super) struct State {
     pub(super) time: Duration,
     /// The index of the entry that is carried out.
     pub(super) index: u64,
-    /// No more jobs are taken.
+    /// No more jobs are taken for now.
     pub(super) is_closed: bool,
     pub(super) jobs: OrdMap<JobId, Arc<Job>>,
     pub(super) tokens: OrdMap<u128, JobId>,
     pub(super) attempts: Attempts,
     /// The jobs that have something to hand out: the one with the fewest attempts first, then the oldest.
-    pub(super) ready: OrdSet<(u32, JobId)>,
+    pub(super) ready: Offers<(u32, JobId)>,
+    /// The jobs of which a worker has just failed at something, by when it may be given that again.
+    pub(super) rests: OrdSet<(Duration, JobId)>,
     /// The jobs that may have stragglers, by when they do.
     pub(super) stragglers: OrdSet<(Duration, JobId)>,
     /// The jobs that have ended, in that order.
@@ -55,14 +58,24 @@ impl State {
             self.gone(id);
             self.lost(id.job, id.task, "with its worker");
         }
+        while let Some((until, id)) = self.rests.get_min().copied()
+            && until <= time
+        {
+            self.rests.remove(&(until, id));
+            if let Some(job) = self.jobs.get_mut(&id) {
+                Arc::make_mut(job).end_rests(time);
+            }
+            self.queue(id);
+        }
     }
 
-    /// When something ends next, or an attempt becomes a straggler.
+    /// When something ends next, or may be given to a worker that it could not be given to before.
     pub(super) fn due(&self) -> Option<Duration> {
         // Those that are stragglers already wait for a worker, not for time.
         let later = (Bound::Excluded((self.time, JobId(u64::MAX))), Bound::Unbounded);
         let straggler = self.stragglers.range(later).next().map(|(due, _)| *due);
-        self.attempts.next_end().into_iter().chain(straggler).min()
+        let rest = self.rests.get_min().map(|(until, _)| *until);
+        self.attempts.next_end().into_iter().chain(straggler).chain(rest).min()
     }
 
     pub(super) fn submit(&mut self, token: u128, spec: JobSpec) -> Response {
@@ -83,7 +96,8 @@ impl State {
 
     fn has_room(&self, spec: &JobSpec) -> Result<(), String> {
         if self.is_closed {
-            return Err("no more jobs are taken".to_owned());
+            return Err("no more jobs are taken, until somebody opens the coordinator: see `open`"
+                .to_owned());
         }
         limits::check(spec)?;
         let mut queued = self.queued;
@@ -164,21 +178,24 @@ impl State {
 
     /// What to give to a worker next: what nobody works on, and failing that what somebody else takes long for.
     pub(super) fn next_for(&self, worker: WorkerId) -> Option<(JobId, TaskId)> {
-        let pending = self
-            .ready
-            .get_min()
-            .and_then(|(_, id)| self.jobs.get(id)?.next_pending().map(|task| (*id, task)));
+        let is_alone = !self.attempts.are_there_others(worker);
+        let pending = self.ready.first_for(worker, is_alone).and_then(|(_, id)| {
+            self.jobs.get(&id)?.next_pending(worker, is_alone).map(|task| (id, task))
+        });
         pending.or_else(|| self.backup_for(worker))
     }
 
-    /// The straggler of another worker that began first. What is passed over is the worker's own, so it is little.
+    /// The straggler of another worker that began first, and that this one has not failed at: the other one is there. What
+    /// is passed over is the worker's own, or was, so it is little.
     fn backup_for(&self, worker: WorkerId) -> Option<(JobId, TaskId)> {
         let late = self.stragglers.iter().take_while(|(due, _)| *due <= self.time);
         let mut tasks = late
             .filter_map(|(_, id)| Some((*id, self.jobs.get(id)?)))
             .flat_map(|(id, job)| job.stragglers(self.time).map(move |task| (id, task)));
         tasks.find(|(id, task)| {
-            self.attempts.of_task(*id, *task).all(|(_, running)| running.worker != worker)
+            let failed = self.jobs.get(id).and_then(|job| job.task(*task)?.failed);
+            failed.is_none_or(|failed| failed.worker != worker)
+                && self.attempts.of_task(*id, *task).all(|(_, running)| running.worker != worker)
         })
     }
 
@@ -257,17 +274,17 @@ impl State {
         if self.attempts.get(id).is_none() {
             return;
         }
-        self.give_back(id);
         let AttemptId { job: job_id, task, attempt } = id;
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         let job = Arc::make_mut(job);
         let text = limits::cut(text);
         job.remember(Failure { task, attempt, worker, text: text.clone() });
         let failures_max = job.spec.failures_max;
-        let Some(failing) = job.task_mut(task) else { return };
-        failing.failures = failing.failures.saturating_add(1);
-        if failing.failures >= failures_max {
-            let times = match failing.failures {
+        let ((phase, number), failed) = (at(task), Failed { worker, at: self.time });
+        let failures = job.of_phase_mut(phase).fail(number, failed);
+        self.give_back(id);
+        if let Some(failures) = failures.filter(|failures| *failures >= failures_max) {
+            let times = match failures {
                 1 => String::new(),
                 times => format!(" {times} times, the last time"),
             };
@@ -371,7 +388,7 @@ impl State {
             self.attempts.of_task(id, task).map(|(_, running)| running.since).collect();
         let (phase, number) = at(task);
         if let Some(job) = self.jobs.get_mut(&id) {
-            Arc::make_mut(job).of_phase_mut(phase).place(number, &running);
+            Arc::make_mut(job).of_phase_mut(phase).place(number, &running, self.time);
         }
     }
 
@@ -382,15 +399,22 @@ impl State {
         if job.place == wanted {
             return;
         }
-        let Place { ready, straggler } = std::mem::replace(&mut Arc::make_mut(job).place, wanted);
-        if let Some(running) = ready {
-            self.ready.remove(&(running, id));
+        let before = std::mem::replace(&mut Arc::make_mut(job).place, wanted);
+        let Place { ready, rest, straggler } = before;
+        if let Some((running, whom)) = ready {
+            self.ready.remove((running, id), whom);
+        }
+        if let Some(until) = rest {
+            self.rests.remove(&(until, id));
         }
         if let Some(due) = straggler {
             self.stragglers.remove(&(due, id));
         }
-        if let Some(running) = wanted.ready {
-            self.ready.insert((running, id));
+        if let Some((running, whom)) = wanted.ready {
+            self.ready.insert((running, id), whom);
+        }
+        if let Some(until) = wanted.rest {
+            self.rests.insert((until, id));
         }
         if let Some(due) = wanted.straggler {
             self.stragglers.insert((due, id));

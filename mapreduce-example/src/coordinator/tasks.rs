@@ -5,9 +5,10 @@ use std::time::Duration;
 use imbl::{OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 
-use super::command::Progress;
-use super::limits::{STRAGGLER_FACTOR, STRAGGLER_MIN};
+use super::command::{Progress, WorkerId};
+use super::limits::{FAILED_REST, STRAGGLER_AFTER, STRAGGLER_FACTOR, STRAGGLER_MIN};
 use super::median::Median;
+use super::offers::{Offers, Whom};
 use crate::task::{Attempt, Counts};
 
 /// A task.
@@ -21,10 +22,23 @@ pub(super) struct Task {
     pub(super) failures: u32,
     /// How often its lease ran out, or what it had written was lost.
     pub(super) losses: u32,
+    /// The last time that it failed.
+    pub(super) failed: Option<Failed>,
     pub(super) finished: Option<Finished>,
     /// Since when its only attempt runs, if there is just one. Made anew from a snapshot.
     #[serde(skip)]
     alone: Option<Duration>,
+    /// To whom it may be given, if nobody works on it. Made anew from a snapshot.
+    #[serde(skip)]
+    offered: Option<Whom>,
+}
+
+/// That a task failed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Failed {
+    pub(super) worker: WorkerId,
+    /// On the log's time.
+    pub(super) at: Duration,
 }
 
 /// What makes a task finished.
@@ -45,7 +59,9 @@ pub(super) struct Tasks {
     /// Empty once the job has ended.
     all: Vector<Task>,
     /// Those that are not finished and that nobody works on.
-    pending: OrdSet<u32>,
+    pending: Offers<u32>,
+    /// Those of them that a worker has just failed at, by when it may be given them again.
+    rests: OrdSet<(Duration, u32)>,
     /// Those that are not finished and have one attempt, by its start.
     alone: OrdSet<(Duration, u32)>,
     took: Median,
@@ -56,12 +72,29 @@ impl Task {
     pub(super) fn may_finish(&self, attempt: Attempt) -> bool {
         self.finished.is_none() && (self.void + 1..=self.handed_out).contains(&attempt.0)
     }
+
+    /// To whom it may be given.
+    fn whom(&self, now: Duration) -> Whom {
+        match self.failed {
+            None => Whom::Any,
+            Some(failed) if failed.rests_until() <= now => Whom::RatherNot(failed.worker),
+            Some(failed) => Whom::Not(failed.worker),
+        }
+    }
+}
+
+impl Failed {
+    fn rests_until(&self) -> Duration {
+        self.at.saturating_add(FAILED_REST)
+    }
 }
 
 impl Tasks {
     pub(super) fn new(len: u32) -> Tasks {
         let all = (0..len).map(|_| Task::default()).collect();
-        Tasks { len, all, pending: (0..len).collect(), ..Tasks::default() }
+        let mut tasks = Tasks { len, all, ..Tasks::default() };
+        (0..len).for_each(|number| tasks.offer(number, Some(Whom::Any)));
+        tasks
     }
 
     /// Those of a snapshot, before any of them is put in its [place](Tasks::place).
@@ -103,18 +136,27 @@ impl Tasks {
         Progress { tasks: self.len, done: self.done, pending, counts: self.counts }
     }
 
-    /// The first one that nobody works on.
-    pub(super) fn next_pending(&self) -> Option<u32> {
-        self.pending.get_min().copied()
+    /// Those that are not finished and that nobody works on.
+    pub(super) fn pending(&self) -> &Offers<u32> {
+        &self.pending
     }
 
-    /// How long an attempt may take before it is a straggler; `None`: it is too early to say.
+    /// When a worker may be given again what it has just failed at.
+    pub(super) fn next_rest(&self) -> Option<Duration> {
+        self.rests.get_min().map(|(until, _)| *until)
+    }
+
+    /// How long an attempt may take before it is a straggler; `None`: something is left to be handed out, so it is too early.
     ///
-    /// Only near the end of a phase: nothing is left to be handed out, and half of the tasks or more are done.
+    /// How long the others took counts near the end of a phase: when half of the tasks or more are done.
     pub(super) fn patience(&self) -> Option<Duration> {
-        let is_near_end = self.pending.is_empty() && self.done >= self.len - self.done;
-        let median = self.took.median().filter(|_| is_near_end)?;
-        Some(median.saturating_mul(STRAGGLER_FACTOR).max(STRAGGLER_MIN))
+        if !self.pending.is_empty() {
+            return None;
+        }
+        let is_near_end = self.done >= self.len - self.done;
+        let median = self.took.median().filter(|_| is_near_end);
+        let of_others = median.map(|took| took.saturating_mul(STRAGGLER_FACTOR).max(STRAGGLER_MIN));
+        Some(of_others.map_or(STRAGGLER_AFTER, |patience| patience.min(STRAGGLER_AFTER)))
     }
 
     /// Those that have one attempt, by its start.
@@ -130,7 +172,7 @@ impl Tasks {
 
     /// Puts a task where it belongs, given since when its attempts run. To be called whenever that, or whether it is
     /// finished, has changed.
-    pub(super) fn place(&mut self, number: u32, running: &[Duration]) {
+    pub(super) fn place(&mut self, number: u32, running: &[Duration], now: Duration) {
         let Some(task) = self.all.get_mut(index(number)) else { return };
         let is_finished = task.finished.is_some();
         let alone = match running {
@@ -143,10 +185,54 @@ impl Tasks {
         if let Some(since) = alone {
             self.alone.insert((since, number));
         }
-        match !is_finished && running.is_empty() {
-            true => self.pending.insert(number),
-            false => self.pending.remove(&number),
-        };
+        let is_pending = !is_finished && running.is_empty();
+        let whom = is_pending.then(|| task.whom(now));
+        self.offer(number, whom);
+    }
+
+    /// Says to whom a task may be given, if to anybody.
+    fn offer(&mut self, number: u32, whom: Option<Whom>) {
+        let Some(task) = self.all.get_mut(index(number)) else { return };
+        let before = std::mem::replace(&mut task.offered, whom);
+        if before == whom {
+            return;
+        }
+        let until = task.failed.map(|failed| failed.rests_until());
+        if let Some(before) = before {
+            self.pending.remove(number, before);
+        }
+        if let Some(whom) = whom {
+            self.pending.insert(number, whom);
+        }
+        match (whom, until) {
+            (Some(Whom::Not(_)), Some(until)) => {
+                self.rests.insert((until, number));
+            }
+            (Some(Whom::Any | Whom::RatherNot(_)) | None, Some(until)) => {
+                self.rests.remove(&(until, number));
+            }
+            (_, None) => {}
+        }
+    }
+
+    /// Whoever has failed at something may have it again, if its rest is over.
+    pub(super) fn end_rests(&mut self, now: Duration) {
+        while let Some((until, number)) = self.rests.get_min().copied()
+            && until <= now
+        {
+            self.rests.remove(&(until, number));
+            let whom = self.get(number).map(|task| task.whom(now));
+            self.offer(number, whom);
+        }
+    }
+
+    /// An attempt that still runs has failed. Returns how often the task has failed by now.
+    pub(super) fn fail(&mut self, number: u32, failed: Failed) -> Option<u32> {
+        let task = self.get_mut(number)?;
+        assert!(task.offered.is_none(), "a task with an attempt is offered to nobody");
+        task.failed = Some(failed);
+        task.failures = task.failures.saturating_add(1);
+        Some(task.failures)
     }
 
     /// A task is finished, for good unless it is [taken back](Tasks::take_back).

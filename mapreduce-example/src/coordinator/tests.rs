@@ -1,7 +1,9 @@
 //! The rules of the table of tasks, one by one.
 
+mod failures;
 mod images;
 mod model;
+mod stragglers;
 
 use raft_rsm::raft_core::Term;
 
@@ -270,6 +272,7 @@ fn a_task_that_fails_too_often_fails_its_job_with_the_last_text_and_no_other_job
         let begun = table.begin(ANN, &[], 2);
         let failing = begun.iter().find(|id| id.job == job).unwrap();
         table.work(ANN, &[], vec![Report::Failed(*failing, text.to_owned())], 0);
+        table.wait(limits::FAILED_REST);
     }
     let why = "map task 0 failed 2 times, the last time: second".to_owned();
     assert_eq!(table.state(job), JobState::Failed(why));
@@ -310,58 +313,6 @@ fn a_long_text_is_cut() {
     table.work(ANN, &[], vec![Report::Failed(begun[0], "ä".repeat(10_000))], 0);
     let text = &table.view(job).failures[0].text;
     assert!(text.len() < 1_010 && text.ends_with("ä…"), "{text}");
-}
-
-/// Four maps, of which three are finished after a second each; the last one is with Ann.
-fn straggling() -> (Table, Vec<AttemptId>) {
-    let mut table = Table::default();
-    table.submit(spec(4, 1, 1));
-    let maps = table.begin(ANN, &[], 4);
-    table.wait(SECOND);
-    let reports = maps[..3].iter().map(|id| Report::Finished(*id, Counts::default())).collect();
-    table.work(ANN, &maps[3..], reports, 0);
-    (table, maps)
-}
-
-#[test]
-fn a_straggler_near_the_end_of_a_phase_has_a_second_attempt_at_another_worker() {
-    let (mut table, maps) = straggling();
-    assert_eq!(table.coordinator.due(), Some(2 * SECOND));
-    assert!(!table.is_ready_for(BOB, &[]));
-    table.wait(SECOND);
-    assert!(table.is_ready_for(BOB, &[]) && !table.is_ready_for(ANN, &maps[3..]));
-    assert_eq!(table.begin(ANN, &maps[3..], 1), []);
-    let second = table.begin(BOB, &[], 3);
-    assert_eq!(second, [AttemptId { attempt: Attempt(2), ..maps[3] }]);
-    assert_eq!(table.begin(WorkerId(3), &[], 1), [], "never more than two at once");
-    // The first to finish wins, the other one is stopped.
-    table.finish(BOB, &second);
-    assert!(table.is_ready_for(ANN, &maps[3..]));
-    assert_eq!(table.work(ANN, &maps[3..], vec![], 0).stop, maps[3..]);
-}
-
-#[test]
-fn nothing_is_a_straggler_while_less_than_half_of_the_tasks_are_done() {
-    let mut table = Table::default();
-    table.submit(spec(4, 1, 1));
-    let maps = table.begin(ANN, &[], 4);
-    table.wait(SECOND);
-    table.work(ANN, &maps[1..], vec![Report::Finished(maps[0], Counts::default())], 0);
-    table.wait(3 * SECOND);
-    assert!(!table.is_ready_for(BOB, &[]));
-    table.work(ANN, &maps[2..], vec![Report::Finished(maps[1], Counts::default())], 0);
-    // Half of them are done, and the middle one of those took a second: it is time for a second attempt.
-    assert!(table.is_ready_for(BOB, &[]));
-}
-
-#[test]
-fn a_second_attempt_that_is_lost_leaves_the_first_one_alone() {
-    let (mut table, maps) = straggling();
-    table.wait(SECOND);
-    table.begin(BOB, &[], 1);
-    assert_eq!(table.apply(Command::Leave { worker: BOB, reports: vec![] }), Response::Left);
-    assert_eq!(table.work(ANN, &maps[3..], vec![], 0).stop, []);
-    assert_eq!(table.begin(BOB, &[], 1), [AttemptId { attempt: Attempt(3), ..maps[3] }]);
 }
 
 /// Two maps are done; Ann reduces the first partition, and Bob the second one.
@@ -514,6 +465,39 @@ fn workers_end_when_no_more_jobs_are_taken_and_all_are_done() {
     assert!(
         table.is_ready_for(BOB, &[]) && table.coordinator.is_ready(&Query::Done(job), LogIndex(0))
     );
+}
+
+#[test]
+fn a_coordinator_that_is_opened_again_takes_jobs_and_keeps_its_workers() {
+    let mut table = Table::default();
+    table.apply(Command::Close);
+    assert!(table.work(ANN, &[], vec![], 1).ends);
+    let refused = table.apply(Command::Submit { token: 99, spec: spec(1, 1, 1) });
+    let Response::Refused(why) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("`open`"), "{why}");
+    for _ in 0..2 {
+        assert_eq!(table.apply(Command::Open), Response::Opened);
+        assert!(!table.is_ready_for(BOB, &[]));
+    }
+    table.submit(spec(1, 1, 1));
+    let orders = table.work(ANN, &[], vec![], 1);
+    assert!(!orders.ends && orders.begin.len() == 1);
+}
+
+#[test]
+fn a_log_of_an_earlier_version_reads_as_it_was_written() {
+    let (worker, reports, job) = (ANN, vec![], JobId(1));
+    let commands = [
+        Command::Submit { token: 1, spec: spec(1, 1, 1) },
+        Command::Cancel { job },
+        Command::Work { worker, running: vec![], reports: vec![], slots: 1 },
+        Command::Leave { worker, reports },
+        Command::Close,
+        Command::Forget { job },
+        Command::Open,
+    ];
+    let numbers = commands.map(|command| postcard::to_allocvec(&command).unwrap()[0]);
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use object_store::{
 use url::Url;
 
 use super::wait;
-use crate::task::TaskError;
+use crate::task::{Stop, TaskError};
 
 /// Why something could not be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +60,7 @@ pub struct Stores {
     local: Arc<LocalFileSystem>,
     memory: Arc<InMemory>,
     others: Arc<Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>>,
+    heard_by: Option<Arc<dyn Stop>>,
 }
 
 /// Stores beyond this number are opened again each time; nobody has as many, but a worker serves whoever submits.
@@ -73,7 +74,13 @@ impl Stores {
             local: Arc::new(LocalFileSystem::new().with_fsync(true)),
             memory: Arc::new(InMemory::new()),
             others: Arc::default(),
+            heard_by: None,
         }
+    }
+
+    /// The same ones, where each call gives a sign of life to the attempt that makes it: many slow ones are no call that hangs.
+    pub(crate) fn heard_by(&self, stop: Arc<dyn Stop>) -> Stores {
+        Stores { heard_by: Some(stop), ..self.clone() }
     }
 
     /// A path of the local file system, or a URL: `file:///…`, `memory:///…` (which ends with the process: for tests), and with
@@ -98,7 +105,7 @@ impl Stores {
         } else {
             self.other(&url, &path).map_err(|error| failed(innermost(&error)))?
         };
-        Ok(Location { store, path, url, is_local })
+        Ok(Location { store, path, url, is_local, heard_by: self.heard_by.clone() })
     }
 
     fn other(&self, url: &Url, path: &Path) -> object_store::Result<Arc<dyn ObjectStore>> {
@@ -139,9 +146,25 @@ pub struct Location {
     path: Path,
     url: Url,
     is_local: bool,
+    heard_by: Option<Arc<dyn Stop>>,
 }
 
 impl Location {
+    /// Waits for a call of the store here.
+    pub(super) fn wait<F: Future>(&self, call: F) -> F::Output {
+        self.give_sign();
+        let output = wait(call);
+        self.give_sign();
+        output
+    }
+
+    fn give_sign(&self) {
+        if let Some(stop) = &self.heard_by {
+            // Whether to stop is asked where something can be done about it.
+            stop.is_stopped();
+        }
+    }
+
     /// Its URL.
     #[must_use]
     pub fn url(&self) -> &str {
@@ -210,7 +233,7 @@ impl Location {
     /// # Errors
     /// [`DataError`].
     pub fn read(&self) -> Result<Bytes, DataError> {
-        wait(async { self.store.get(&self.path).await?.bytes().await })
+        self.wait(async { self.store.get(&self.path).await?.bytes().await })
             .map_err(|error| self.failed(&error))
     }
 
@@ -220,8 +243,9 @@ impl Location {
             return Ok(Bytes::new());
         }
         let expected = range.end - range.start;
-        let bytes =
-            wait(self.store.get_range(&self.path, range)).map_err(|error| self.failed(&error))?;
+        let bytes = self
+            .wait(self.store.get_range(&self.path, range))
+            .map_err(|error| self.failed(&error))?;
         if bytes.len() as u64 != expected {
             let reason = "it became shorter while it was read".to_owned();
             return Err(DataError::Failed { place: self.name(), reason });
@@ -231,7 +255,7 @@ impl Location {
 
     /// Writes an object, in place of what is there.
     pub(crate) fn put(&self, bytes: Bytes) -> Result<(), DataError> {
-        wait(self.store.put(&self.path, PutPayload::from_bytes(bytes)))
+        self.wait(self.store.put(&self.path, PutPayload::from_bytes(bytes)))
             .map(drop)
             .map_err(|error| self.failed(&error))
     }
@@ -239,7 +263,7 @@ impl Location {
     /// Writes an object, unless there is one. Whether there was none.
     pub(crate) fn put_new(&self, bytes: Bytes) -> Result<bool, DataError> {
         let options = PutOptions::from(PutMode::Create);
-        match wait(self.store.put_opts(&self.path, PutPayload::from_bytes(bytes), options)) {
+        match self.wait(self.store.put_opts(&self.path, PutPayload::from_bytes(bytes), options)) {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
             Err(error) => Err(self.failed(&error)),
@@ -247,17 +271,17 @@ impl Location {
     }
 
     pub(crate) fn put_in_parts(&self) -> Result<Box<dyn MultipartUpload>, DataError> {
-        wait(self.store.put_multipart(&self.path)).map_err(|error| self.failed(&error))
+        self.wait(self.store.put_multipart(&self.path)).map_err(|error| self.failed(&error))
     }
 
     /// What is known of an object.
     pub(crate) fn head(&self) -> Result<ObjectMeta, DataError> {
-        wait(self.store.head(&self.path)).map_err(|error| self.failed(&error))
+        self.wait(self.store.head(&self.path)).map_err(|error| self.failed(&error))
     }
 
     /// The folders and objects in this folder; none if there is no such folder.
     pub(crate) fn list(&self) -> Result<ListResult, DataError> {
-        match wait(self.store.list_with_delimiter(Some(&self.path))) {
+        match self.wait(self.store.list_with_delimiter(Some(&self.path))) {
             Err(object_store::Error::NotFound { .. }) => Ok(ListResult {
                 common_prefixes: Vec::new(),
                 objects: Vec::new(),
@@ -269,7 +293,7 @@ impl Location {
 
     /// Deletes an object, if it is there.
     pub(crate) fn delete(&self) -> Result<(), DataError> {
-        match wait(self.store.delete(&self.path)) {
+        match self.wait(self.store.delete(&self.path)) {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.failed(&error)),
         }
@@ -279,7 +303,7 @@ impl Location {
     pub(crate) fn delete_below(&self) -> Result<(), DataError> {
         let found = self.store.list(Some(&self.path)).map_ok(|object| object.location).boxed();
         let deleted = self.store.delete_stream(found).try_for_each(|_| async { Ok(()) });
-        match wait(deleted) {
+        match self.wait(deleted) {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.failed(&error)),
         }
@@ -290,7 +314,7 @@ impl Location {
     pub(crate) fn copy_to(&self, other: &Location) -> Result<(), DataError> {
         let mode = if self.is_local { CopyMode::Create } else { CopyMode::Overwrite };
         let options = CopyOptions::new().with_mode(mode);
-        match wait(self.store.copy_opts(&self.path, &other.path, options)) {
+        match self.wait(self.store.copy_opts(&self.path, &other.path, options)) {
             Err(object_store::Error::AlreadyExists { .. }) => {
                 if self.head()?.e_tag == other.head()?.e_tag {
                     return Ok(());

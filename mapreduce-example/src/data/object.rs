@@ -6,7 +6,6 @@ use std::mem;
 use object_store::{MultipartUpload, PutPayload};
 
 use super::location::{DataError, Location};
-use super::wait;
 
 /// The parts of an upload, in bytes: above the least that any store takes (5 MiB), and the most that a writer holds.
 const PART_BYTES: usize = 8 << 20;
@@ -58,7 +57,7 @@ impl ObjectWriter {
             self.part()?;
         }
         if let Some(upload) = &mut self.upload {
-            wait(upload.complete()).map_err(|error| self.location.failed(&error))?;
+            self.location.wait(upload.complete()).map_err(|error| self.location.failed(&error))?;
         }
         self.upload = None;
         Ok(self.written)
@@ -75,7 +74,9 @@ impl ObjectWriter {
             none => none.insert(self.location.put_in_parts()?),
         };
         let part = mem::replace(&mut self.buffer, Vec::with_capacity(PART_BYTES));
-        wait(upload.put_part(PutPayload::from(part))).map_err(|error| self.location.failed(&error))
+        self.location
+            .wait(upload.put_part(PutPayload::from(part)))
+            .map_err(|error| self.location.failed(&error))
     }
 }
 
@@ -94,7 +95,7 @@ impl Drop for ObjectWriter {
     fn drop(&mut self) {
         if let Some(upload) = &mut self.upload {
             // Who writes no longer cares; a store that cannot be reached drops unfinished uploads by a rule of its own.
-            let _ = wait(upload.abort());
+            let _ = self.location.wait(upload.abort());
         }
     }
 }

@@ -26,7 +26,8 @@ pub(super) fn map<J: Job>(job: &J, task: &Task<'_>, number: u32) -> Result<Count
         bytes_out += bytes;
         Ok(())
     };
-    let mut emitter = Emitter::new(job, task.limits.table_bytes_max, &mut spill);
+    let mut emitter =
+        Emitter::new(job, task.limits.table_bytes_max, &mut spill).heard_by(task.stop);
     while let Some((offset, contents)) = pieces.next()? {
         task.check_stop()?;
         counts.records += lines(&contents);

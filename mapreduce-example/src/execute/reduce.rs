@@ -8,7 +8,7 @@ use crate::data::{DataError, Location, Merge, ObjectWriter, RunWriter, Source, c
 use crate::job::Job;
 use crate::task::{Counts, TaskError, TaskId};
 
-/// How many values go by between two looks at whether to stop.
+/// How many values are merged between two looks at whether to stop.
 const VALUES_PER_LOOK: u32 = 1024;
 
 /// Reduces a partition.
@@ -150,7 +150,7 @@ impl<'a, J: Job> Groups<'a, J> {
         self.task.check_stop()?;
         let Some((key, first)) = self.merge.next()? else { return Ok(None) };
         self.records += 1;
-        let mut values = Values { groups: self, key: &key, first: Some(first), count: 0 };
+        let mut values = Values { groups: self, key: &key, first: Some(first) };
         let job = values.groups.job;
         let output = tried(|| job.reduce(&key, &mut values));
         // What the job did not want to see is still in the way.
@@ -183,15 +183,11 @@ struct Values<'a, 'b, J: Job> {
     groups: &'a mut Groups<'b, J>,
     key: &'a J::Key,
     first: Option<J::Value>,
-    count: u32,
 }
 
 impl<J: Job> Values<'_, '_, J> {
     fn read(&mut self) -> Result<Option<J::Value>, TaskError> {
-        self.count = self.count.wrapping_add(1);
-        if self.count.is_multiple_of(VALUES_PER_LOOK) {
-            self.groups.task.check_stop()?;
-        }
+        self.groups.task.check_stop()?;
         self.groups.merge.next_of(self.key)
     }
 }

@@ -8,7 +8,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::Job;
 use crate::data::{ENCODED_BYTES_MAX, encoded_bytes, long_key};
-use crate::task::TaskError;
+use crate::task::{Stop, TaskError};
 
 /// A key and a value of a job.
 pub(crate) type Pair<J> = (<J as Job>::Key, <J as Job>::Value);
@@ -26,7 +26,13 @@ pub struct Emitter<'a, J: Job> {
     spill: Spill<'a, J>,
     /// After it nothing is kept any more: the task has failed, `map` just does not know yet.
     failed: Option<TaskError>,
+    /// Hears that `map` goes on, also where one call of it takes long.
+    heard_by: Option<&'a dyn Stop>,
+    emitted: u32,
 }
+
+/// So many pairs are one sign of life.
+const PAIRS_PER_SIGN: u32 = 64;
 
 enum Held<J: Job> {
     /// One value a key, because the job combines.
@@ -46,13 +52,19 @@ impl<'a, J: Job> Emitter<'a, J> {
             }
             None => Held::Pairs(Vec::new()),
         };
-        Emitter { job, held, bytes: 0, bytes_max, spill, failed: None }
+        Emitter { job, held, bytes: 0, bytes_max, spill, failed: None, heard_by: None, emitted: 0 }
+    }
+
+    /// The same, where `stop` is asked now and then, as a sign of life.
+    pub(crate) fn heard_by(self, stop: &'a dyn Stop) -> Emitter<'a, J> {
+        Emitter { heard_by: Some(stop), ..self }
     }
 
     /// One that combines nothing, whatever the job can do.
     pub(crate) fn plain(job: &'a J, spill: Spill<'a, J>) -> Emitter<'a, J> {
         let held = Held::Pairs(Vec::new());
-        Emitter { job, held, bytes: 0, bytes_max: usize::MAX, spill, failed: None }
+        let (bytes_max, heard_by) = (usize::MAX, None);
+        Emitter { job, held, bytes: 0, bytes_max, spill, failed: None, heard_by, emitted: 0 }
     }
 
     /// Adds `value` to `key`. A key that is held already is not copied, if the job combines.
@@ -62,6 +74,10 @@ impl<'a, J: Job> Emitter<'a, J> {
         J::Key: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = J::Key> + ?Sized,
     {
+        self.emitted = self.emitted.wrapping_add(1);
+        if self.emitted.is_multiple_of(PAIRS_PER_SIGN) {
+            self.give_sign();
+        }
         let Held::Combined { table, hasher } = &mut self.held else {
             return self.push(key.to_owned(), value);
         };
@@ -100,6 +116,13 @@ impl<'a, J: Job> Emitter<'a, J> {
     /// Whether all went well so far.
     pub(crate) fn outcome(&self) -> Result<(), TaskError> {
         self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    #[cold]
+    fn give_sign(&self) {
+        if let Some(stop) = self.heard_by {
+            stop.is_stopped();
+        }
     }
 
     fn push(&mut self, key: J::Key, value: J::Value) {

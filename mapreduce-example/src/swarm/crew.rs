@@ -10,15 +10,18 @@ use raft_sim::executor::{ProcessId, WORLD};
 use raft_sim::runtime::{Clock, ProcessRuntime};
 use raft_sim::{Cluster, Random};
 
-use super::toy::{Luck, Store, Toy};
+use super::toy::{Call, Fate, Luck, Store, Toy};
 use crate::coordinator::{Coordinator, WorkerId};
-use crate::worker::{Ended, Ground, Worker, WorkerHandle, WorkerOptions};
+use crate::worker::{Ended, Ground, HANG_MAX, Worker, WorkerHandle, WorkerOptions};
 
 /// Workers have numbers of their own on the network, from here.
 const FIRST_SITE: u64 = 1_000_000;
 
-/// A worker that died is started again after so long.
+/// A worker that died, or whose call hangs, is started again after so long.
 const STARTED_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// And one whose work was all done after so long.
+const LOOKS_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Whoever hires workers. Clones are the same.
 #[derive(Clone)]
@@ -28,6 +31,11 @@ pub struct Crew {
     luck: Luck,
     random: Random,
     slots: u32,
+    hang_max: Duration,
+    /// Its calls all fail.
+    broken: Option<u64>,
+    /// Those that have ended are started again, too.
+    is_for_ever: bool,
 }
 
 /// One life of a worker.
@@ -51,7 +59,29 @@ impl Crew {
         random: Random,
         slots: u32,
     ) -> Crew {
-        Crew { cluster, store, luck, random, slots }
+        let (hang_max, broken, is_for_ever) = (HANG_MAX, None, false);
+        Crew { cluster, store, luck, random, slots, hang_max, broken, is_for_ever }
+    }
+
+    /// The same, where a call that gives no sign of life for so long hangs.
+    #[must_use]
+    pub fn with_hang_max(mut self, hang_max: Duration) -> Crew {
+        self.hang_max = hang_max;
+        self
+    }
+
+    /// The same, where the worker of this number fails at whatever it is given, in all its lives.
+    #[must_use]
+    pub fn with_broken(mut self, number: u64) -> Crew {
+        self.broken = Some(number);
+        self
+    }
+
+    /// The same, where a worker whose work is all done is started again after a while: there may be more.
+    #[must_use]
+    pub fn for_ever(mut self) -> Crew {
+        self.is_for_ever = true;
+        self
     }
 
     /// Starts a worker. The receiver is told how it ended; it is cancelled when the worker dies.
@@ -67,9 +97,10 @@ impl Crew {
         let connector =
             self.cluster.network().connector_to(FIRST_SITE + number, &self.cluster.ids());
         let client = Client::new(connector, Arc::clone(&runtime), ClientOptions::default());
-        let toy =
-            Toy::new(executor.clone(), process, number, self.store.clone(), Arc::clone(&self.luck));
-        let options = WorkerOptions { slots: self.slots, ground: Ground::Tasks };
+        let luck = if self.broken == Some(number) { fails(&self.luck) } else { self.luck.clone() };
+        let toy = Toy::new(executor.clone(), process, number, self.store.clone(), luck);
+        let options =
+            WorkerOptions { slots: self.slots, ground: Ground::Tasks, hang_max: self.hang_max };
         let (worker, handle) = Worker::new(runtime, client, Arc::new(toy), options);
         let id = worker.id();
         let (sender, ended) = oneshot::channel();
@@ -81,7 +112,7 @@ impl Crew {
         (Hand { id, process, handle }, ended)
     }
 
-    /// Keeps so many workers going until each of them has ended by itself.
+    /// Keeps so many workers going until each of them has ended by itself, or for ever.
     pub fn keep(&self, workers: u64) -> Vec<oneshot::Receiver<Ended>> {
         (0..workers).map(|number| self.keep_one(number)).collect()
     }
@@ -91,15 +122,26 @@ impl Crew {
         let task = async move {
             for life in 0.. {
                 let (_, ended) = crew.hire(number, life);
-                if let Ok(ended) = ended.await {
-                    // Who does not look does not want it.
-                    let _ = sender.send(ended);
-                    return;
-                }
-                crew.cluster.sleep(STARTED_AGAIN_AFTER).await;
+                let pause = match ended.await {
+                    // Its process has ended with it.
+                    Ok(Ended::Hung(_)) | Err(_) => STARTED_AGAIN_AFTER,
+                    Ok(Ended::AllDone | Ended::Stopped) if crew.is_for_ever => LOOKS_AGAIN_AFTER,
+                    Ok(ended @ (Ended::AllDone | Ended::Stopped)) => {
+                        // Who does not look does not want it.
+                        let _ = sender.send(ended);
+                        return;
+                    }
+                };
+                crew.cluster.sleep(pause).await;
             }
         };
         self.cluster.executor().spawn(WORLD, "keeper of a worker", task.boxed());
         ended
     }
+}
+
+/// Calls take as long, and fail.
+fn fails(luck: &Luck) -> Luck {
+    let luck = Arc::clone(luck);
+    Arc::new(move |work| Call { fate: Fate::Fails, ..luck(work) })
 }

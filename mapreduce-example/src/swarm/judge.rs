@@ -8,7 +8,7 @@ use raft_sim::event::Digest;
 
 use super::oracle::Oracle;
 use super::toy::Store;
-use crate::coordinator::{Command, Report, Response};
+use crate::coordinator::{Command, Report, Response, WorkerId};
 use crate::task::{AttemptId, JobId, TaskId};
 
 /// What a run shows.
@@ -20,19 +20,25 @@ pub struct Verdict {
     pub finished: BTreeMap<(JobId, TaskId), u64>,
     /// Reports that the output of a map task is lost.
     pub losses: u64,
+    /// Attempts that failed.
+    pub failures: u64,
 }
 
 /// Replays what the machines were told.
 ///
 /// # Errors
 /// What is wrong, in a sentence: an answer that the rules do not give; a task that was handed out although it was finished and
-/// not lost; an attempt that was handed out, or begun, twice; one that was begun and never handed out.
+/// not lost, or to a worker that failed at it last while others work; an attempt that was handed out, or begun, twice; one that was begun and never handed out.
 pub fn judge(told: &[Told<Command>], store: &Store) -> Result<Verdict, String> {
     let (mut oracle, mut verdict) = (Oracle::default(), Verdict::default());
+    let mut failed = BTreeMap::new();
     for Told { context, at: _, command } in told {
         oracle.advance(context.time);
         let Some((command, answered)) = command else { continue };
         let before = finished(&oracle, command);
+        let failing = failing(&oracle, command);
+        verdict.failures += failing.len() as u64;
+        failed.extend(failing);
         let response = oracle.apply(context.index.0, context.time, command.clone());
         if Digest::of_value(&response) != *answered {
             return Err(format!(
@@ -52,6 +58,13 @@ pub fn judge(told: &[Told<Command>], store: &Store) -> Result<Verdict, String> {
         for id in orders.begin {
             if after.contains(&(id.job, id.task)) {
                 return Err(format!("{id} is handed out, and its task is finished"));
+            }
+            let running = oracle.running();
+            if let Some((worker, _)) = running.get(&id)
+                && failed.get(&(id.job, id.task)) == Some(worker)
+                && running.values().any(|(of, _)| of != worker)
+            {
+                return Err(format!("{id} is handed out to {worker}, which has failed at it"));
             }
             if !verdict.handed_out.insert(id) {
                 return Err(format!("{id} is handed out twice"));
@@ -73,6 +86,23 @@ pub fn judge(told: &[Told<Command>], store: &Store) -> Result<Verdict, String> {
         return Err(format!("finished tasks were done again {again} times, for {losses} losses"));
     }
     Ok(verdict)
+}
+
+/// Which tasks fail by a command, and where.
+fn failing(oracle: &Oracle, command: &Command) -> BTreeMap<(JobId, TaskId), WorkerId> {
+    let (Command::Work { worker, reports, .. } | Command::Leave { worker, reports }) = command
+    else {
+        return BTreeMap::new();
+    };
+    let running = oracle.running();
+    let failing = reports.iter().filter_map(|report| match report {
+        Report::Failed(id, _) if running.get(id).is_some_and(|(of, _)| of == worker) => Some(id),
+        Report::Failed(..)
+        | Report::Finished(..)
+        | Report::LostMap { .. }
+        | Report::GaveBack(_) => None,
+    });
+    failing.map(|id| ((id.job, id.task), *worker)).collect()
 }
 
 /// All tasks that are finished of the jobs that reports speak of.

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::coordinator::limits::{LEASE, STRAGGLER_FACTOR, STRAGGLER_MIN, check, tasks_lost_max};
+use crate::coordinator::limits::{
+    FAILED_REST, LEASE, STRAGGLER_AFTER, STRAGGLER_FACTOR, STRAGGLER_MIN, check, tasks_lost_max,
+};
 use crate::coordinator::{Command, JobState, Orders, Report, Response, WorkerId};
 use crate::task::{Attempt, AttemptId, JobId, JobSpec, TaskId};
 
@@ -29,6 +31,8 @@ struct Task {
     /// All that there ever were; the first one has number 1.
     attempts: Vec<One>,
     failures: u32,
+    /// Who failed at it last, and when.
+    failed: Option<(WorkerId, Duration)>,
     losses: u32,
 }
 
@@ -100,6 +104,10 @@ impl Oracle {
                 self.is_closed = true;
                 Response::Closed
             }
+            Command::Open => {
+                self.is_closed = false;
+                Response::Opened
+            }
             Command::Forget { job } => match self.jobs.get(&job).map(|job| &job.end) {
                 None => Response::NoJob,
                 Some(None) => Response::HasNotEnded,
@@ -115,6 +123,16 @@ impl Oracle {
     pub(crate) fn running(&self) -> BTreeMap<AttemptId, (WorkerId, Duration)> {
         let running = self.all().filter(|(_, one)| one.fate == Fate::Runs);
         running.map(|(id, one)| (id, (one.worker, one.ends_at))).collect()
+    }
+
+    /// When the next worker has rested from what it failed at, if nobody works on that.
+    #[cfg(test)]
+    pub(crate) fn next_rest(&self) -> Option<Duration> {
+        let open = self.jobs.values().filter(|job| job.end.is_none());
+        let tasks = open.flat_map(|job| job.tasks.values());
+        let waiting = tasks.filter(|task| task.finished().is_none() && task.running() == 0);
+        let rests = waiting.filter_map(|task| task.failed.map(|(_, at)| at + FAILED_REST));
+        rests.filter(|until| *until > self.time).min()
     }
 
     /// How a job stands, if it is known.
@@ -139,7 +157,8 @@ impl Oracle {
             return Response::Submitted(*id);
         }
         if self.is_closed {
-            return Response::Refused("no more jobs are taken".to_owned());
+            let why = "no more jobs are taken, until somebody opens the coordinator: see `open`";
+            return Response::Refused(why.to_owned());
         }
         if let Err(why) = check(&spec) {
             return Response::Refused(why);
@@ -209,11 +228,13 @@ impl Oracle {
 
     fn failed(&mut self, id: AttemptId, text: &str) {
         self.set(id, Fate::Gone);
+        let failed = self.one(id).map(|one| (one.worker, self.time));
         let Some(job) = self.jobs.get_mut(&id.job) else { return };
         let (max, Some(task)) = (job.spec.failures_max, job.tasks.get_mut(&id.task)) else {
             return;
         };
         task.failures += 1;
+        task.failed = failed;
         if task.failures == max {
             let times = if max == 1 { "" } else { &format!(" {max} times, the last time") };
             let text = format!("{} failed{times}: {text}", id.task);
@@ -260,7 +281,7 @@ impl Oracle {
     }
 
     fn hand_out(&mut self, worker: WorkerId) -> Option<AttemptId> {
-        let (job, task) = self.pending().or_else(|| self.backup(worker))?;
+        let (job, task) = self.pending(worker).or_else(|| self.backup(worker))?;
         let (since, ends_at) = (self.time, self.time + LEASE);
         let attempts = &mut self.jobs.get_mut(&job)?.tasks.get_mut(&task)?.attempts;
         attempts.push(One { worker, since, ends_at, fate: Fate::Runs });
@@ -268,13 +289,23 @@ impl Oracle {
         Some(AttemptId { job, task, attempt })
     }
 
-    /// Of the jobs that have something to hand out: the one with the fewest attempts, then the oldest.
-    fn pending(&self) -> Option<(JobId, TaskId)> {
+    /// Whether a worker may be given a task as far as that has failed: not if it was this worker that failed at it last, and it
+    /// has not rested yet or others work on anything.
+    fn may_have(&self, worker: WorkerId, task: &Task) -> bool {
+        task.failed.is_none_or(|(of, at)| {
+            let has_rested = at + FAILED_REST <= self.time;
+            of != worker || (has_rested && self.running().values().all(|(of, _)| *of == worker))
+        })
+    }
+
+    /// Of the jobs that have something to hand out to a worker: the one with the fewest attempts, then the oldest.
+    fn pending(&self, worker: WorkerId) -> Option<(JobId, TaskId)> {
         let unfinished = self.jobs.iter().filter(|(_, job)| job.end.is_none());
         let pending = unfinished.filter_map(|(id, job)| {
             let mut tasks = job.of_phase();
-            let (task, _) =
-                tasks.find(|(_, task)| task.finished().is_none() && task.running() == 0)?;
+            let (task, _) = tasks.find(|(_, task)| {
+                task.finished().is_none() && task.running() == 0 && self.may_have(worker, task)
+            })?;
             let running: usize = job.tasks.values().map(Task::running).sum();
             Some((running, *id, task))
         });
@@ -291,7 +322,8 @@ impl Oracle {
                 .filter(|(_, task)| task.finished().is_none() && task.running() == 1)
                 .filter_map(|(number, task)| {
                     let one = task.attempts.iter().find(|one| one.fate == Fate::Runs)?;
-                    Some((one.since + patience, number, one.worker))
+                    let is_for_it = one.worker != worker && self.may_have(worker, task);
+                    Some((one.since + patience, number, is_for_it))
                 })
                 .filter(|(late_at, ..)| *late_at <= self.time)
                 .collect();
@@ -302,10 +334,10 @@ impl Oracle {
         }
         jobs.sort_unstable();
         let all = jobs.into_iter().flat_map(|(_, job, alone)| {
-            alone.into_iter().map(move |(_, task, of)| (job, task, of))
+            alone.into_iter().map(move |(_, task, is_for_it)| (job, task, is_for_it))
         });
-        let mut of_others = all.filter(|(.., of)| *of != worker);
-        of_others.next().map(|(job, task, _)| (job, task))
+        let mut for_it = all.filter(|(.., is_for_it)| *is_for_it);
+        for_it.next().map(|(job, task, _)| (job, task))
     }
 
     fn has_ended(&self) -> bool {
@@ -389,8 +421,13 @@ impl Job {
             all += 1;
         }
         took.sort_unstable();
-        let median = *took.get(took.len().checked_sub(1)? / 2)?;
-        (2 * done >= all).then(|| (median * STRAGGLER_FACTOR).max(STRAGGLER_MIN))
+        let middle = took.len().saturating_sub(1) / 2;
+        Some(match took.get(middle) {
+            Some(median) if 2 * done >= all => {
+                STRAGGLER_AFTER.min((*median * STRAGGLER_FACTOR).max(STRAGGLER_MIN))
+            }
+            Some(_) | None => STRAGGLER_AFTER,
+        })
     }
 }
 

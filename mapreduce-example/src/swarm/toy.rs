@@ -1,4 +1,4 @@
-//! Jobs whose data is numbers in memory, and an executor for them that dies, sleeps, fails and loses things when it is told to.
+//! Jobs whose data is numbers in memory, and an executor for them that dies, sleeps, hangs, fails and loses things when it is told to.
 //!
 //! A split stands for some pairs of a key and a value; the result has the sum of the values of each key. What attempts write
 //! is in a [`Store`] that survives all workers, under names of their own.
@@ -87,6 +87,8 @@ pub enum Fate {
     Hangs(Duration),
     /// If it reduces, something that it needs is lost before.
     Loses,
+    /// It does nothing any more, for ever, while its worker goes on.
+    Sticks,
 }
 
 /// Says what becomes of each call.
@@ -226,6 +228,7 @@ impl Toy {
                 };
                 self.world.call_at(self.world.now() + pause, resume);
             }
+            Fate::Sticks => pending::<()>().await,
             Fate::Loses => {
                 let random = u64::from(work.id.attempt.0) * 7 + work.id.job.0;
                 self.store.lock().lose(work, random);

@@ -1,5 +1,6 @@
 //! One attempt, from its beginning to its report.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,54 +8,74 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::channel::mpsc;
 use futures::executor::block_on;
+use futures::future::{Either, select};
 use raft_rsm::runtime::blocking;
 use raft_rsm::{Client, ClientError, Runtime};
 
 use super::specs::Specs;
-use super::{Event, Ground, PAUSE};
+use super::{Event, Ground, PAUSE, WorkerOptions};
 use crate::coordinator::{Answer, Coordinator, Query, Report, limits};
-use crate::task::{Attempt, AttemptId, Executor, Stop, TaskError, TaskId, Work};
+use crate::task::{Attempt, AttemptId, Counts, Executor, Stop, TaskError, TaskId, Work};
 
-/// Begins attempts. What comes of them arrives as [`Event::Ended`]: exactly once for each, whatever happens.
+/// An attempt hangs if it gives no sign of life as often as this, at looks that are equally far apart. They are counted rather
+/// than timed, so that a process that was stopped for an hour finds nothing but itself to have stood still.
+const LOOKS: u32 = 10;
+
+/// Begins attempts. What comes of them arrives as [`Event::Ended`] or [`Event::Hung`]: exactly once for each, whatever happens.
 #[derive(Clone)]
 pub(super) struct Attempts {
     runtime: Arc<dyn Runtime>,
     client: Client<Coordinator>,
     executor: Arc<dyn Executor>,
     ground: Ground,
+    hang_max: Duration,
     specs: Arc<Specs>,
     events: mpsc::UnboundedSender<Event>,
 }
 
-/// Tells an attempt to stop.
+/// Tells an attempt to stop, and whether it goes on.
 #[derive(Debug, Default)]
-pub(super) struct Flag(AtomicBool);
+pub(super) struct Flag {
+    must_stop: AtomicBool,
+    gave_sign: AtomicBool,
+}
 
 impl Flag {
     pub(super) fn stop(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.must_stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was told to stop: asked by the worker.
+    pub(super) fn must_stop(&self) -> bool {
+        self.must_stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether the attempt has asked since the last time.
+    fn take_sign(&self) -> bool {
+        self.gave_sign.swap(false, Ordering::Relaxed)
     }
 }
 
 impl Stop for Flag {
     fn is_stopped(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.gave_sign.store(true, Ordering::Relaxed);
+        self.must_stop()
     }
 }
 
 /// Reports the end of an attempt when it is dropped: also where a panic has ended the task.
 struct Ending {
     id: AttemptId,
-    report: Option<Report>,
+    event: Option<Event>,
     events: mpsc::UnboundedSender<Event>,
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let panicked = || Report::Failed(self.id, format!("{} panicked", self.id));
-        let report = self.report.take().unwrap_or_else(panicked);
+        let panicked = || Event::Ended(Report::Failed(self.id, format!("{} panicked", self.id)));
+        let event = self.event.take().unwrap_or_else(panicked);
         // A worker that has gone does not want it.
-        let _ = self.events.unbounded_send(Event::Ended(report));
+        let _ = self.events.unbounded_send(event);
     }
 }
 
@@ -63,36 +84,41 @@ impl Attempts {
         runtime: Arc<dyn Runtime>,
         client: Client<Coordinator>,
         executor: Arc<dyn Executor>,
-        ground: Ground,
+        options: WorkerOptions,
         events: mpsc::UnboundedSender<Event>,
     ) -> Attempts {
-        Attempts { runtime, client, executor, ground, specs: Arc::default(), events }
+        let WorkerOptions { slots: _, ground, hang_max } = options;
+        Attempts { runtime, client, executor, ground, hang_max, specs: Arc::default(), events }
     }
 
     pub(super) fn begin(&self, id: AttemptId) -> Arc<Flag> {
         let flag = Arc::new(Flag::default());
         let (attempts, stop) = (self.clone(), Arc::clone(&flag));
         let task = async move {
-            let mut ending = Ending { id, report: None, events: attempts.events.clone() };
-            ending.report = Some(attempts.carry_out(id, stop).await);
+            let mut ending = Ending { id, event: None, events: attempts.events.clone() };
+            ending.event = Some(attempts.carry_out(id, stop).await);
         };
         self.runtime.spawn("attempt", task.boxed());
         flag
     }
 
-    async fn carry_out(&self, id: AttemptId, stop: Arc<Flag>) -> Report {
-        let Some(work) = self.prepare(id, &stop).await else { return Report::GaveBack(id) };
-        let inputs = Arc::clone(&work.inputs);
-        let executed = match self.ground {
-            Ground::Tasks => self.executor.execute(work, stop).await,
-            Ground::Threads => {
-                let executor = Arc::clone(&self.executor);
-                let work = move || block_on(executor.execute(work, stop));
-                let executed = blocking(&*self.runtime, "attempt", work).await;
-                executed.unwrap_or_else(|_| Err(TaskError::Failed(format!("{id} panicked"))))
+    async fn carry_out(&self, id: AttemptId, flag: Arc<Flag>) -> Event {
+        let Some(work) = self.prepare(id, &flag).await else {
+            return Event::Ended(Report::GaveBack(id));
+        };
+        let (inputs, job) = (Arc::clone(&work.inputs), work.spec.job.clone());
+        let executed = pin!(self.execute(work, Arc::clone(&flag)));
+        let executed = match select(executed, pin!(self.hangs(&flag))).await {
+            Either::Left((executed, _)) => executed,
+            Either::Right(((), _)) => {
+                // Should it ever go on.
+                flag.stop();
+                let seconds = self.hang_max.as_secs_f64();
+                let text = format!("{id} ({job}): it hung: no sign of life for {seconds} seconds");
+                return Event::Hung(Report::Failed(id, limits::cut(text)));
             }
         };
-        match executed {
+        Event::Ended(match executed {
             Ok(counts) => Report::Finished(id, counts),
             Err(TaskError::Failed(text)) => Report::Failed(id, limits::cut(text)),
             Err(TaskError::Stopped) => Report::GaveBack(id),
@@ -102,6 +128,27 @@ impl Attempts {
                 let lost = inputs.get(number).copied().unwrap_or(Attempt(0));
                 Report::LostMap { attempt: id, map, lost }
             }
+        })
+    }
+
+    async fn execute(&self, work: Work, flag: Arc<Flag>) -> Result<Counts, TaskError> {
+        let (id, executor) = (work.id, Arc::clone(&self.executor));
+        match self.ground {
+            Ground::Tasks => executor.execute(work, flag).await,
+            Ground::Threads => {
+                let work = move || block_on(executor.execute(work, flag));
+                let executed = blocking(&*self.runtime, "attempt", work).await;
+                executed.unwrap_or_else(|_| Err(TaskError::Failed(format!("{id} panicked"))))
+            }
+        }
+    }
+
+    /// Waits until the attempt has given no sign of life for so long.
+    async fn hangs(&self, flag: &Flag) {
+        let mut silent = 0;
+        while silent < LOOKS {
+            self.runtime.sleep(self.hang_max / LOOKS).await;
+            silent = if flag.take_sign() { 0 } else { silent + 1 };
         }
     }
 
@@ -110,7 +157,7 @@ impl Attempts {
         let mut pause = Duration::ZERO;
         loop {
             self.runtime.sleep(pause).await;
-            if stop.is_stopped() {
+            if stop.must_stop() {
                 return None;
             }
             match self.ask(id).await {

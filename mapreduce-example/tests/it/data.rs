@@ -8,3 +8,4 @@ mod inputs;
 mod merged;
 mod publication;
 mod registry;
+mod signs;

@@ -1,5 +1,6 @@
 //! The table comes back from an image as it was; an image that makes no sense is refused, whatever is in it.
 
+use super::stragglers::straggling;
 use super::*;
 
 fn image(coordinator: &Coordinator) -> Vec<u8> {

@@ -44,7 +44,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    fn start() -> Cluster {
+    pub(super) fn start() -> Cluster {
         Cluster::of(PROGRAM, 1)
     }
 
@@ -105,7 +105,11 @@ impl Cluster {
     }
 
     pub(super) fn worker(&self, slots: &str) -> Running {
-        let args = ["worker", "--cluster", &self.text, "--slots", slots];
+        self.worker_with(&["--slots", slots])
+    }
+
+    pub(super) fn worker_with(&self, options: &[&str]) -> Running {
+        let args = [&["worker", "--cluster", &self.text], options].concat();
         let mut worker = Running::start_program(self.program, &args);
         assert!(worker.first_line().starts_with("ready: "));
         worker
@@ -116,7 +120,7 @@ impl Cluster {
         Running::start_program(self.program, &args).end()
     }
 
-    fn submit(&self, folder: &Folder, more: &[&str]) -> super::Ran {
+    pub(super) fn submit(&self, folder: &Folder, more: &[&str]) -> super::Ran {
         let (pattern, output) = (folder.pattern(), folder.output());
         let args = ["--job", "word-count", "--input", &pattern, "--output", &output];
         self.run("submit", &[&args[..], more].concat())
@@ -200,7 +204,14 @@ fn early_exit() {
         assert!(Path::new(&folder.output()).join("_SUCCESS").exists(), "a worker has ended before");
         folder.assert_is_done("word-count", &[]);
     }
-    cluster.submit(&Folder::of_the_book(1, 1), &[]).fails(1, &["no more jobs"]);
+    let another = Folder::of_the_book(1, 1);
+    cluster.submit(&another, &[]).fails(1, &["no more jobs", "open"]);
+    cluster.run("open", &[]).ok();
+    let worker = cluster.worker("1");
+    cluster.submit(&another, &["--wait"]).ok();
+    another.assert_is_done("word-count", &[]);
+    worker.signal("TERM");
+    assert_eq!(worker.end().code, Some(0));
     for node in std::mem::take(&mut cluster.nodes).into_values() {
         node.signal("TERM");
         assert_eq!(node.end().code, Some(0));

@@ -1,13 +1,16 @@
 //! What fails, and is done all the same.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use mapreduce_example::coordinator::{JobState, Phase};
 use mapreduce_example::swarm::toy::{Call, Fate, job};
 use mapreduce_example::task::{Attempt, TaskId, Work};
+use mapreduce_example::worker::Ended;
 use raft_sim::event::Crash;
 
-use super::world::{MS, SECOND, World, drawing, is_map, play, takes};
+use super::world::{MS, PATIENCE, SECOND, World, drawing, is_map, play, takes};
 
 /// Each call crashes its worker with p=1/3 or hangs up to 10 s with p=1/3; workers are started again.
 #[test]
@@ -85,22 +88,27 @@ fn all_coordinators_crash() {
     });
 }
 
-/// A worker that cannot reach any coordinator gives up what somebody else may have by then, and is there when they come back.
+/// No coordinator can be reached for much longer than a lease: what is worked on meanwhile counts all the same, whether it ends
+/// before they come back or after, and nothing is done twice.
 #[test]
-fn a_worker_gives_up_what_it_cannot_keep() {
-    play(1, |world| async move {
-        drop(world.crew(1, takes(30 * SECOND)).keep(1));
-        let spec = job(1, 1, 1, 1);
-        let id = world.submit(&spec).await;
-        world.until_begun(id).await;
-        let leader = world.leader().await;
-        world.cluster.crash(leader, Crash::Killed);
-        world.sleep(20 * SECOND).await;
-        world.cluster.start(leader);
-        world.expect(id, &spec).await;
-        let maps = world.done(id, is_map);
-        assert!(maps.len() == 2 && maps[0].written.is_none(), "{maps:?}");
-    });
+fn a_worker_keeps_what_it_works_on_while_there_is_no_coordinator() {
+    for seconds in [20, 55] {
+        play(1, move |world| async move {
+            drop(world.crew(2, takes(seconds * SECOND)).keep(2));
+            let spec = job(1, 4, 1, 1);
+            let id = world.submit(&spec).await;
+            world.until(id, |view| view.running.len() == 4).await;
+            let leader = world.leader().await;
+            world.cluster.crash(leader, Crash::PowerLost);
+            world.sleep(40 * SECOND).await;
+            world.cluster.start(leader);
+            let verdict = world.expect(id, &spec).await;
+            assert!(verdict.finished.values().all(|times| *times == 1));
+            let maps = world.done(id, is_map);
+            assert!(maps.iter().all(|done| done.written.is_some()), "{maps:?}");
+            assert_eq!(maps.len(), 4, "something was done twice");
+        });
+    }
 }
 
 /// An attempt that takes much longer than others near the end of a phase has a second one, and loses.
@@ -187,6 +195,82 @@ fn failing_task() {
         assert_eq!(world.view(first).await.failures.len(), 3);
         assert_eq!(world.done(first, |task| task == TaskId::Map(1)).len(), 3);
         world.expect(second, &good).await;
+    });
+}
+
+/// One that fails at whatever it is given fails each task once at most, and no job.
+#[test]
+fn a_broken_worker_among_others() {
+    play(1, |world| async move {
+        drop(world.crew(2, takes(300 * MS)).with_broken(0).keep(2));
+        let specs = [job(1, 12, 4, 2), job(2, 1, 1, 2)];
+        for spec in &specs {
+            let id = world.submit(spec).await;
+            let verdict = world.expect(id, spec).await;
+            assert!(verdict.failures > 0, "it was given nothing");
+        }
+    });
+}
+
+/// A worker that is the only one tries again what it has failed at, as often as it may.
+#[test]
+fn a_lonely_worker_tries_again() {
+    play(1, |world| async move {
+        let luck = |work: &Work| {
+            let fate = if work.id.attempt < Attempt(3) { Fate::Fails } else { Fate::Goes };
+            Call { takes: 100 * MS, fate }
+        };
+        drop(world.crew(1, luck).keep(1));
+        let spec = job(1, 2, 1, 3);
+        let (id, begun) = (world.submit(&spec).await, world.now());
+        world.expect(id, &spec).await;
+        // Three phases with two rests each, and nothing besides that is waited for.
+        assert!(world.now() - begun < 10 * SECOND, "after {:?}", world.now() - begun);
+    });
+}
+
+/// A call that gives no sign of life keeps neither its task nor its worker for ever: the task fails, and the worker gives back
+/// what else it has and ends.
+#[test]
+fn a_call_that_hangs_is_found_out() {
+    play(3, |world| async move {
+        let luck = |work: &Work| match (work.id.task, work.id.attempt) {
+            (TaskId::Map(0), Attempt(1)) => Call { takes: SECOND, fate: Fate::Sticks },
+            (TaskId::Map(1), Attempt(1)) => Call { takes: 3600 * SECOND, fate: Fate::Goes },
+            _ => Call { takes: SECOND, fate: Fate::Goes },
+        };
+        let crew = world.crew(2, luck).with_hang_max(30 * SECOND);
+        let (_, ended) = crew.hire(1, 0);
+        let spec = job(1, 2, 1, 2);
+        let (id, begun) = (world.submit(&spec).await, world.now());
+        let patience = pin!(world.sleep(PATIENCE));
+        let Either::Left((Ok(Ended::Hung(hung)), _)) = select(ended, patience).await else {
+            panic!("it is not found out")
+        };
+        assert_eq!((hung.task, hung.attempt), (TaskId::Map(0), Attempt(1)));
+        let after = world.now() - begun;
+        assert!((30 * SECOND..40 * SECOND).contains(&after), "after {after:?}");
+        let view = world.view(id).await;
+        assert!(view.failures[0].text.contains("hung") && view.failures.len() == 1, "{view:?}");
+        assert_eq!(view.running, [], "what else it had is not given back");
+        drop(crew.hire(2, 0));
+        world.expect(id, &spec).await;
+    });
+}
+
+/// A worker whose calls hang is started again, and the job is done although there is no other one.
+#[test]
+fn calls_that_hang_now_and_then() {
+    play(1, |world| async move {
+        let luck = drawing(world.random.fork("luck"), |random, _| {
+            let fate = *random.choose(&[Fate::Goes, Fate::Goes, Fate::Sticks]);
+            Call { takes: 100 * MS, fate }
+        });
+        drop(world.crew(2, luck).with_hang_max(5 * SECOND).keep(1));
+        let spec = job(1, 8, 4, 1_000);
+        let id = world.submit(&spec).await;
+        let verdict = world.expect(id, &spec).await;
+        assert!(verdict.failures > 0, "nothing hung");
     });
 }
 

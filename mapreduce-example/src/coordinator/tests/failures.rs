@@ -1,0 +1,101 @@
+//! What a worker has failed at goes to others, and comes back to it only where there are none.
+
+use super::stragglers::straggling;
+use super::*;
+
+fn failed(id: AttemptId) -> Vec<Report> {
+    vec![Report::Failed(id, "the disk is full".to_owned())]
+}
+
+#[test]
+fn what_a_worker_has_failed_at_goes_to_another_one_at_once_and_not_back() {
+    let mut table = Table::default();
+    let job = table.submit(spec(3, 1, 2));
+    let bobs = table.begin(BOB, &[], 1);
+    let anns = table.begin(ANN, &[], 1);
+    let next = table.work(ANN, &[], failed(anns[0]), 1).begin;
+    assert_eq!(tasks(&next), [TaskId::Map(2)], "what nobody has failed at");
+    table.wait(limits::FAILED_REST);
+    assert!(!table.is_ready_for(ANN, &next), "Bob is there");
+    assert_eq!(table.begin(ANN, &next, 5), []);
+    assert_eq!(table.begin(BOB, &bobs, 5), [id(job, TaskId::Map(1), 2)]);
+}
+
+#[test]
+fn a_worker_that_is_alone_may_try_again_after_a_rest() {
+    let mut table = Table::default();
+    let job = table.submit(spec(2, 1, 9));
+    let begun = table.begin(ANN, &[], 1);
+    assert_eq!(tasks(&table.work(ANN, &[], failed(begun[0]), 1).begin), [TaskId::Map(1)]);
+    let second = [id(job, TaskId::Map(1), 1)];
+    assert!(!table.is_ready_for(ANN, &second) && table.is_ready_for(BOB, &[]));
+    assert_eq!(table.coordinator.due(), Some(limits::FAILED_REST));
+    table.wait(limits::FAILED_REST - Duration::from_nanos(1));
+    assert!(!table.is_ready_for(ANN, &second));
+    table.wait(Duration::from_nanos(1));
+    assert!(table.is_ready_for(ANN, &second));
+    assert_eq!(table.coordinator.due(), Some(limits::LEASE), "no rest is waited for any more");
+    assert_eq!(table.begin(ANN, &second, 5), [id(job, TaskId::Map(0), 2)]);
+}
+
+#[test]
+fn a_worker_may_try_again_once_nobody_else_works_on_anything() {
+    let mut table = Table::default();
+    table.submit(spec(2, 1, 9));
+    let (anns, bobs) = (table.begin(ANN, &[], 1), table.begin(BOB, &[], 1));
+    table.work(ANN, &[], failed(anns[0]), 0);
+    table.wait(2 * SECOND);
+    assert!(!table.is_ready_for(ANN, &[]));
+    table.finish(BOB, &bobs);
+    assert!(table.is_ready_for(ANN, &[]));
+}
+
+#[test]
+fn of_two_workers_a_broken_one_fails_each_task_once_and_no_job() {
+    let mut table = Table::default();
+    let jobs = [table.submit(spec(20, 5, 2)), table.submit(spec(3, 1, 2))];
+    let (mut anns, mut bobs) = (table.begin(ANN, &[], 2), table.begin(BOB, &[], 2));
+    while jobs.iter().any(|job| table.state(*job) == JobState::Unfinished) {
+        table.wait(SECOND / 2);
+        let reports = anns.iter().flat_map(|id| failed(*id)).collect();
+        anns = table.work(ANN, &[], reports, 2).begin;
+        let reports = bobs.iter().map(|id| Report::Finished(*id, Counts::default())).collect();
+        bobs = table.work(BOB, &[], reports, 2).begin;
+    }
+    assert_eq!(jobs.map(|job| table.state(job)), [JobState::Succeeded, JobState::Succeeded]);
+}
+
+#[test]
+fn a_job_of_which_a_worker_may_be_given_nothing_does_not_hide_the_next_one() {
+    let mut table = Table::default();
+    let first = table.submit(spec(1, 1, 2));
+    let anns = table.begin(ANN, &[], 1);
+    table.work(ANN, &[], failed(anns[0]), 0);
+    let second = table.submit(spec(1, 1, 2));
+    assert_eq!(table.begin(ANN, &[], 1)[0].job, second);
+    assert_eq!(table.begin(BOB, &[], 1)[0].job, first);
+}
+
+#[test]
+fn a_straggler_has_no_second_attempt_where_it_has_failed() {
+    let (mut table, maps) = straggling();
+    table.wait(SECOND);
+    let second = table.begin(BOB, &[], 1);
+    table.work(BOB, &[], failed(second[0]), 0);
+    table.wait(2 * SECOND);
+    table.work(ANN, &maps[3..], vec![], 0);
+    assert!(!table.is_ready_for(BOB, &[]) && table.is_ready_for(WorkerId(3), &[]));
+}
+
+#[test]
+fn who_failed_is_known_after_a_restart() {
+    let mut table = Table::default();
+    table.submit(spec(2, 1, 2));
+    let (anns, _) = (table.begin(ANN, &[], 1), table.begin(BOB, &[], 1));
+    table.work(ANN, &[], failed(anns[0]), 0);
+    for seconds in [0, 2] {
+        table.wait(seconds * SECOND);
+        table.coordinator = images::restored(&table.coordinator);
+        assert!(!table.is_ready_for(ANN, &[]) && table.is_ready_for(WorkerId(3), &[]));
+    }
+}
