@@ -117,6 +117,15 @@ struct JobArgs {
     failures: u32,
 }
 
+/// How long a task may do nothing.
+#[derive(Debug, Args)]
+struct HangArgs {
+    /// A task that reads, writes and emits nothing for so long hangs: it fails, and its worker ends. At least as long as a call of the object store takes with its retries
+    #[arg(long = "hang-seconds", value_name = "N", default_value_t = HANG_MAX.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+}
+
 #[derive(Debug, Args)]
 struct RunArgs {
     #[command(flatten)]
@@ -127,6 +136,8 @@ struct RunArgs {
     /// Tasks at once in each worker [default: as many as make all cores work]
     #[arg(long, value_name = "N", value_parser = slots)]
     slots: Option<u32>,
+    #[command(flatten)]
+    hang: HangArgs,
     /// Nodes of the coordinator, a process each
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=7))]
     coordinators: u32,
@@ -162,11 +173,8 @@ struct WorkerArgs {
     /// Tasks at once [default: one for each core]
     #[arg(long, value_name = "N", value_parser = slots)]
     slots: Option<u32>,
-    /// A task that reads, writes and emits nothing for so long hangs: it fails, and the worker ends with exit code 1. At least as
-    /// long as a call of the object store takes with its retries
-    #[arg(long, value_name = "N", default_value_t = HANG_MAX.as_secs(),
-        value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    hang_seconds: u64,
+    #[command(flatten)]
+    hang: HangArgs,
     /// End when standard input does
     #[arg(long, hide = true)]
     with_parent: bool,
@@ -276,15 +284,15 @@ async fn act(action: Action, registry: Registry) -> Result<(), Failure> {
             process::coordinate(CoordinatorOptions { id, cluster, data, begin, with_parent }).await
         }
         Action::Worker(args) => {
-            let WorkerArgs { cluster, slots, hang_seconds, with_parent } = args;
+            let WorkerArgs { cluster, slots, hang: HangArgs { seconds }, with_parent } = args;
             let slots = slots.unwrap_or_else(cores);
-            let hang_max = Duration::from_secs(hang_seconds);
+            let hang_max = Duration::from_secs(seconds);
             let options = WorkOptions { cluster, slots, hang_max, registry, with_parent };
             match process::work(options).await? {
                 Ended::AllDone | Ended::Stopped => Ok(()),
                 Ended::Hung(id) => {
                     eprintln!(
-                        "error: {id} hangs, without a sign of life for {hang_seconds} seconds: this worker ends, since nothing else ends that"
+                        "error: {id} hangs, without a sign of life for {seconds} seconds: this worker ends, since nothing else ends that"
                     );
                     // The end of `main` would wait for it, where it hangs on a thread of the runtime.
                     std::process::exit(1);
@@ -311,11 +319,12 @@ async fn act(action: Action, registry: Registry) -> Result<(), Failure> {
 }
 
 async fn run_here(args: RunArgs, registry: Registry) -> Result<(), Failure> {
-    let RunArgs { job, workers, slots, coordinators, json } = args;
+    let RunArgs { job, workers, slots, hang, coordinators, json } = args;
     let workers = workers.unwrap_or_else(|| cores().div_ceil(2));
     let slots = slots.unwrap_or_else(|| cores().div_ceil(workers));
     let spec = submit::prepare(job, registry.clone()).await?;
-    let options = run::Options { spec, workers, slots, coordinators, registry };
+    let hang_max = Duration::from_secs(hang.seconds);
+    let options = run::Options { spec, workers, slots, hang_max, coordinators, registry };
     let report = run::run(options).await?;
     if json {
         say(&report.json().to_string());

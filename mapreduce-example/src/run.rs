@@ -47,6 +47,8 @@ pub struct Options {
     pub workers: u32,
     /// Attempts at once in each.
     pub slots: u32,
+    /// A task that does nothing for so long has failed, and its worker is started again: whole seconds, and not none.
+    pub hang_max: Duration,
     /// Nodes of the coordinator.
     pub coordinators: u32,
     /// The jobs that this program knows.
@@ -115,13 +117,19 @@ impl fmt::Display for Report {
 /// `_SUCCESS` is not there unless all are; it is there if they only could not be merged. What is left between map and reduce is
 /// removed.
 pub async fn run(options: Options) -> Result<Report, Failure> {
-    let Options { spec, workers, slots, coordinators, registry } = options;
+    let Options { spec, workers, slots, hang_max, coordinators, registry } = options;
     let begin = Instant::now();
     let mut stopped = Box::pin(stop_signal()?);
+    let worker_args = vec![
+        "--slots".to_owned(),
+        slots.to_string(),
+        "--hang-seconds".to_owned(),
+        hang_max.as_secs().to_string(),
+    ];
     let mut children = tokio::select! {
         biased;
         signal = &mut stopped => return Err(stopped_by(signal, "before the job was begun")),
-        children = Children::start(coordinators, workers, slots) => children?,
+        children = Children::start(coordinators, workers, worker_args) => children?,
     };
     let clerk = clerk(children.cluster(), PATIENCE)?;
     let done = tokio::select! {

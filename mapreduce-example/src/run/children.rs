@@ -61,7 +61,8 @@ pub(super) struct Children {
     program: PathBuf,
     cluster: Cluster,
     dir: TempDir,
-    slots: u32,
+    /// What each worker is told besides.
+    worker_args: Vec<String>,
     running: BTreeMap<Role, Running>,
     /// Those that are to be started again.
     missing: Vec<Role>,
@@ -71,11 +72,11 @@ pub(super) struct Children {
 }
 
 impl Children {
-    /// Starts so many nodes of the coordinator, and so many workers.
+    /// Starts so many nodes of the coordinator, and so many workers with these arguments besides.
     pub(super) async fn start(
         coordinators: u32,
         workers: u32,
-        slots: u32,
+        worker_args: Vec<String>,
     ) -> Result<Children, Failure> {
         let program = std::env::current_exe()
             .map_err(|error| Failure::environment(format!("cannot find this program: {error}")))?;
@@ -85,7 +86,7 @@ impl Children {
         let cluster = free_ports(coordinators)?;
         let (running, missing, used, deaths) = Default::default();
         let mut children =
-            Children { program, cluster, dir, slots, running, missing, used, deaths };
+            Children { program, cluster, dir, worker_args, running, missing, used, deaths };
         for id in 1..=coordinators {
             children.begin(Role::Coordinator(id), true).await?;
         }
@@ -226,7 +227,7 @@ impl Children {
                 }
             }
             Role::Worker(_) => {
-                command.args(["worker", "--cluster", &cluster, "--slots", &self.slots.to_string()]);
+                command.args(["worker", "--cluster", &cluster]).args(&self.worker_args);
             }
         }
         command.arg("--with-parent");

@@ -45,10 +45,14 @@ impl Stage {
     }
 
     fn run(&self, workers: &str) -> Running {
+        self.run_with(workers, &[])
+    }
+
+    fn run_with(&self, workers: &str, options: &[&str]) -> Running {
         let args = self.args();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let run = ["run", "--workers", workers, "--slots", "1"];
-        Running::start_program(OWN_JOBS, &[&run[..], &args].concat())
+        Running::start_program(OWN_JOBS, &[&run, options, &args].concat())
     }
 
     fn hold(&self, phase: &str, tasks: Range<usize>) {
@@ -159,6 +163,14 @@ fn job_count() {
     let all: BTreeSet<u32> = calls.into_values().flatten().collect();
     assert_eq!(all.len(), 4, "each worker has its share");
     stage.assert_is_done();
+}
+
+#[test]
+fn a_call_that_hangs_ends_a_run_as_one_that_fails_does() {
+    let stage = Stage::new();
+    stage.hold("reduce", 0..REDUCERS);
+    let running = stage.run_with("1", &["--hang-seconds", "2", "--failures", "1"]);
+    running.end().fails(1, &["reduce task 0", "staged", "hung", "2 seconds"]);
 }
 
 /// The results are there, and it says where; only what merges them ends, at once and without a trace.
