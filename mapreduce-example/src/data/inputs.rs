@@ -1,6 +1,9 @@
 //! Patterns and URLs in, splits out.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use glob::{MatchOptions, Pattern};
@@ -109,11 +112,11 @@ fn matching(stores: &Stores, pattern: &str) -> Result<Vec<(Location, u64)>, Inpu
     let place = stores.locate(pattern)?;
     let segments = place.segments();
     if !segments.iter().any(|segment| is_pattern(segment)) {
-        let bytes = place.head()?.size;
+        let bytes = bytes_of(&place)?;
         return Ok(vec![(place, bytes)]);
     }
-    match place.head() {
-        Ok(meta) => return Ok(vec![(place, meta.size)]),
+    match bytes_of(&place) {
+        Ok(bytes) => return Ok(vec![(place, bytes)]),
         Err(DataError::Missing { .. }) => {}
         Err(error @ (DataError::Failed { .. } | DataError::Damaged { .. })) => {
             return Err(error.into());
@@ -128,19 +131,16 @@ fn matching(stores: &Stores, pattern: &str) -> Result<Vec<(Location, u64)>, Inpu
     for folder in folders {
         if is_pattern(last) {
             let matcher = matcher(last, pattern)?;
-            for object in folder.list()?.objects {
-                let name = object.location.filename().unwrap_or_default();
-                if matcher.matches_with(name, AS_A_SHELL) {
-                    let input = folder.join(name);
-                    // Found in a list, it may still be somebody else's to read.
-                    let bytes = input.head()?.size;
-                    found.push((input, bytes));
-                }
+            for name in list(&folder, &matcher)?.objects {
+                let input = folder.join(&name);
+                // Found in a list, it may still be somebody else's to read.
+                let bytes = bytes_of(&input)?;
+                found.push((input, bytes));
             }
         } else {
             let input = folder.join(last);
-            match input.head() {
-                Ok(meta) => found.push((input, meta.size)),
+            match bytes_of(&input) {
+                Ok(bytes) => found.push((input, bytes)),
                 Err(DataError::Missing { .. }) => {}
                 Err(error @ (DataError::Failed { .. } | DataError::Damaged { .. })) => {
                     return Err(error.into());
@@ -169,17 +169,107 @@ fn descend(
     let matcher = matcher(segment, pattern)?;
     let mut below = Vec::new();
     for folder in folders {
-        for prefix in folder.list()?.common_prefixes {
-            let name = prefix.filename().unwrap_or_default();
-            if matcher.matches_with(name, AS_A_SHELL) {
-                below.push(folder.join(name));
-            }
-        }
+        below.extend(list(&folder, &matcher)?.folders.iter().map(|name| folder.join(name)));
         if below.len() > SPLITS_MAX {
             return Err(InputError::TooMany);
         }
     }
     Ok(below)
+}
+
+/// What in a folder matches, by name.
+#[derive(Default)]
+struct Listed {
+    folders: Vec<String>,
+    objects: Vec<String>,
+}
+
+fn list(folder: &Location, matcher: &Pattern) -> Result<Listed, DataError> {
+    let is_meant = |name: &str| matcher.matches_with(name, AS_A_SHELL);
+    if let Some(path) = folder.local_path() {
+        return list_local(folder, &path, is_meant);
+    }
+    let list = folder.list()?;
+    let names = |paths: Vec<object_store::path::Path>| {
+        let names = paths.into_iter().filter_map(|path| Some(path.filename()?.to_owned()));
+        names.filter(|name| is_meant(name)).collect()
+    };
+    let objects = list.objects.into_iter().map(|object| object.location).collect();
+    Ok(Listed { folders: names(list.common_prefixes), objects: names(objects) })
+}
+
+/// Without the store, which keeps to itself what it cannot read.
+fn list_local(
+    folder: &Location,
+    path: &Path,
+    is_meant: impl Fn(&str) -> bool,
+) -> Result<Listed, DataError> {
+    let mut listed = Listed::default();
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(listed);
+        }
+        Err(error) => return Err(unreadable(folder, &error.to_string())),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|error| unreadable(folder, &error.to_string()))?;
+        let name = entry.file_name();
+        if !is_meant(&name.to_string_lossy()) {
+            continue;
+        }
+        // As what it leads to, if it is a link.
+        let is_folder = fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir());
+        let Ok(name) = name.into_string() else {
+            let place = entry.path().display().to_string();
+            return Err(DataError::Failed { place, reason: "its name is not UTF-8".to_owned() });
+        };
+        if is_folder { &mut listed.folders } else { &mut listed.objects }.push(name);
+    }
+    Ok(listed)
+}
+
+/// How long an input is. One of this machine is a regular file, and another process reads the same under its name.
+fn bytes_of(input: &Location) -> Result<u64, DataError> {
+    if let Some(path) = input.local_path() {
+        // Before it is opened, for which a pipe may wait for ever.
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(metadata) if !metadata.is_file() => {
+                return Err(unreadable(input, "it is no regular file: it can be read only once"));
+            }
+            Ok(_) if is_of_a_process(&path) => {
+                return Err(unreadable(input, "another process finds something else there"));
+            }
+            Ok(_) if is_hidden(input.file_name()) => {
+                let reason = "a name that ends with # and digits is that of a file that is not \
+                     written yet: it needs another one";
+                return Err(unreadable(input, reason));
+            }
+            // The store says it in its words.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(input.head()?.size)
+}
+
+/// Whether it is below `/proc`, or a link into that, as `/dev/stdin` is.
+fn is_of_a_process(path: &Path) -> bool {
+    let leads_there =
+        |path: std::io::Result<PathBuf>| path.is_ok_and(|path| path.starts_with("/proc"));
+    leads_there(fs::read_link(path))
+        || path.parent().is_some_and(|path| leads_there(fs::canonicalize(path)))
+}
+
+/// Whether `object_store` takes the file for one of its own that is half written.
+fn is_hidden(name: &str) -> bool {
+    name.split_once('#').is_some_and(|(_, number)| {
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+fn unreadable(place: &Location, reason: &str) -> DataError {
+    DataError::Failed { place: place.name(), reason: reason.to_owned() }
 }
 
 const AS_A_SHELL: MatchOptions = MatchOptions {

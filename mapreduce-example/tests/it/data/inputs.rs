@@ -1,7 +1,11 @@
 //! Which inputs are meant, and how they are divided.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use mapreduce_example::data::{InputError, Stores, splits};
 use mapreduce_example::task::Split;
@@ -89,6 +93,34 @@ fn what_is_not_there_or_makes_no_sense_is_told_by_name() {
         assert!(text.contains(words), "{pattern}: {text}");
     }
     assert_eq!(splits(&Stores::new(), &[], 10), Err(InputError::None));
+}
+
+/// To leave one out would be no less wrong than to read half of it.
+#[test]
+fn a_file_that_cannot_be_an_input_is_refused_by_name() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("notes#1"), "x").unwrap();
+    fs::write(dir.join("notes#one"), "x").unwrap();
+    assert!(Command::new("mkfifo").arg(dir.join("pipe")).status().unwrap().success());
+    symlink("/proc/self/cmdline", dir.join("link")).unwrap();
+    symlink(dir.join("nothing"), dir.join("broken")).unwrap();
+    fs::write(dir.join(OsStr::from_bytes(b"latin-\xfc")), "x").unwrap();
+    for (pattern, words) in [
+        ("notes#1", "notes#1: a name that ends with # and digits"),
+        ("notes*", "notes#1: a name that ends with # and digits"),
+        ("pipe", "pipe: it is no regular file"),
+        ("p?pe", "pipe: it is no regular file"),
+        ("link", "link: another process finds something else there"),
+        ("b*", "broken: there is no such file"),
+        ("latin*", ": its name is not UTF-8"),
+    ] {
+        let text = of(dir, &[pattern]).unwrap_err().to_string();
+        assert!(text.contains(words), "{pattern}: {text}");
+    }
+    assert_eq!(of(dir, &["notes#[!0-9]*"]).unwrap(), [split("notes#one", 0, 1)]);
+    let null = splits(&Stores::new(), &["/dev/null".to_owned()], 10).unwrap_err().to_string();
+    assert!(null.contains("/dev/null: it is no regular file"), "{null}");
 }
 
 #[test]
