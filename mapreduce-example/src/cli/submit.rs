@@ -1,10 +1,13 @@
 //! A job, from the command line to the coordinator.
 
+use std::fs;
+use std::path::Path;
+
 use serde_json::json;
 
 use super::{JobArgs, SubmitArgs};
-use crate::coordinator::JobState;
-use crate::data::{self, Stores};
+use crate::coordinator::{JobState, limits};
+use crate::data::{self, Location, Stores};
 use crate::failure::Failure;
 use crate::ground::{abandon, beside, clerk, token};
 use crate::job::Registry;
@@ -41,6 +44,8 @@ fn prepare_here(args: JobArgs, registry: &Registry) -> Result<JobSpec, Failure> 
         token: token(),
     };
     registry.prepare(&mut spec, &stores).map_err(Failure::environment)?;
+    // The coordinator would say so, too, but not before the old results are deleted.
+    limits::check(&spec).map_err(Failure::refused)?;
     if !data::is_empty(&stores, output.url()).map_err(Failure::environment)? {
         if !force {
             let name = output.name();
@@ -48,14 +53,43 @@ fn prepare_here(args: JobArgs, registry: &Registry) -> Result<JobSpec, Failure> 
                 "the output folder {name} is not empty; --force deletes what is in it"
             )));
         }
-        let folder = format!("{}/", output.url().trim_end_matches('/'));
-        if spec.inputs.iter().any(|split| split.input.starts_with(&folder)) {
+        if let Some(input) = input_within(&spec, &output, &stores)? {
             let name = output.name();
-            return Err(Failure::environment(format!("an input is in the output folder {name}")));
+            let why = format!("the input {input} is in the output folder {name}");
+            return Err(Failure::environment(why));
         }
         data::clear(&stores, output.url()).map_err(Failure::environment)?;
     }
     Ok(spec)
+}
+
+/// An input that would be deleted with what is in the output folder.
+fn input_within(
+    spec: &JobSpec,
+    output: &Location,
+    stores: &Stores,
+) -> Result<Option<String>, Failure> {
+    let folder = format!("{}/", output.url().trim_end_matches('/'));
+    // Links lead there by other names.
+    let real = output.local_path().and_then(|path| fs::canonicalize(path).ok());
+    let leads_there = |path: &Path| {
+        fs::canonicalize(path)
+            .is_ok_and(|path| real.as_ref().is_some_and(|output| path.starts_with(output)))
+    };
+    let mut last = "";
+    for split in &spec.inputs {
+        if last == split.input {
+            continue;
+        }
+        last = &split.input;
+        let input = stores.locate(&split.input).map_err(Failure::environment)?;
+        // Also one that is a link there to somewhere else.
+        let is_there = input.local_path().is_some_and(|path| path.ancestors().any(leads_there));
+        if is_there || input.url().starts_with(&folder) {
+            return Ok(Some(input.name()));
+        }
+    }
+    Ok(None)
 }
 
 pub(super) async fn submit(args: SubmitArgs, registry: Registry) -> Result<(), Failure> {

@@ -78,6 +78,31 @@ fn what_is_in_the_output_folder_is_deleted_only_if_that_is_asked_for() {
     assert!(!std::fs::exists(format!("{output}/old")).unwrap());
 }
 
+/// Whatever they are called, and whatever else is wrong.
+#[test]
+fn neither_inputs_nor_results_are_deleted_for_a_job_that_is_not_done() {
+    let folder = Folder::of_the_book(2, 1);
+    let (link, inputs) = (folder.dir.path().join("link"), folder.dir.path().join("in"));
+    std::os::unix::fs::symlink(&inputs, &link).unwrap();
+    let (pattern, link) = (folder.pattern(), link.display().to_string());
+    let linked = format!("{link}/*.txt");
+    for (input, output) in [(&pattern, link), (&linked, inputs.display().to_string())] {
+        let args = ["run", "--job", "word-count", "--input", input, "--output", &output, "--force"];
+        run(&args).fails(2, &["0.txt is in the output folder", &output]);
+        assert!(folder.input(0).exists() && folder.input(1).exists());
+    }
+    let old = format!("{}/old", folder.output());
+    std::fs::create_dir(folder.output()).unwrap();
+    std::fs::write(&old, "old").unwrap();
+    // Each is possible, and both together are not.
+    std::fs::write(folder.input(0), "x".repeat(95_000)).unwrap();
+    std::fs::write(folder.input(1), "").unwrap();
+    let (output, many) = (folder.output(), ["--split-bytes", "1", "--reducers", "10000"]);
+    let args = ["run", "--job", "word-count", "--input", &pattern, "--output", &output, "--force"];
+    run(&[&args[..], &many].concat()).fails(1, &["at most 100000 tasks"]);
+    assert!(std::fs::exists(old).unwrap());
+}
+
 /// What a job has started may go on, with the stdout of the worker: nobody waits for it.
 #[test]
 fn a_run_ends_though_a_process_that_its_job_has_started_does_not() {
