@@ -18,7 +18,7 @@ use crate::failure::{Failure, one_line};
 use crate::generate::generate;
 use crate::ground::beside;
 use crate::job::Registry;
-use crate::process::{self, CoordinatorOptions, WorkOptions, say};
+use crate::process::{self, CoordinatorOptions, WorkOptions, say, tell};
 use crate::run;
 use crate::worker::{Ended, HANG_MAX};
 
@@ -268,7 +268,7 @@ pub async fn run(registry: Registry, args: impl IntoIterator<Item = OsString>) -
     match act(cli.action, registry).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            tell(&format!("error: {failure}"));
             failure.exit_code()
         }
     }
@@ -289,11 +289,12 @@ async fn act(action: Action, registry: Registry) -> Result<(), Failure> {
             let hang_max = Duration::from_secs(seconds);
             let options = WorkOptions { cluster, slots, hang_max, registry, with_parent };
             match process::work(options).await? {
+                Ended::AllDone if with_parent => std::process::exit(process::ALL_IS_DONE.into()),
                 Ended::AllDone | Ended::Stopped => Ok(()),
                 Ended::Hung(id) => {
-                    eprintln!(
+                    tell(&format!(
                         "error: {id} hangs, without a sign of life for {seconds} seconds: this worker ends, since nothing else ends that"
-                    );
+                    ));
                     // The end of `main` would wait for it, where it hangs on a thread of the runtime.
                     std::process::exit(1);
                 }
@@ -352,7 +353,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     if error.kind() == ErrorKind::ValueValidation {
         // The rest is advice that a wrong value does not need.
-        eprintln!("{}", one_line(text.split("\n\n").next().unwrap_or_default()));
+        tell(&one_line(text.split("\n\n").next().unwrap_or_default()));
     } else {
         // A closed stdout is no reason for another exit code.
         let _ = error.print();

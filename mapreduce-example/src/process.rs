@@ -1,6 +1,6 @@
 //! The processes that go on until they are told to stop: a coordinator's node, and a worker.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,6 +125,10 @@ pub async fn work(options: WorkOptions) -> Result<Ended, Failure> {
     }
 }
 
+/// A worker ends with this exit code when all is done, where its parent has to know: whatever else ends it, also without an
+/// error, leaves work to be done.
+pub(crate) const ALL_IS_DONE: u8 = 10;
+
 /// What a process has used until now, as far as that can be found out.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub(crate) struct Used {
@@ -153,9 +157,16 @@ impl Used {
         format!("{}{cpu_seconds} {peak_bytes}", Used::BEGINS)
     }
 
-    /// The same, read again.
-    pub(crate) fn read(line: &str) -> Option<Used> {
-        let (cpu_seconds, peak_bytes) = line.strip_prefix(Used::BEGINS)?.split_once(' ')?;
+    /// The same, read again at the end of what a child has printed: the rest of that, and what it has used.
+    pub(crate) fn split_off(printed: &[u8]) -> (&[u8], Option<Used>) {
+        let begins = Used::BEGINS.as_bytes();
+        let at = printed.windows(begins.len()).rposition(|window| window == begins);
+        let said = at.and_then(|at| Some((at, Used::read(&printed[at + begins.len()..])?)));
+        said.map_or((printed, None), |(at, used)| (&printed[..at], Some(used)))
+    }
+
+    fn read(figures: &[u8]) -> Option<Used> {
+        let (cpu_seconds, peak_bytes) = str::from_utf8(figures).ok()?.trim_end().split_once(' ')?;
         Some(Used { cpu_seconds: cpu_seconds.parse().ok()?, peak_bytes: peak_bytes.parse().ok()? })
     }
 
@@ -232,7 +243,11 @@ fn end_of_input() -> oneshot::Receiver<()> {
 
 /// A line on stdout, on which nothing depends.
 pub(crate) fn say(line: &str) {
-    use std::io::Write;
     let mut stdout = std::io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// The same on stderr: that nobody reads it any more (`2>&1 | head`) is no reason to stop.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

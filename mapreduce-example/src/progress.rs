@@ -8,6 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::coordinator::{Clerk, ClerkError, JobState, JobView, Phase, Progress};
 use crate::data::Stores;
 use crate::failure::Failure;
+use crate::process::tell;
 use crate::task::JobId;
 
 /// A job is looked at this often.
@@ -85,7 +86,7 @@ impl Shown {
         let step = percent / LINE_EACH_PERCENT;
         if *done > 0 && self.told[number].is_none_or(|told| told < step) {
             self.told[number] = Some(step);
-            eprintln!("job {}: {phase} {done}/{tasks}, {}", self.job, bytes(counts.bytes_in));
+            tell(&format!("job {}: {phase} {done}/{tasks}, {}", self.job, bytes(counts.bytes_in)));
         }
     }
 }

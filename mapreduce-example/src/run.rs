@@ -22,7 +22,7 @@ use crate::data::Stores;
 use crate::failure::Failure;
 use crate::ground::{abandon, beside, clerk};
 use crate::job::Registry;
-use crate::process::{Used, stop_signal};
+use crate::process::{Used, stop_signal, tell};
 use crate::progress::{Shown, bytes, place, seconds};
 use crate::task::{JobId, JobSpec, TaskError};
 
@@ -135,8 +135,9 @@ pub async fn run(options: Options) -> Result<Report, Failure> {
     let done = tokio::select! {
         biased;
         done = do_it(&clerk, spec.clone()) => done,
-        failure = children.keep_running(EACH) => Err(failure),
+        // Before the children: a terminal gives them the signal, too.
         signal = &mut stopped => Err(stopped_by(signal, "before the job was done")),
+        failure = children.keep_running(EACH) => Err(failure),
     };
     let view = match done {
         Ok(view) => view,
@@ -237,7 +238,7 @@ async fn look(clerk: &Clerk, job: JobId) -> Result<Option<JobView>, Failure> {
 
 /// Tells on stderr that a child died, which is nothing to worry about.
 fn tell_of_death(role: &Role, how: &str) {
-    eprintln!("{role} has died ({how}), and is started again");
+    tell(&format!("{role} has died ({how}), and is started again"));
 }
 
 /// The line with which a child says that it is there.
@@ -247,5 +248,5 @@ fn is_ready(line: &str) -> bool {
 
 /// For those who want to kill one.
 fn introduce(role: &Role, process: u32) {
-    eprintln!("{role} is process {process}");
+    tell(&format!("{role} is process {process}"));
 }

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use raft_rsm::Cluster;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{introduce, is_ready, tell_of_death};
 use crate::failure::Failure;
-use crate::process::Used;
+use crate::process::{ALL_IS_DONE, Used};
 
 /// A child says within this that it is there.
 const STARTING: Duration = Duration::from_secs(30);
@@ -24,6 +25,9 @@ const STARTING: Duration = Duration::from_secs(30);
 /// Children that die as often as this within [`SHORT`] will do so for ever.
 const DEATHS_MAX: usize = 20;
 const SHORT: Duration = Duration::from_secs(20);
+
+/// What a child prints is passed on line by line, or in pieces of so many bytes.
+const PIECE_BYTES_MAX: u64 = 16 << 10;
 
 /// What a child said last is there within this. Whatever its jobs have started may hold its stdout for longer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -52,8 +56,8 @@ impl fmt::Display for Role {
 /// One that runs.
 struct Running {
     child: Child,
-    /// What it says on stdout after it is ready.
-    said: Lines<BufReader<ChildStdout>>,
+    /// What it has used, when it has said so; closed when nothing more comes on its stdout.
+    used: watch::Receiver<Option<Used>>,
 }
 
 /// All of them, with the directory of the coordinator's nodes.
@@ -128,8 +132,9 @@ impl Children {
             if let Some(mut ended) = self.running.remove(&role) {
                 self.count(role, &mut ended, Instant::now() + LAST_WORDS).await;
             }
-            // A worker that has heard that all is done before this process has.
-            if matches!(role, Role::Worker(_)) && status.success() {
+            // A worker that has heard that all is done before this process has. One that was told to stop, or whose job has
+            // ended the process, is missed.
+            if is_worker(&role) && status.code() == Some(ALL_IS_DONE.into()) {
                 continue;
             }
             tell_of_death(&role, &how(status));
@@ -200,12 +205,11 @@ impl Children {
 
     /// One has ended: what it has used it said last, unless it was killed.
     async fn count(&mut self, role: Role, ended: &mut Running, until: Instant) {
-        let mut next = async || tokio::time::timeout_at(until, ended.said.next_line()).await;
-        while let Ok(Ok(Some(line))) = next().await {
-            if let Some(used) = Used::read(&line) {
-                let sum = &mut self.used[usize::from(is_worker(&role))];
-                *sum = sum.and(used);
-            }
+        // What it says at last may never come, and then it is closed; or neither, and then the time is over.
+        drop(tokio::time::timeout_at(until, ended.used.wait_for(Option::is_some)).await);
+        if let Some(used) = *ended.used.borrow() {
+            let sum = &mut self.used[usize::from(is_worker(&role))];
+            *sum = sum.and(used);
         }
     }
 
@@ -235,17 +239,40 @@ impl Children {
         let cannot = |why: String| Failure::environment(format!("{role} cannot be started: {why}"));
         let mut child = command.spawn().map_err(|error| cannot(error.to_string()))?;
         let Some(stdout) = child.stdout.take() else { return Err(cannot("no pipe".to_owned())) };
-        let mut lines = BufReader::new(stdout).lines();
-        match tokio::time::timeout(STARTING, lines.next_line()).await {
-            Ok(Ok(Some(line))) if is_ready(&line) => {}
+        let (mut stdout, mut line) = (BufReader::new(stdout), String::new());
+        match tokio::time::timeout(STARTING, stdout.read_line(&mut line)).await {
+            Ok(Ok(_)) if is_ready(&line) => {}
             Ok(Ok(_) | Err(_)) => return Err(cannot("it ended at once; see above".to_owned())),
             Err(_) => return Err(cannot(format!("nothing in {} seconds", STARTING.as_secs()))),
         }
         if let Some(process) = child.id() {
             introduce(&role, process);
         }
-        self.running.insert(role, Running { child, said: lines });
+        let (sender, used) = watch::channel(None);
+        tokio::spawn(pass_on(stdout, sender));
+        self.running.insert(role, Running { child, used });
         Ok(())
+    }
+}
+
+/// Passes on what a child says on stdout, which is what its jobs print, to stderr: a pipe that nobody reads would fill up and
+/// stop it. What it says that it has used goes to `used`.
+async fn pass_on(mut stdout: BufReader<ChildStdout>, used: watch::Sender<Option<Used>>) {
+    let (mut stderr, mut piece) = (tokio::io::stderr(), Vec::new());
+    loop {
+        piece.clear();
+        match (&mut stdout).take(PIECE_BYTES_MAX).read_until(b'\n', &mut piece).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
+        }
+        // A job may have printed what is not the end of a line.
+        let (printed, said) = Used::split_off(&piece);
+        if said.is_some() {
+            used.send_replace(said);
+        }
+        // Nothing depends on it.
+        drop(stderr.write_all(printed).await);
+        drop(stderr.flush().await);
     }
 }
 

@@ -191,8 +191,8 @@ impl Running {
         let (heard, pipe) = (Arc::new(Heard::default()), child.stderr.take().unwrap());
         let stderr = Arc::clone(&heard);
         std::thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                heard.lines.lock().unwrap().0.push(line);
+            for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+                heard.lines.lock().unwrap().0.push(String::from_utf8_lossy(&line).into_owned());
                 heard.more.notify_all();
             }
             heard.lines.lock().unwrap().1 = true;

@@ -1,7 +1,9 @@
 //! `run`, while nothing goes wrong.
 
+use std::process::{Command, Stdio};
+
 use super::cluster::eventually;
-use super::{Folder, OWN_JOBS, Running, run};
+use super::{Folder, OWN_JOBS, PROGRAM, Running, run};
 
 #[track_caller]
 fn runs(job: &str, arguments: &[(&str, &str)], more: &[&str]) {
@@ -115,11 +117,45 @@ fn a_run_ends_though_a_process_that_its_job_has_started_does_not() {
     running.end().ok();
 }
 
+/// It is passed on, and what the worker itself says after it is understood.
+#[test]
+fn a_job_may_print_as_much_as_it_likes() {
+    let folder = Folder::of_the_book(2, 1);
+    let (pattern, output) = (folder.pattern(), folder.output());
+    let args = ["run", "--job", "clumsy", "--arg", "how=prints", "--input", &pattern, "--json"];
+    let mut running =
+        Running::start_program(OWN_JOBS, &[&args[..], &["--output", &output]].concat());
+    eventually("its end", || running.child.try_wait().unwrap());
+    let ran = running.end().ok();
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["processes_started_again"], 0, "{report}");
+    assert!(report["workers_cpu_seconds"].as_f64() > Some(0.0), "{report}");
+    assert!(ran.stderr.contains("printed on stdout"), "{} bytes", ran.stderr.len());
+}
+
 #[test]
 fn a_path_may_lead_up_and_down_again() {
     let folder = Folder::of_the_book(2, 1);
     let dir = folder.dir.path().display().to_string();
     let (input, output) = (format!("{dir}/in/../in/*.txt"), format!("{dir}/in/../out"));
     run(&["run", "--job", "word-count", "--input", &input, "--output", &output]).ok();
+    folder.assert_is_done("word-count", &[]);
+}
+
+/// As with `2>&1 | head`: what it says on its way is lost, and nothing else.
+#[test]
+fn a_run_goes_on_though_nobody_reads_its_stderr() {
+    let folder = Folder::of_the_book(2, 1);
+    let (pattern, output) = (folder.pattern(), folder.output());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(PROGRAM)
+        .args(["run", "--job", "word-count", "--input", &pattern, "--output", &output])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
     folder.assert_is_done("word-count", &[]);
 }

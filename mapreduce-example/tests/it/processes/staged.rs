@@ -165,6 +165,23 @@ fn job_count() {
     stage.assert_is_done();
 }
 
+/// Whatever a worker ends with, it is needed until all is done.
+#[test]
+fn a_worker_of_a_run_that_is_told_to_stop_is_started_again() {
+    let stage = Stage::new();
+    stage.hold("map", 0..INPUTS);
+    let running = stage.run("1");
+    stage.have_begun("map", 0..1);
+    let first = running.process("worker 1", None);
+    super::signal("TERM", first);
+    running.process("worker 1", Some(first));
+    stage.release("map", 0..INPUTS);
+    let ran = running.end().ok();
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["processes_started_again"], 1, "{report}");
+    stage.assert_is_done();
+}
+
 #[test]
 fn a_call_that_hangs_ends_a_run_as_one_that_fails_does() {
     let stage = Stage::new();

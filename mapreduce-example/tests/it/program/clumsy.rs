@@ -21,6 +21,9 @@ pub(super) fn kind() -> Kind {
 /// More than a key or a value may have.
 const LONG: usize = 5 << 20;
 
+/// More than a pipe holds.
+const PRINTED_BYTES: usize = 200_000;
+
 impl Job for Clumsy {
     type Key = String;
     type Value = String;
@@ -36,6 +39,13 @@ impl Job for Clumsy {
             "error in map" => return Err("it would not".to_owned()),
             "long key" => emit.emit_owned("k".repeat(LONG), String::new()),
             "long value" => emit.emit("blue", "v".repeat(LONG)),
+            // Not text, and at last not the end of a line.
+            "prints" => {
+                let printed = [&b"\xff".repeat(PRINTED_BYTES)[..], b"\nprinted", b" on stdout"];
+                for bytes in printed {
+                    io::stdout().write_all(bytes).map_err(|error| error.to_string())?;
+                }
+            }
             // It has the stdout of the worker as long as the input is there.
             "process stays" => {
                 let wait = "while [ -e \"$0\" ]; do sleep 0.1; done";
