@@ -1,5 +1,6 @@
 //! What cannot be: one line that says what, where, and what to do; and nothing was begun.
 
+use super::cluster::{Cluster, job_of};
 use super::{Folder, OWN_JOBS, Running, run};
 
 fn runs(folder: &Folder, job: &str, more: &[&str]) -> super::Ran {
@@ -120,15 +121,16 @@ fn an_output_into_which_another_job_writes() {
     let owner = std::path::Path::new(&folder.output()).join("_mapreduce/owner");
     std::fs::create_dir_all(owner.parent().unwrap()).unwrap();
     runs(&folder, "word-count", &[]).fails(2, &["not empty"]);
-    // It comes in after this one has looked.
-    let (pattern, output) = (folder.pattern(), folder.output());
-    std::fs::remove_dir_all(&output).unwrap();
-    let args = ["run", "--job", "word-count", "--input", &pattern, "--output", &output];
-    let running = Running::start(&[&args[..], &["--failures", "1"]].concat());
-    running.process("node 1 of the coordinator", None);
+    // It comes in after this one has looked, and before its worker does.
+    std::fs::remove_dir_all(folder.output()).unwrap();
+    let cluster = Cluster::start();
+    let job = job_of(&cluster.submit(&folder, &["--json", "--failures", "1"]).ok());
     std::fs::create_dir_all(owner.parent().unwrap()).unwrap();
-    if std::fs::File::create_new(&owner).is_ok() {
-        running.end().fails(1, &["another job writes into", &output]);
-        assert!(owner.exists(), "it is the other job's");
-    }
+    std::fs::File::create_new(&owner).unwrap();
+    let _worker = cluster.worker("1");
+    let status = cluster.end_of(&job);
+    let error = status["error"].as_str().unwrap_or_default();
+    assert!(error.contains("another job writes into"), "{status}");
+    assert!(error.contains(&folder.output()), "{status}");
+    assert!(owner.exists(), "it is the other job's");
 }

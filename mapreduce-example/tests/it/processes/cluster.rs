@@ -172,24 +172,6 @@ fn jobs_are_submitted_followed_listed_and_cancelled() {
     assert_eq!(text.stdout.lines().count(), 4, "{text:?}");
 }
 
-/// SIGTERM gives tasks back: the other worker has them at once, and not when a lease has run out.
-#[test]
-fn a_worker_that_is_told_to_stop_gives_back_what_it_works_on() {
-    let cluster = Cluster::start();
-    let folder = Folder::of_the_book(8, 12);
-    let job = job_of(&cluster.submit(&folder, &["--json", "--split-bytes", "250000"]).ok());
-    let first = cluster.worker("4");
-    super::signal("TERM", first.child.id());
-    let ended = first.end();
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    let status = cluster.status(&job);
-    assert_eq!(status["attempts"], serde_json::json!([]), "{status}");
-    let _second = cluster.worker("2");
-    let status = cluster.end_of(&job);
-    folder.assert_is_done("word-count", &[]);
-    assert_eq!(status["failures"], serde_json::json!([]));
-}
-
 /// No process ends before the output is final, and then each does.
 #[test]
 fn early_exit() {

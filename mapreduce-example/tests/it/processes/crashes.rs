@@ -54,22 +54,7 @@ fn nodes_of_the_coordinator_that_are_killed_are_started_again() {
     }
 }
 
-/// It leaves no process behind, and nothing that looks finished.
-#[test]
-fn a_run_that_is_told_to_stop_stops_its_processes() {
-    let folder = folder();
-    let running = start(&folder, &["--workers", "2"]);
-    let processes =
-        ["node 1 of the coordinator", "worker 1", "worker 2"].map(|who| running.process(who, None));
-    running.signal("TERM");
-    running.end().fails(2, &["SIGTERM"]);
-    for process in processes {
-        super::cluster::eventually_gone(process);
-    }
-    assert_eq!(folder.left(), [""; 0]);
-}
-
-/// Also where it cannot say so any more.
+/// Also where it cannot say so any more: see `staged.rs` for one that can.
 #[test]
 fn the_processes_of_a_run_that_is_killed_end_by_themselves() {
     let folder = folder();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mapreduce_example::jobs::words;
 use serde_json::Value;
 
-use super::cluster::{Cluster, eventually, job_of};
+use super::cluster::{Cluster, eventually, eventually_gone, job_of};
 use super::{Folder, OWN_JOBS, Running, sorted};
 
 const INPUTS: usize = 8;
@@ -180,6 +180,51 @@ fn a_worker_of_a_run_that_is_told_to_stop_is_started_again() {
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(report["processes_started_again"], 1, "{report}");
     stage.assert_is_done();
+}
+
+/// It leaves no process behind, and nothing of what its maps have written.
+#[test]
+fn a_run_that_is_told_to_stop_stops_its_processes() {
+    let stage = Stage::new();
+    stage.hold("map", 1..INPUTS);
+    let running = stage.run("2");
+    let processes =
+        ["node 1 of the coordinator", "worker 1", "worker 2"].map(|who| running.process(who, None));
+    running.hears(|line| line.contains(": map 1/").then_some(()));
+    assert_eq!(stage.folder.left(), ["_mapreduce"], "the first map is done");
+    running.signal("TERM");
+    running.end().fails(2, &["SIGTERM"]);
+    for process in processes {
+        eventually_gone(process);
+    }
+    assert_eq!(stage.folder.left(), [""; 0]);
+}
+
+/// SIGTERM gives tasks back: another worker has them at once, and not when a lease has run out.
+#[test]
+fn a_worker_that_is_told_to_stop_gives_back_what_it_works_on() {
+    let stage = Stage::new();
+    stage.hold("map", 0..INPUTS);
+    let cluster = Cluster::of(OWN_JOBS, 1);
+    let args = stage.args();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let job = job_of(&cluster.run("submit", &args).ok());
+    let first = cluster.worker("4");
+    stage.have_begun("map", 0..4);
+    assert_eq!(cluster.status(&job)["attempts"].as_array().map(Vec::len), Some(4));
+    first.signal("TERM");
+    // Whether it hears of it before these go on or not, it has something to give back; and when they have ended it ends at
+    // once, long before a lease runs out.
+    stage.release("map", 0..4);
+    let ended = first.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let status = cluster.status(&job);
+    assert_eq!(status["attempts"], Value::Array(vec![]), "{status}");
+    stage.release("map", 4..INPUTS);
+    let _second = cluster.worker("2");
+    let status = cluster.end_of(&job);
+    stage.assert_is_done();
+    assert_eq!(status["failures"], Value::Array(vec![]));
 }
 
 #[test]
