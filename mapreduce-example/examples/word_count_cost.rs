@@ -8,7 +8,7 @@
 //! The two programs take turns (A B B A), so that what else the machine does meets both. `ours` is `mapreduce-example run` with
 //! two workers of one slot each: all of its processes say at their end how much time they have had of the processors, and how
 //! much memory at most. `plain` is a process of two threads with a hash table each, with the hasher of the standard library or
-//! that of `hashbrown`, which is faster, and the default here.
+//! that of `hashbrown`, which is faster, and the default here. Exit code 1 says that a goal was missed, and which.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -31,6 +31,12 @@ const THREADS: usize = 2;
 const FILES: u32 = 16;
 const REDUCERS: u32 = 10;
 const SEED: u64 = 1;
+
+/// The goals: so many times the CPU of the plain program at most, so much memory of a worker at most, and less than such a share
+/// of the CPU for the coordinator.
+const RATIO_MAX: f64 = 1.5;
+const RESIDENT_BYTES_MAX: u64 = 512 << 20;
+const COORDINATOR_PERCENT_LIMIT: f64 = 2.0;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -96,10 +102,14 @@ fn main() -> ExitCode {
     let arguments = Options::parse();
     let outcome = match &arguments.program {
         None => measure(&arguments),
-        Some(program) => run(program, &arguments).and_then(|()| say_cost()),
+        Some(program) => run(program, &arguments).and_then(|()| say_cost()).map(|()| Vec::new()),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(missed) if missed.is_empty() => ExitCode::SUCCESS,
+        Ok(missed) => {
+            eprintln!("word_count_cost: missed: {}", missed.join("; "));
+            ExitCode::FAILURE
+        }
         Err(error) => {
             eprintln!("word_count_cost: {error}");
             ExitCode::from(2)
@@ -116,7 +126,8 @@ fn run(program: &Program, arguments: &Options) -> Outcome<()> {
     }
 }
 
-fn measure(arguments: &Options) -> Outcome<()> {
+/// Measures, and returns which goals are missed.
+fn measure(arguments: &Options) -> Outcome<Vec<String>> {
     let temporary = tempfile::tempdir()?;
     let dir = arguments.dir.as_deref().unwrap_or(temporary.path());
     let text = dir.join("text");
@@ -145,9 +156,33 @@ fn measure(arguments: &Options) -> Outcome<()> {
     let cpu = |all: &[Cost]| -> f64 {
         all.iter().map(|cost| cost.cpu_seconds).sum::<f64>() / all.len() as f64
     };
-    println!("ratio  {:.2}", cpu(&all_ours) / cpu(&all_plain));
+    let ratio = cpu(&all_ours) / cpu(&all_plain);
+    println!("ratio  {ratio:.2}");
     remove(&dir.join("output"))?;
-    remove(&dir.join("expected"))
+    remove(&dir.join("expected"))?;
+    Ok(missed(ratio, &all_ours))
+}
+
+fn missed(ratio: f64, ours: &[Cost]) -> Vec<String> {
+    let mut missed = Vec::new();
+    if ratio > RATIO_MAX {
+        missed.push(format!("{ratio:.2} times the CPU of the plain program, at most {RATIO_MAX}"));
+    }
+    let resident_bytes = ours.iter().map(|cost| cost.resident_bytes).max().unwrap_or(0);
+    if resident_bytes > RESIDENT_BYTES_MAX {
+        missed.push(format!(
+            "{} MiB resident a worker, at most {}",
+            resident_bytes.div_ceil(1 << 20),
+            RESIDENT_BYTES_MAX >> 20
+        ));
+    }
+    let percent = ours.iter().map(Cost::coordinator_percent).fold(0.0, f64::max);
+    if percent >= COORDINATOR_PERCENT_LIMIT {
+        missed.push(format!(
+            "{percent:.2} % of the CPU for the coordinator, less than {COORDINATOR_PERCENT_LIMIT}"
+        ));
+    }
+    missed
 }
 
 /// Both programs must have found the same.
