@@ -32,7 +32,7 @@ pub(super) struct State {
     pub(super) attempts: Attempts,
     /// The jobs that have something to hand out: the one with the fewest attempts first, then the oldest.
     pub(super) ready: Offers<(u32, JobId)>,
-    /// The jobs of which a worker has just failed at something, by when it may be given that again.
+    /// The jobs of which a worker has failed at something, by when it may be given that where it could not be before.
     pub(super) rests: OrdSet<(Duration, JobId)>,
     /// The jobs that may have stragglers, by when they do.
     pub(super) stragglers: OrdSet<(Duration, JobId)>,
@@ -205,8 +205,10 @@ impl State {
         let job = Arc::make_mut(self.jobs.get_mut(&id)?);
         let found = job.task_mut(task)?;
         if found.handed_out >= ATTEMPTS_MAX {
-            let text = format!("{task} was handed out {ATTEMPTS_MAX} times and never finished");
-            self.end(id, JobState::Failed(text));
+            let place = job.spec.place(task);
+            let text =
+                format!("{task} ({place}) was handed out {ATTEMPTS_MAX} times and never finished");
+            self.end(id, JobState::Failed(limits::cut(text)));
             return None;
         }
         found.handed_out += 1;
@@ -328,8 +330,9 @@ impl State {
         let Some(job) = self.unfinished(id) else { return };
         let losses = job.task(task).map_or(0, |task| task.losses);
         if losses >= limits::tasks_lost_max(&job.spec) {
-            let text = format!("{task} was lost {losses} times, the last time {how}");
-            self.end(id, JobState::Failed(text));
+            let place = job.spec.place(task);
+            let text = format!("{task} ({place}) was lost {losses} times, the last time {how}");
+            self.end(id, JobState::Failed(limits::cut(text)));
         }
     }
 
