@@ -49,7 +49,7 @@ pub(super) struct End {
 pub(super) struct Place {
     /// It has something to hand out, and to whom; and so many attempts run.
     pub(super) ready: Option<(u32, Whom)>,
-    /// When a worker may be given again what it has just failed at.
+    /// When a worker may next be given what it has failed at, where it could not be before.
     pub(super) rest: Option<Duration>,
     /// When its first straggler may have a second attempt.
     pub(super) straggler: Option<Duration>,

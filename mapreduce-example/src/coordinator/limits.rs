@@ -13,6 +13,10 @@ pub const LEASE: Duration = Duration::from_secs(5);
 /// use up all of its tries in no time. All replicas must agree on it.
 pub const FAILED_REST: Duration = Duration::from_secs(1);
 
+/// Nobody keeps a task for the others longer than this: they may be busy for ever, and while it waits nothing else of its job has
+/// a second attempt. Many leases, so that others who are there have asked for it by then. All replicas must agree on it.
+pub const FAILED_REST_MAX: Duration = Duration::from_secs(10 * LEASE.as_secs());
+
 /// There are at most so many jobs that have not ended.
 pub const JOBS_QUEUED_MAX: usize = 1_000;
 

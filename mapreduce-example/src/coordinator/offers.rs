@@ -9,7 +9,7 @@ use super::command::WorkerId;
 pub(super) enum Whom {
     /// To any worker.
     Any,
-    /// To any but this one, which has failed at it, as long as others are there.
+    /// To any but this one, which has failed at it, as long as others are there; and only for so long.
     RatherNot(WorkerId),
     /// To any but this one, which has just failed at it.
     Not(WorkerId),

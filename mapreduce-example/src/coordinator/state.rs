@@ -32,7 +32,7 @@ pub(super) struct State {
     pub(super) attempts: Attempts,
     /// The jobs that have something to hand out: the one with the fewest attempts first, then the oldest.
     pub(super) ready: Offers<(u32, JobId)>,
-    /// The jobs of which a worker has just failed at something, by when it may be given that again.
+    /// The jobs of which a worker has failed at something, by when it may be given that where it could not be before.
     pub(super) rests: OrdSet<(Duration, JobId)>,
     /// The jobs that may have stragglers, by when they do.
     pub(super) stragglers: OrdSet<(Duration, JobId)>,

@@ -6,7 +6,9 @@ use imbl::{OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 
 use super::command::{Progress, WorkerId};
-use super::limits::{FAILED_REST, STRAGGLER_AFTER, STRAGGLER_FACTOR, STRAGGLER_MIN};
+use super::limits::{
+    FAILED_REST, FAILED_REST_MAX, STRAGGLER_AFTER, STRAGGLER_FACTOR, STRAGGLER_MIN,
+};
 use super::median::Median;
 use super::offers::{Offers, Whom};
 use crate::task::{Attempt, Counts};
@@ -60,7 +62,7 @@ pub(super) struct Tasks {
     all: Vector<Task>,
     /// Those that are not finished and that nobody works on.
     pending: Offers<u32>,
-    /// Those of them that a worker has just failed at, by when it may be given them again.
+    /// Those of them that are not for the worker that has failed at them, by when that changes.
     rests: OrdSet<(Duration, u32)>,
     /// Those that are not finished and have one attempt, by its start.
     alone: OrdSet<(Duration, u32)>,
@@ -77,15 +79,22 @@ impl Task {
     fn whom(&self, now: Duration) -> Whom {
         match self.failed {
             None => Whom::Any,
-            Some(failed) if failed.rests_until() <= now => Whom::RatherNot(failed.worker),
+            Some(failed) if failed.at.saturating_add(FAILED_REST_MAX) <= now => Whom::Any,
+            Some(failed) if failed.at.saturating_add(FAILED_REST) <= now => {
+                Whom::RatherNot(failed.worker)
+            }
             Some(failed) => Whom::Not(failed.worker),
         }
     }
-}
 
-impl Failed {
-    fn rests_until(&self) -> Duration {
-        self.at.saturating_add(FAILED_REST)
+    /// When it may be given to more workers than to these.
+    fn rests_until(&self, whom: Whom) -> Option<Duration> {
+        let at = self.failed?.at;
+        match whom {
+            Whom::Any => None,
+            Whom::RatherNot(_) => Some(at.saturating_add(FAILED_REST_MAX)),
+            Whom::Not(_) => Some(at.saturating_add(FAILED_REST)),
+        }
     }
 }
 
@@ -141,7 +150,7 @@ impl Tasks {
         &self.pending
     }
 
-    /// When a worker may be given again what it has just failed at.
+    /// When a worker may next be given what it has failed at, where it could not be before.
     pub(super) fn next_rest(&self) -> Option<Duration> {
         self.rests.get_min().map(|(until, _)| *until)
     }
@@ -197,21 +206,19 @@ impl Tasks {
         if before == whom {
             return;
         }
-        let until = task.failed.map(|failed| failed.rests_until());
+        let until = |whom: Option<Whom>| whom.and_then(|whom| task.rests_until(whom));
+        let (rested, rests) = (until(before), until(whom));
         if let Some(before) = before {
             self.pending.remove(number, before);
         }
         if let Some(whom) = whom {
             self.pending.insert(number, whom);
         }
-        match (whom, until) {
-            (Some(Whom::Not(_)), Some(until)) => {
-                self.rests.insert((until, number));
-            }
-            (Some(Whom::Any | Whom::RatherNot(_)) | None, Some(until)) => {
-                self.rests.remove(&(until, number));
-            }
-            (_, None) => {}
+        if let Some(until) = rested {
+            self.rests.remove(&(until, number));
+        }
+        if let Some(until) = rests {
+            self.rests.insert((until, number));
         }
     }
 

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::coordinator::limits::{
-    FAILED_REST, LEASE, STRAGGLER_AFTER, STRAGGLER_FACTOR, STRAGGLER_MIN, check, tasks_lost_max,
+    FAILED_REST, FAILED_REST_MAX, LEASE, STRAGGLER_AFTER, STRAGGLER_FACTOR, STRAGGLER_MIN, check,
+    tasks_lost_max,
 };
 use crate::coordinator::{Command, JobState, Orders, Report, Response, WorkerId};
-use crate::task::{Attempt, AttemptId, JobId, JobSpec, TaskId};
+use crate::task::{Attempt, AttemptId, JobId, JobSpec, Split, TaskId};
 
 /// A table of tasks without limits.
 #[derive(Debug, Default)]
@@ -125,13 +126,14 @@ impl Oracle {
         running.map(|(id, one)| (id, (one.worker, one.ends_at))).collect()
     }
 
-    /// When the next worker has rested from what it failed at, if nobody works on that.
+    /// When the next worker has rested from what it failed at, for a while or long enough, if nobody works on that.
     #[cfg(test)]
     pub(crate) fn next_rest(&self) -> Option<Duration> {
         let open = self.jobs.values().filter(|job| job.end.is_none());
         let tasks = open.flat_map(|job| job.tasks.values());
         let waiting = tasks.filter(|task| task.finished().is_none() && task.running() == 0);
-        let rests = waiting.filter_map(|task| task.failed.map(|(_, at)| at + FAILED_REST));
+        let failed = waiting.filter_map(|task| task.failed);
+        let rests = failed.flat_map(|(_, at)| [at + FAILED_REST, at + FAILED_REST_MAX]);
         rests.filter(|until| *until > self.time).min()
     }
 
@@ -289,12 +291,13 @@ impl Oracle {
         Some(AttemptId { job, task, attempt })
     }
 
-    /// Whether a worker may be given a task as far as that has failed: not if it was this worker that failed at it last, and it
-    /// has not rested yet or others work on anything.
+    /// Whether a worker may be given a task that nobody works on, as far as that has failed: not if it was this worker that
+    /// failed at it last, and it has not rested yet, or not long enough while others work on anything.
     fn may_have(&self, worker: WorkerId, task: &Task) -> bool {
         task.failed.is_none_or(|(of, at)| {
-            let has_rested = at + FAILED_REST <= self.time;
-            of != worker || (has_rested && self.running().values().all(|(of, _)| *of == worker))
+            let has_rested = |rest| at + rest <= self.time;
+            let is_alone = || self.running().values().all(|(of, _)| *of == worker);
+            of != worker || has_rested(FAILED_REST_MAX) || (has_rested(FAILED_REST) && is_alone())
         })
     }
 
@@ -322,7 +325,9 @@ impl Oracle {
                 .filter(|(_, task)| task.finished().is_none() && task.running() == 1)
                 .filter_map(|(number, task)| {
                     let one = task.attempts.iter().find(|one| one.fate == Fate::Runs)?;
-                    let is_for_it = one.worker != worker && self.may_have(worker, task);
+                    // Whoever has failed at it leaves it to the one that works on it.
+                    let has_failed = task.failed.is_some_and(|(of, _)| of == worker);
+                    let is_for_it = one.worker != worker && !has_failed;
                     Some((one.since + patience, number, is_for_it))
                 })
                 .filter(|(late_at, ..)| *late_at <= self.time)

@@ -1,4 +1,4 @@
-//! What a worker has failed at goes to others, and comes back to it only where there are none.
+//! What a worker has failed at goes to others, and comes back to it only where there are none, or none that have time.
 
 use super::stragglers::straggling;
 use super::*;
@@ -48,6 +48,35 @@ fn a_worker_may_try_again_once_nobody_else_works_on_anything() {
     assert!(!table.is_ready_for(ANN, &[]));
     table.finish(BOB, &bobs);
     assert!(table.is_ready_for(ANN, &[]));
+}
+
+#[test]
+fn what_others_have_no_time_for_goes_back_to_the_one_that_failed_after_a_longer_rest() {
+    let mut table = Table::default();
+    let job = table.submit(spec(2, 1, 9));
+    let (anns, bobs) = (table.begin(ANN, &[], 1), table.begin(BOB, &[], 1));
+    table.work(ANN, &[], failed(anns[0]), 0);
+    let almost = limits::FAILED_REST_MAX - Duration::from_nanos(1);
+    while table.time < almost {
+        table.wait(SECOND.min(almost - table.time));
+        table.work(BOB, &bobs, vec![], 0);
+    }
+    assert!(!table.is_ready_for(ANN, &[]), "Bob may still come to it");
+    assert_eq!(table.coordinator.due(), Some(limits::FAILED_REST_MAX));
+    table.coordinator = images::restored(&table.coordinator);
+    assert_eq!(table.coordinator.due(), Some(limits::FAILED_REST_MAX));
+    table.wait(Duration::from_nanos(1));
+    assert!(table.is_ready_for(ANN, &[]));
+    let again = table.begin(ANN, &[], 1);
+    assert_eq!(again, [id(job, TaskId::Map(0), 2)]);
+    // Nothing waits any more: what Bob has taken so long for may have a second attempt.
+    while table.time < limits::STRAGGLER_AFTER {
+        table.wait(SECOND);
+        table.work(ANN, &again, vec![], 0);
+        table.work(BOB, &bobs, vec![], 0);
+    }
+    assert!(table.is_ready_for(ANN, &again));
+    assert_eq!(tasks(&table.begin(ANN, &again, 5)), [TaskId::Map(1)]);
 }
 
 #[test]
