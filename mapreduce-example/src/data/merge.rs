@@ -28,7 +28,9 @@ impl Source {
     /// What it means that a run cannot be read.
     pub(crate) fn failed(map: Option<u32>, error: DataError) -> TaskError {
         match (map, error) {
-            (Some(map), DataError::Missing { .. } | DataError::Damaged { .. }) => {
+            (Some(map), error @ (DataError::Missing { .. } | DataError::Damaged { .. })) => {
+                // What the coordinator is told is only which task is to be done again.
+                tracing::warn!(map, %error, "what a map task has written is lost");
                 TaskError::LostMap(map)
             }
             (
@@ -147,3 +149,59 @@ impl<K: Ord> PartialEq for Head<K> {
 }
 
 impl<K: Ord> Eq for Head<K> {}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber};
+
+    use super::*;
+
+    /// Keeps what is told.
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<String>>);
+
+    impl Subscriber for Told {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            event.record(&mut self.clone());
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    impl Visit for Told {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            *self.0.lock().unwrap() += &format!("{field}={value:?} ");
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_told_with_its_place_where_it_is_found_out() {
+        let told = Told::default();
+        let place = "/out/map-00003-1".to_owned();
+        let error = DataError::Damaged { place, reason: "it ends early" };
+        let lost =
+            tracing::subscriber::with_default(told.clone(), || Source::failed(Some(3), error));
+        assert_eq!(lost, TaskError::LostMap(3));
+        let told = told.0.lock().unwrap();
+        assert!(told.contains("/out/map-00003-1: damaged: it ends early"), "{told}");
+    }
+}

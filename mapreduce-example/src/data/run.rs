@@ -193,6 +193,17 @@ impl Blocks {
         DataError::Damaged { place: self.location.name(), reason }
     }
 
+    /// A run that does not go so far was cut off: that is known from its size, since each store says it in another way.
+    fn read(&self, range: Range<u64>) -> Result<Bytes, DataError> {
+        let end = range.end;
+        match self.location.read_range(range) {
+            Err(DataError::Failed { .. }) if self.location.head()?.size < end => {
+                Err(self.damaged("it ends early"))
+            }
+            read => read,
+        }
+    }
+
     fn take(&mut self, bytes: usize) -> Result<Bytes, DataError> {
         if let Some(missing) = bytes.checked_sub(self.chunk.len())
             && missing > 0
@@ -202,7 +213,7 @@ impl Blocks {
                 return Err(self.damaged("it ends early"));
             }
             let until = self.range.start + left.min(self.read_bytes.max(missing as u64));
-            let read = self.location.read_range(self.range.start..until)?;
+            let read = self.read(self.range.start..until)?;
             self.range.start = until;
             self.chunk = if self.chunk.is_empty() {
                 read
