@@ -81,7 +81,9 @@ impl DataExecutor {
         match id.task {
             TaskId::Map(number) => job.map_task(&task, number),
             TaskId::Reduce(number) => job.reduce_task(&task, number),
-            TaskId::Publish => publish(&task.layout, inputs).map(|()| Counts::default()),
+            TaskId::Publish => {
+                publish(&task.layout, inputs, || task.check_stop()).map(|()| Counts::default())
+            }
         }
     }
 }

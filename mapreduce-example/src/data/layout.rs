@@ -3,7 +3,8 @@
 //! ```text
 //! OUTPUT/part-00000, part-00001, …                  the results, a file for each reduce task
 //! OUTPUT/_SUCCESS                                   last: all of them are there
-//! OUTPUT/_mapreduce/owner                           whose folder it is: the first job that writes into it
+//! OUTPUT/_mapreduce/owner                           whose folder it is: the first job that writes into it,
+//!                                                   unless results are there
 //! OUTPUT/_mapreduce/JOB/map-00012-1                 what attempt 1 of map task 12 has found: its last run
 //! OUTPUT/_mapreduce/JOB/map-00012-1-SPILL-0         … and earlier ones, where there was too much for one
 //! OUTPUT/_mapreduce/JOB/reduce-00003-1              what attempt 1 of reduce task 3 has found
@@ -16,6 +17,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use bytes::Bytes;
+
 use super::location::{DataError, Location, Stores};
 use crate::task::{Attempt, AttemptId, JobSpec, TaskError, TaskId};
 
@@ -23,6 +26,8 @@ use crate::task::{Attempt, AttemptId, JobSpec, TaskError, TaskId};
 const OWNER: &str = "owner";
 /// The folder of what is between.
 const BETWEEN: &str = "_mapreduce";
+/// How the names of the files of results begin.
+const PART: &str = "part-";
 /// The object that says that all results are there.
 pub(super) const SUCCESS: &str = "_SUCCESS";
 
@@ -46,23 +51,72 @@ impl Layout {
     /// Takes the folder for this job, or finds that it has it.
     ///
     /// # Errors
-    /// Another job has it, or it cannot be written to.
+    /// Another job has it, results are there already, or it cannot be written to.
     pub(crate) fn claim(&self) -> Result<(), TaskError> {
-        let owner = self.all_between().join(OWNER);
-        let name = self.job();
-        if owner.put_new(name.clone().into())? || owner.read()? == name.as_bytes() {
-            return Ok(());
+        // First what is so nearly always: to try to write costs more.
+        match self.read_owner()? {
+            Some(name) if name == self.job() => return Ok(()),
+            Some(_) => return Err(self.is_taken()),
+            None => {}
         }
-        Err(TaskError::Failed(format!("another job writes into {}", self.output.name())))
+        // What this job publishes comes after this, and the folder is its own until all of it is there.
+        self.refuse_results()?;
+        if !self.owner().put_new(self.job().into())? {
+            // Somebody was faster.
+            return if self.is_owned()? { Ok(()) } else { Err(self.is_taken()) };
+        }
+        // Another job may have come and gone between the two.
+        self.refuse_results().inspect_err(|_| {
+            if let Err(error) = self.disclaim() {
+                tracing::warn!(%error, "a folder cannot be given back");
+            }
+        })
+    }
+
+    /// Whether the folder is this job's.
+    pub(crate) fn is_owned(&self) -> Result<bool, DataError> {
+        Ok(self.read_owner()?.is_some_and(|name| name == self.job()))
+    }
+
+    /// What it means if it was, and is not any more.
+    pub(crate) fn not_owned(&self) -> TaskError {
+        let output = self.output.name();
+        TaskError::Failed(format!(
+            "{output} is not this job's any more: it was cancelled or has failed"
+        ))
+    }
+
+    fn is_taken(&self) -> TaskError {
+        TaskError::Failed(format!("another job writes into {}", self.output.name()))
     }
 
     /// The folder is this job's no more. If it is another's, that one keeps it.
     pub(crate) fn disclaim(&self) -> Result<(), DataError> {
-        let owner = self.all_between().join(OWNER);
-        match owner.read() {
-            Ok(name) if name == self.job().as_bytes() => owner.delete(),
-            Ok(_) | Err(DataError::Missing { .. }) => Ok(()),
+        if self.is_owned()? { self.owner().delete() } else { Ok(()) }
+    }
+
+    fn owner(&self) -> Location {
+        self.all_between().join(OWNER)
+    }
+
+    fn read_owner(&self) -> Result<Option<Bytes>, DataError> {
+        match self.owner().read() {
+            Ok(name) => Ok(Some(name)),
+            Err(DataError::Missing { .. }) => Ok(None),
             Err(error @ (DataError::Failed { .. } | DataError::Damaged { .. })) => Err(error),
+        }
+    }
+
+    /// Results would be mixed with those that are there, and some stores would replace them.
+    fn refuse_results(&self) -> Result<(), TaskError> {
+        let list = self.output.list()?;
+        let mut names = list.objects.iter().filter_map(|object| object.location.filename());
+        match names.find(|name| *name == SUCCESS || name.starts_with(PART)) {
+            None => Ok(()),
+            Some(name) => Err(TaskError::Failed(format!(
+                "results of another job are in {} already: {name}",
+                self.output.name()
+            ))),
         }
     }
 
@@ -96,7 +150,7 @@ impl Layout {
 
     /// A file of results.
     pub(crate) fn part(&self, reduce: u32) -> Location {
-        self.output.join(&format!("part-{reduce:05}"))
+        self.output.join(&format!("{PART}{reduce:05}"))
     }
 
     pub(crate) fn success(&self) -> Location {
@@ -117,5 +171,69 @@ impl Spills {
         let number = self.count;
         self.count += 1;
         self.base.beside(&format!("-{:016x}-{number}", self.chance))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::task::Stop;
+
+    fn spec(output: &str, token: u128) -> JobSpec {
+        JobSpec {
+            job: "word-count".to_owned(),
+            arguments: Default::default(),
+            inputs: Vec::new(),
+            output: output.to_owned(),
+            reducers: 1,
+            failures_max: 1,
+            token,
+        }
+    }
+
+    /// Counts how often it was asked: before and after each call of a store.
+    #[derive(Default)]
+    struct Signs(AtomicU32);
+
+    impl Stop for Signs {
+        fn is_stopped(&self) -> bool {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            false
+        }
+    }
+
+    #[test]
+    fn a_job_that_has_its_folder_finds_so_by_one_read() {
+        let signs = Arc::new(Signs::default());
+        let stores = Stores::new().heard_by(signs.clone());
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(&stores, &spec(dir.path().to_str().unwrap(), 7)).unwrap();
+        layout.claim().unwrap();
+        let before = signs.0.load(Ordering::Relaxed);
+        layout.claim().unwrap();
+        assert_eq!(signs.0.load(Ordering::Relaxed) - before, 2);
+    }
+
+    #[test]
+    fn a_folder_with_results_in_it_is_nobodys_to_take_and_stays_as_it_is() {
+        let (stores, dir) = (Stores::new(), tempfile::tempdir().unwrap());
+        for output in [dir.path().to_str().unwrap(), "memory:///taken"] {
+            let layout = Layout::new(&stores, &spec(output, 7)).unwrap();
+            for result in [layout.success(), layout.part(3)] {
+                result.put("theirs".into()).unwrap();
+                let why = layout.claim().unwrap_err().to_string();
+                let name = result.file_name();
+                assert!(why.contains(output) && why.ends_with(name), "{why}");
+                assert!(!layout.is_owned().unwrap() && layout.read_owner().unwrap().is_none());
+                result.delete().unwrap();
+            }
+            // What it publishes itself is in nobody's way.
+            layout.claim().unwrap();
+            layout.part(0).put("its own".into()).unwrap();
+            layout.claim().unwrap();
+        }
     }
 }

@@ -10,7 +10,14 @@ use crate::task::{Attempt, JobSpec, TaskError, TaskId};
 /// Gives the outputs of these attempts, one for each reduce task in order, the names of results; says that all are there; then
 /// removes what was between. It may be repeated, be done twice at once, or end half-way and be done again: what is between stays
 /// until all results are there, and each step finds out whether it was done already.
-pub(crate) fn publish(layout: &Layout, attempts: &[Attempt]) -> Result<(), TaskError> {
+///
+/// `check_stop` is asked before each step, and whether the folder is still this job's: one that was cancelled meanwhile has no
+/// results, and the folder may be the next one's already.
+pub(crate) fn publish(
+    layout: &Layout,
+    attempts: &[Attempt],
+    check_stop: impl Fn() -> Result<(), TaskError>,
+) -> Result<(), TaskError> {
     let success = layout.success();
     let mut text = format!("job {}, attempts", layout.job());
     for Attempt(attempt) in attempts {
@@ -22,8 +29,19 @@ pub(crate) fn publish(layout: &Layout, attempts: &[Attempt]) -> Result<(), TaskE
         Err(DataError::Missing { .. }) => Ok(false),
         Err(error @ (DataError::Failed { .. } | DataError::Damaged { .. })) => Err(error),
     };
-    if !is_published()? {
+    // Whether it is still to be done. Somebody else who was faster gives the folder back, too.
+    let is_open = || -> Result<bool, TaskError> {
+        if is_published()? {
+            return Ok(false);
+        }
+        if layout.is_owned()? {
+            return Ok(true);
+        }
+        if is_published()? { Ok(false) } else { Err(layout.not_owned()) }
+    };
+    if is_open()? {
         for (reduce, attempt) in (0..).zip(attempts) {
+            check_stop()?;
             let output = layout.attempt(TaskId::Reduce(reduce), *attempt);
             match output.copy_to(&layout.part(reduce)) {
                 Ok(()) => {}
@@ -32,7 +50,9 @@ pub(crate) fn publish(layout: &Layout, attempts: &[Attempt]) -> Result<(), TaskE
                 Err(error) => return Err(error.into()),
             }
         }
-        if !is_published()? {
+        check_stop()?;
+        if is_open()? {
+            check_stop()?;
             success.put(text.clone().into())?;
         }
     }

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mapreduce_example::data::{Stores, clear, is_empty};
 use mapreduce_example::execute::Limits;
-use mapreduce_example::task::{JobId, TaskError};
+use mapreduce_example::task::{JobId, Stop, TaskError, TaskId};
 use tempfile::{TempDir, tempdir};
 
 use super::hand::{Asked, Hand, histories, sorted};
@@ -116,6 +117,84 @@ fn another_job_that_is_under_way_with_the_same_output_keeps_what_it_has() {
     fs::write(&theirs, "theirs").unwrap();
     hand.publish(&[1, 2]).unwrap();
     assert_eq!(fs::read(&theirs).unwrap(), b"theirs");
+}
+
+/// Says so once there is such a file.
+struct Once(PathBuf);
+
+impl Stop for Once {
+    fn is_stopped(&self) -> bool {
+        self.0.exists()
+    }
+}
+
+#[test]
+fn a_publication_that_is_told_to_stop_does_so_between_its_steps_and_says_no_success() {
+    let (dir, hand) = reduced(None);
+    let output = dir.path().join("out");
+    let publish = |stop| hand.execute_until(TaskId::Publish, 1, &[1, 2], Arc::new(Once(stop)));
+    assert_eq!(publish(dir.path().join("input")), Err(TaskError::Stopped));
+    assert_eq!(names(&output), ["_mapreduce"]);
+    assert_eq!(publish(output.join("part-00000")), Err(TaskError::Stopped));
+    assert_eq!(names(&output), ["_mapreduce", "part-00000"]);
+    // The last step is the one that counts.
+    let (dir, hand) = reduced(None);
+    let output = dir.path().join("out");
+    let last = Arc::new(Once(output.join("part-00001")));
+    assert_eq!(hand.execute_until(TaskId::Publish, 1, &[1, 2], last), Err(TaskError::Stopped));
+    assert_eq!(names(&output), ["_mapreduce", "part-00000", "part-00001"]);
+}
+
+/// Gives the folder to another job once there is such a file.
+struct Taken(PathBuf);
+
+impl Stop for Taken {
+    fn is_stopped(&self) -> bool {
+        if self.0.exists() {
+            fs::write(self.0.with_file_name("_mapreduce").join("owner"), "another").unwrap();
+        }
+        false
+    }
+}
+
+#[test]
+fn a_publication_whose_folder_is_not_its_jobs_any_more_says_no_success() {
+    for part in ["part-00000", "part-00001"] {
+        let (dir, hand) = reduced(None);
+        let output = dir.path().join("out");
+        let stop = Arc::new(Taken(output.join(part)));
+        match hand.execute_until(TaskId::Publish, 1, &[1, 2], stop) {
+            Err(TaskError::Failed(text)) => assert!(text.contains("is not this job's"), "{text}"),
+            other => panic!("it should have failed: {other:?}"),
+        }
+        assert!(!output.join("_SUCCESS").exists());
+        assert_eq!(fs::read(output.join("_mapreduce/owner")).unwrap(), b"another");
+    }
+}
+
+#[test]
+fn a_job_leaves_the_results_of_one_before_it_alone() {
+    for output in [None, Some("memory:///before/out")] {
+        let (_dir, hand) = reduced(output);
+        hand.publish(&[1, 2]).unwrap();
+        let mut second = (*hand.spec).clone();
+        second.token = 8;
+        let second = Hand { spec: Arc::new(second), ..hand };
+        let before = second.parts();
+        for outcome in [second.map(0, 1), second.reduce(0, 1, &[1])] {
+            match outcome {
+                Err(TaskError::Failed(text)) => {
+                    assert!(text.contains("results of another job are in"), "{text}");
+                }
+                other => panic!("it should have failed: {other:?}"),
+            }
+        }
+        second.publish(&[1, 2]).unwrap_err();
+        assert_eq!(second.parts(), before);
+        let success = second.stores.locate(&second.spec.output).unwrap().join("_SUCCESS");
+        let first = format!("job {:032x}, attempts 1 2\n", 7);
+        assert_eq!(&success.read().unwrap()[..], first.as_bytes());
+    }
 }
 
 #[test]
