@@ -30,7 +30,9 @@ mod run;
 mod shown;
 mod wait;
 
-pub(crate) use encode::{ENCODED_BYTES_MAX, encoded_bytes, long_key, stable_hash};
+pub(crate) use encode::{
+    COMBINED_BYTES_MAX, ENCODED_BYTES_MAX, encoded_bytes, long_key, stable_hash,
+};
 pub(crate) use inputs::sample_lines;
 pub use inputs::{InputError, SPLIT_BYTES_MAX, SPLITS_MAX, splits};
 pub(crate) use layout::Layout;

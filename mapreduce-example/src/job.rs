@@ -48,6 +48,9 @@ pub trait Job: Sized + Send + Sync + 'static {
 
     /// How a value is added to one that is held for the same key, if that can be done before all of them are known. It must
     /// be associative and commutative. With it a map task holds one value a key, not all of them.
+    ///
+    /// A value grows no further than some 64 KiB, by [`heap_bytes`](Job::heap_bytes) and as it is on the disk: then the next one
+    /// of that key begins, and `reduce` is given both.
     fn combiner(&self) -> Option<Combine<Self::Value>> {
         None
     }

@@ -11,6 +11,10 @@ use crate::task::TaskError;
 /// The longest key, and the longest value, in bytes as they are on the disk. A reader holds one of each for each run.
 pub(crate) const ENCODED_BYTES_MAX: usize = 4 << 20;
 
+/// A combined value grows no further than this, in bytes: the next one of the same key begins, so that a key's values may be more
+/// than the longest one all together. As much as a block, so that what a reader holds stays small.
+pub(crate) const COMBINED_BYTES_MAX: usize = 64 << 10;
+
 /// Appends `key` and `value` to `out`.
 pub(crate) fn encode_pair<K: Serialize, V: Serialize>(
     key: &K,

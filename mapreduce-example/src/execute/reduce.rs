@@ -4,7 +4,10 @@ use std::io::{BufWriter, Write};
 
 use super::told::{at, called, tried};
 use super::{Task, write_failed};
-use crate::data::{DataError, Location, Merge, ObjectWriter, RunWriter, Source, catalogue, shown};
+use crate::data::{
+    COMBINED_BYTES_MAX, DataError, Location, Merge, ObjectWriter, RunWriter, Source, catalogue,
+    encoded_bytes, shown,
+};
 use crate::job::Job;
 use crate::task::{Counts, TaskError, TaskId};
 
@@ -96,18 +99,33 @@ fn merge_into<J: Job>(
     let mut merge = Merge::<J>::new(sources, task.limits.read_bytes)?;
     let mut writer = RunWriter::new(location.clone())?;
     let mut count = 0_u32;
+    let mut look = || {
+        count = count.wrapping_add(1);
+        if count.is_multiple_of(VALUES_PER_LOOK) { task.check_stop() } else { Ok(()) }
+    };
     while let Some((key, mut value)) = merge.next()? {
         if let Some(combine) = job.combiner() {
+            // No less than what is held has, as far as values grow by no more than what comes to them.
+            let mut bytes = encoded_bytes(&value)?;
             while let Some(more) = merge.next_of(&key)? {
+                look()?;
+                let more_bytes = encoded_bytes(&more)?;
+                if bytes + more_bytes > COMBINED_BYTES_MAX {
+                    bytes = encoded_bytes(&value)?;
+                    // Above half of it, too: so there are always many values between two such looks.
+                    if bytes > COMBINED_BYTES_MAX / 2 || bytes + more_bytes > COMBINED_BYTES_MAX {
+                        writer.push(&key, &value)?;
+                        (value, bytes) = (more, more_bytes);
+                        continue;
+                    }
+                }
                 called(|| combine(&mut value, more))
                     .map_err(|panic| TaskError::Failed(format!("key {}: {panic}", shown(&key))))?;
+                bytes += more_bytes;
             }
         }
         writer.push(&key, &value)?;
-        count = count.wrapping_add(1);
-        if count.is_multiple_of(VALUES_PER_LOOK) {
-            task.check_stop()?;
-        }
+        look()?;
     }
     writer.end_partition()?;
     let (run, _) = writer.finish(&[])?;

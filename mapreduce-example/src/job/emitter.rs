@@ -2,12 +2,13 @@
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
+use std::mem;
 
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::Job;
-use crate::data::{ENCODED_BYTES_MAX, encoded_bytes, long_key};
+use crate::data::{COMBINED_BYTES_MAX, ENCODED_BYTES_MAX, encoded_bytes, long_key};
 use crate::task::{Stop, TaskError};
 
 /// A key and a value of a job.
@@ -35,8 +36,13 @@ pub struct Emitter<'a, J: Job> {
 const PAIRS_PER_SIGN: u32 = 64;
 
 enum Held<J: Job> {
-    /// One value a key, because the job combines.
-    Combined { table: HashTable<Pair<J>>, hasher: DefaultHashBuilder },
+    /// One value a key, because the job combines, unless it grows large.
+    Combined {
+        table: HashTable<Pair<J>>,
+        hasher: DefaultHashBuilder,
+        /// Values that grow no further.
+        full: Vec<Pair<J>>,
+    },
     /// All of them.
     Pairs(Vec<Pair<J>>),
 }
@@ -48,7 +54,8 @@ impl<'a, J: Job> Emitter<'a, J> {
     pub(crate) fn new(job: &'a J, bytes_max: usize, spill: Spill<'a, J>) -> Emitter<'a, J> {
         let held = match job.combiner() {
             Some(_) => {
-                Held::Combined { table: HashTable::new(), hasher: DefaultHashBuilder::default() }
+                let (table, hasher) = (HashTable::new(), DefaultHashBuilder::default());
+                Held::Combined { table, hasher, full: Vec::new() }
             }
             None => Held::Pairs(Vec::new()),
         };
@@ -78,7 +85,7 @@ impl<'a, J: Job> Emitter<'a, J> {
         if self.emitted.is_multiple_of(PAIRS_PER_SIGN) {
             self.give_sign();
         }
-        let Held::Combined { table, hasher } = &mut self.held else {
+        let Held::Combined { table, hasher, full: _ } = &mut self.held else {
             return self.push(key.to_owned(), value);
         };
         let Some(combine) = self.job.combiner() else { return };
@@ -86,6 +93,9 @@ impl<'a, J: Job> Emitter<'a, J> {
         match table.find_mut(hash, |(held, _)| held.borrow() == key) {
             Some((_, held)) => {
                 let before = self.job.heap_bytes(held);
+                if before.saturating_add(self.job.heap_bytes(&value)) > COMBINED_BYTES_MAX {
+                    return self.begin_anew(hash, key.to_owned(), value);
+                }
                 combine(held, value);
                 self.bytes = (self.bytes + self.job.heap_bytes(held)).saturating_sub(before);
             }
@@ -108,7 +118,9 @@ impl<'a, J: Job> Emitter<'a, J> {
     pub(crate) fn finish(self) -> Result<Vec<Pair<J>>, TaskError> {
         match (self.failed, self.held) {
             (Some(error), _) => Err(error),
-            (None, Held::Combined { table, .. }) => Ok(table.into_iter().collect()),
+            (None, Held::Combined { table, hasher: _, full }) => {
+                Ok(full.into_iter().chain(table).collect())
+            }
             (None, Held::Pairs(pairs)) => Ok(pairs),
         }
     }
@@ -142,12 +154,28 @@ impl<'a, J: Job> Emitter<'a, J> {
         if !self.admit(&key, &value) {
             return;
         }
-        if let Held::Combined { table, hasher } = &mut self.held {
+        if let Held::Combined { table, hasher, full: _ } = &mut self.held {
             let rehash = |(key, _): &Pair<J>| hasher.hash_one(key);
             match table.entry(hash, |_| false, rehash) {
                 Entry::Vacant(entry) => entry.insert((key, value)),
                 Entry::Occupied(entry) => entry,
             };
+        }
+    }
+
+    /// The value that is held for the key grows no further; this is the next one.
+    #[cold]
+    fn begin_anew(&mut self, hash: u64, key: J::Key, value: J::Value) {
+        if !self.admit(&key, &value) {
+            return;
+        }
+        if let Held::Combined { table, hasher: _, full } = &mut self.held
+            && let Some((held_key, held)) = table.find_mut(hash, |(held, _)| *held == key)
+        {
+            full.push((mem::replace(held_key, key), mem::replace(held, value)));
+        }
+        if self.bytes > self.bytes_max {
+            self.spill();
         }
     }
 
@@ -183,7 +211,9 @@ impl<'a, J: Job> Emitter<'a, J> {
                 pairs.clear();
                 outcome
             }
-            Held::Combined { table, .. } => (self.spill)(&mut table.drain().collect()),
+            Held::Combined { table, hasher: _, full } => {
+                (self.spill)(&mut full.drain(..).chain(table.drain()).collect())
+            }
         };
         self.bytes = 0;
         self.failed = outcome.err();

@@ -3,6 +3,7 @@
 mod damage;
 mod equality;
 mod failures;
+mod growth;
 mod hand;
 mod inputs;
 mod merged;
