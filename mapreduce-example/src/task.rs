@@ -31,6 +31,22 @@ pub struct JobSpec {
     pub token: u128,
 }
 
+impl JobSpec {
+    /// What people have to know of a task to find what it was about: the job and, for a map task, its input.
+    pub(crate) fn place(&self, task: TaskId) -> String {
+        let split = match task {
+            TaskId::Map(number) => {
+                usize::try_from(number).ok().and_then(|number| self.inputs.get(number))
+            }
+            TaskId::Reduce(_) | TaskId::Publish => None,
+        };
+        match split {
+            None => self.job.clone(),
+            Some(split) => format!("{}: {split}", self.job),
+        }
+    }
+}
+
 /// A part of an input: whole lines.
 ///
 /// The lines that *begin* at `offset` or later, and before `offset + len`. So a line that crosses the end belongs to it, and one
@@ -129,6 +145,13 @@ pub trait Stop: Send + Sync {
     /// Whether to stop. Cheap: asked for each record, or nearly, and around each call of a store. Each time is a sign of life:
     /// an attempt that gives none for long is taken to hang.
     fn is_stopped(&self) -> bool;
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Split { input, offset: begin, len } = self;
+        write!(f, "{input}, bytes {begin} to {}", begin.saturating_add(*len))
+    }
 }
 
 impl fmt::Display for JobId {

@@ -205,8 +205,10 @@ impl State {
         let job = Arc::make_mut(self.jobs.get_mut(&id)?);
         let found = job.task_mut(task)?;
         if found.handed_out >= ATTEMPTS_MAX {
-            let text = format!("{task} was handed out {ATTEMPTS_MAX} times and never finished");
-            self.end(id, JobState::Failed(text));
+            let place = job.spec.place(task);
+            let text =
+                format!("{task} ({place}) was handed out {ATTEMPTS_MAX} times and never finished");
+            self.end(id, JobState::Failed(limits::cut(text)));
             return None;
         }
         found.handed_out += 1;
@@ -328,8 +330,9 @@ impl State {
         let Some(job) = self.unfinished(id) else { return };
         let losses = job.task(task).map_or(0, |task| task.losses);
         if losses >= limits::tasks_lost_max(&job.spec) {
-            let text = format!("{task} was lost {losses} times, the last time {how}");
-            self.end(id, JobState::Failed(text));
+            let place = job.spec.place(task);
+            let text = format!("{task} ({place}) was lost {losses} times, the last time {how}");
+            self.end(id, JobState::Failed(limits::cut(text)));
         }
     }
 

@@ -301,7 +301,7 @@ fn a_task_that_takes_its_workers_with_it_fails_its_job() {
         table.begin(ANN, &[], 1);
         table.wait(limits::LEASE);
     }
-    let why = "map task 0 was lost 3 times, the last time with its worker".to_owned();
+    let why = "map task 0 (word-count: memory:///in, bytes 0 to 10) was lost 3 times, the last time with its worker".to_owned();
     assert_eq!(table.state(job), JobState::Failed(why));
 }
 
@@ -395,7 +395,7 @@ fn a_map_whose_output_is_lost_again_and_again_fails_its_job() {
         table.finish(ANN, &again);
         reduce = table.begin(ANN, &[], 1).first().copied().unwrap_or(reduce);
     }
-    let why = "map task 0 was lost 6 times, the last time with what it had written".to_owned();
+    let why = "map task 0 (word-count: memory:///in, bytes 0 to 10) was lost 6 times, the last time with what it had written".to_owned();
     assert_eq!(table.state(job), JobState::Failed(why));
 }
 

@@ -251,7 +251,15 @@ impl Oracle {
         };
         lost.losses += 1;
         if lost.losses == max {
-            let text = format!("{task} was lost {max} times, the last time {how}");
+            let spec = &job.spec;
+            let place = match task {
+                TaskId::Map(number) => {
+                    let Split { input, offset, len } = &spec.inputs[number as usize];
+                    format!("{}: {input}, bytes {offset} to {}", spec.job, offset + len)
+                }
+                TaskId::Reduce(_) | TaskId::Publish => spec.job.clone(),
+            };
+            let text = format!("{task} ({place}) was lost {max} times, the last time {how}");
             self.end(id, JobState::Failed(text));
         }
     }

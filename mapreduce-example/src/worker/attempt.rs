@@ -106,7 +106,7 @@ impl Attempts {
         let Some(work) = self.prepare(id, &flag).await else {
             return Event::Ended(Report::GaveBack(id));
         };
-        let (inputs, job) = (Arc::clone(&work.inputs), work.spec.job.clone());
+        let (inputs, place) = (Arc::clone(&work.inputs), work.spec.place(id.task));
         let executed = pin!(self.execute(work, Arc::clone(&flag)));
         let executed = match select(executed, pin!(self.hangs(&flag))).await {
             Either::Left((executed, _)) => executed,
@@ -114,7 +114,8 @@ impl Attempts {
                 // Should it ever go on.
                 flag.stop();
                 let seconds = self.hang_max.as_secs_f64();
-                let text = format!("{id} ({job}): it hung: no sign of life for {seconds} seconds");
+                let text =
+                    format!("{id} ({place}): it hung: no sign of life for {seconds} seconds");
                 return Event::Hung(Report::Failed(id, limits::cut(text)));
             }
         };

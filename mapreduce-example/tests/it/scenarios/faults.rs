@@ -251,7 +251,11 @@ fn a_call_that_hangs_is_found_out() {
         let after = world.now() - begun;
         assert!((30 * SECOND..40 * SECOND).contains(&after), "after {after:?}");
         let view = world.view(id).await;
-        assert!(view.failures[0].text.contains("hung") && view.failures.len() == 1, "{view:?}");
+        let text = &view.failures[0].text;
+        assert!(
+            text.contains("bytes 0 to") && text.contains("hung") && view.failures.len() == 1,
+            "{view:?}"
+        );
         assert_eq!(view.running, [], "what else it had is not given back");
         drop(crew.hire(2, 0));
         world.expect(id, &spec).await;
