@@ -8,6 +8,7 @@ use raft_sim::event::Digest;
 
 use super::oracle::Oracle;
 use super::toy::Store;
+use crate::coordinator::limits::FAILED_REST_MAX;
 use crate::coordinator::{Command, Report, Response, WorkerId};
 use crate::task::{AttemptId, JobId, TaskId};
 
@@ -28,7 +29,7 @@ pub struct Verdict {
 ///
 /// # Errors
 /// What is wrong, in a sentence: an answer that the rules do not give; a task that was handed out although it was finished and
-/// not lost, or to a worker that failed at it last while others work; an attempt that was handed out, or begun, twice; one that was begun and never handed out.
+/// not lost, or to a worker that failed at it last, not long ago, while others work; an attempt that was handed out, or begun, twice; one that was begun and never handed out.
 pub fn judge(told: &[Told<Command>], store: &Store) -> Result<Verdict, String> {
     let (mut oracle, mut verdict) = (Oracle::default(), Verdict::default());
     let mut failed = BTreeMap::new();
@@ -38,7 +39,7 @@ pub fn judge(told: &[Told<Command>], store: &Store) -> Result<Verdict, String> {
         let before = finished(&oracle, command);
         let failing = failing(&oracle, command);
         verdict.failures += failing.len() as u64;
-        failed.extend(failing);
+        failed.extend(failing.into_iter().map(|(task, worker)| (task, (worker, context.time))));
         let response = oracle.apply(context.index.0, context.time, command.clone());
         if Digest::of_value(&response) != *answered {
             return Err(format!(
@@ -61,7 +62,9 @@ pub fn judge(told: &[Told<Command>], store: &Store) -> Result<Verdict, String> {
             }
             let running = oracle.running();
             if let Some((worker, _)) = running.get(&id)
-                && failed.get(&(id.job, id.task)) == Some(worker)
+                && let Some((of, at)) = failed.get(&(id.job, id.task))
+                && of == worker
+                && context.time < *at + FAILED_REST_MAX
                 && running.values().any(|(of, _)| of != worker)
             {
                 return Err(format!("{id} is handed out to {worker}, which has failed at it"));
