@@ -22,7 +22,7 @@ pub const NAME_VARIABLE: &str = "LOCK_NAME";
 /// The fencing token, in the environment of the command.
 pub const TOKEN_VARIABLE: &str = "LOCK_TOKEN";
 
-/// Exit code: the lease was lost before the command ended, and it was stopped if it still ran.
+/// Exit code: the lease was lost before the command was seen to end, and it was stopped if it still ran.
 pub const LOST: u8 = 123;
 
 /// Exit code: others held the lock all the while.
@@ -132,7 +132,7 @@ async fn under(guard: &Guard, options: &Options, signals: &mut Signals) -> u8 {
         }
     };
     if !ending.is_lost && !guard.is_held() {
-        ending.lose("was lost before the command ended", guard, &mut child);
+        ending.lose("was lost before the command was seen to end", guard, &mut child);
     }
     if ending.is_told {
         // A shell may be the first to end. The lock is kept for what it has started.

@@ -323,7 +323,7 @@ async fn run_here(args: RunArgs, registry: Registry) -> Result<(), Failure> {
     let RunArgs { job, workers, slots, hang, coordinators, json } = args;
     let workers = workers.unwrap_or_else(|| cores().div_ceil(2));
     let slots = slots.unwrap_or_else(|| cores().div_ceil(workers));
-    let spec = submit::prepare(job, registry.clone()).await?;
+    let spec = submit::prepare(job, registry.clone()).await?.cleared().await?;
     let hang_max = Duration::from_secs(hang.seconds);
     let options = run::Options { spec, workers, slots, hang_max, coordinators, registry };
     let report = run::run(options).await?;

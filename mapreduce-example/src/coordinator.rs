@@ -17,8 +17,9 @@
 //! it has written is lost.
 //!
 //! What a worker has failed at goes to others: it is not given the same again as long as any of them works on something, and
-//! else only after a [rest](limits::FAILED_REST). So one broken worker among others fails a task once, and not its job. Nothing
-//! waits for the others [for ever](limits::FAILED_REST_MAX): they may be busy for as long.
+//! else only after a [rest](limits::FAILED_REST). Nothing waits for the others [for ever](limits::FAILED_REST_MAX), as they may be
+//! busy for as long; but what the same worker fails at again meanwhile does not count. So one broken worker among others fails
+//! no job.
 //!
 //! *Absent:* whatever a worker reads or writes. The table only knows which attempt counts.
 

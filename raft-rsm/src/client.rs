@@ -26,6 +26,10 @@ use crate::transport::Connector;
 use crate::watch::lock;
 use crate::{Runtime, StateMachine};
 
+/// A node that has not answered within this part of [`ClientOptions::call_timeout`] may hang: that limit is for the slowest
+/// write of a healthy cluster.
+const SILENT_PART: u32 = 4;
+
 /// How patient a client is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -439,7 +443,8 @@ impl<M: StateMachine> Client<M> {
                 &self.memory,
                 (node, &nodes),
                 // A longer time limit is for an answer that takes as much longer.
-                self.options.backoff_min + call_timeout.saturating_sub(self.options.call_timeout),
+                self.options.call_timeout / SILENT_PART
+                    + call_timeout.saturating_sub(self.options.call_timeout),
             );
             let tried = try_once(&*self.connector, node, request.clone(), timeout).await;
             under_way.ended();

@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-const FORMAT_VERSION: u8 = 4;
+const FORMAT_VERSION: u8 = 5;
 
 /// What follows the version and has a fixed length, in bytes.
 const FIELDS_BYTES: usize = 13;
@@ -91,10 +91,10 @@ mod tests {
             assert_eq!(bytes.len(), 1 + FIELDS_BYTES);
             assert_eq!(ImageHeader::read_from(&mut bytes.as_slice()).unwrap(), header);
         }
-        for version in [3, 5] {
+        for version in [FORMAT_VERSION - 1, FORMAT_VERSION + 1] {
             bytes[0] = version;
             let error = ImageHeader::read_from(&mut bytes.as_slice()).unwrap_err().to_string();
-            let expected = format!("the image has format version {version}, this program knows 4");
+            let expected = format!("the image has format version {version}, this program knows {FORMAT_VERSION}");
             assert_eq!(error, expected);
         }
         bytes[0] = FORMAT_VERSION;

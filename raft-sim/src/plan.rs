@@ -249,7 +249,7 @@ fn draw_names(random: &mut Random, setups: &mut [NodeSetup]) {
     }
     let own = |random: &mut Random| {
         let age_max = *random.choose(&[SECOND, 3 * SECOND, 60 * SECOND]);
-        (age_max, *random.choose(&[1, 3, 10, 1000]), *random.choose(&[128, 500, 2000, 1024 * 1024]))
+        (age_max, *random.choose(&[1, 3, 10, 1000]), *random.choose(&[264, 500, 2000, 1024 * 1024]))
     };
     let alike = own(random);
     let differ = random.chance(0.3);

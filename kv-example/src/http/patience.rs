@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -12,48 +13,44 @@ use super::{WRITE_TIMEOUT, paid_for};
 
 pub(super) struct Patient<S = TcpStream> {
     stream: S,
-    /// What waits to be written.
-    behind: Option<Behind>,
+    /// So long have writes waited since the last request, those that are over ...
+    waited: Duration,
+    /// ... and so many bytes were taken.
+    taken_bytes: usize,
+    /// A write that waits.
+    waiting: Option<Waiting>,
 }
 
-/// The other side is slower than what is to be written.
-struct Behind {
+struct Waiting {
     since: Instant,
-    /// It has taken so many bytes since.
-    taken_bytes: usize,
-    /// Runs while a write waits.
-    give_up: Option<Pin<Box<Sleep>>>,
+    give_up: Pin<Box<Sleep>>,
 }
 
 impl<S> Patient<S> {
     pub(super) fn new(stream: S) -> Patient<S> {
-        Patient { stream, behind: None }
+        Patient { stream, waited: Duration::ZERO, taken_bytes: 0, waiting: None }
     }
 
-    /// Of `len` bytes, so many were written.
     fn within_patience(
         &mut self,
         cx: &mut Context<'_>,
-        len: usize,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if matches!(written, Poll::Ready(Ok(bytes)) if bytes == len) {
-            self.behind = None;
-            return written;
-        }
         let now = Instant::now();
-        let behind =
-            self.behind.get_or_insert_with(|| Behind { since: now, taken_bytes: 0, give_up: None });
         if let Poll::Ready(written) = written {
-            behind.taken_bytes = behind.taken_bytes.saturating_add(*written.as_ref().unwrap_or(&0));
-            behind.give_up = None;
+            if let Some(Waiting { since, .. }) = self.waiting.take() {
+                self.waited += now - since;
+            }
+            let bytes = written.as_ref().map_or(0, |bytes| *bytes);
+            self.taken_bytes = self.taken_bytes.saturating_add(bytes);
             return Poll::Ready(written);
         }
-        let all = behind.since + WRITE_TIMEOUT + paid_for(behind.taken_bytes);
-        let give_up = behind
-            .give_up
-            .get_or_insert_with(|| Box::pin(sleep_until(all.min(now + WRITE_TIMEOUT))));
-        ready!(give_up.as_mut().poll(cx));
+        let all = (WRITE_TIMEOUT + paid_for(self.taken_bytes)).saturating_sub(self.waited);
+        let waiting = self.waiting.get_or_insert_with(|| {
+            let give_up = Box::pin(sleep_until(now + all.min(WRITE_TIMEOUT)));
+            Waiting { since: now, give_up }
+        });
+        ready!(waiting.give_up.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -64,7 +61,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            // The next request.
+            (self.waited, self.taken_bytes) = (Duration::ZERO, 0);
+        }
+        read
     }
 }
 
@@ -75,7 +78,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.within_patience(cx, bytes.len(), written)
+        self.within_patience(cx, written)
     }
 
     fn poll_write_vectored(
@@ -84,7 +87,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.within_patience(cx, parts.iter().map(|part| part.len()).sum(), written)
+        self.within_patience(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -102,19 +105,25 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
-    /// How long a reader may take that takes `bytes` a second of what is much more.
-    async fn lasts(bytes: usize) -> Duration {
-        let (stream, mut reader) = tokio::io::duplex(1);
+    /// How long a reader may take that takes so many bytes a second of what has no end. It is written as hyper does: the
+    /// next part when all of the one before is taken.
+    async fn lasts(bytes_a_second: usize) -> Duration {
+        let (stream, mut reader) = tokio::io::duplex(1024);
         let mut patient = Patient::new(stream);
         let begun = Instant::now();
+        let writing = async {
+            loop {
+                if let Err(error) = patient.write_all(&[0; 64 * 1024]).await {
+                    return error.kind();
+                }
+            }
+        };
         let reading = async {
-            let mut taken = vec![0; bytes];
+            let mut taken = vec![0; bytes_a_second];
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 reader.read_exact(&mut taken).await.unwrap();
@@ -122,16 +131,20 @@ mod tests {
         };
         tokio::select! {
             biased;
-            written = patient.write_all(&[0; 100_000]) => {
-                assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
-            }
+            kind = writing => assert_eq!(kind, io::ErrorKind::TimedOut),
             () = reading => {}
+            () = tokio::time::sleep(HOUR) => {}
         }
         begun.elapsed()
     }
 
+    const HOUR: Duration = Duration::from_secs(3600);
+
     #[tokio::test(start_paused = true)]
-    async fn whoever_takes_a_little_now_and_then_is_given_up_all_the_same() {
+    async fn whoever_takes_little_of_a_response_is_given_up_and_whoever_takes_enough_is_not() {
         assert_eq!(lasts(1).await.as_secs(), 30);
+        let slow = lasts(4 * 1024).await;
+        assert!(slow > WRITE_TIMEOUT && slow < 2 * WRITE_TIMEOUT, "{slow:?}");
+        assert_eq!(lasts(40 * 1024).await, HOUR);
     }
 }

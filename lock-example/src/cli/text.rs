@@ -39,7 +39,7 @@ the lease is lost. Whoever is told to end while waiting leaves the line.
 Exit codes:
   that of the command; 128 and the signal's number if one ended it
   2    this was used wrongly; nothing was started
-  123  the lease was lost before the command ended, and it was stopped if it still ran
+  123  the lease was lost before the command was seen to end, and it was stopped if it still ran
   124  others held the lock, or waited for it, for as long as --wait; nothing was started
   125  the lock cannot be had: no majority of the nodes answers, say; nothing was started
   126  the command cannot be started

@@ -18,12 +18,32 @@ use crate::task::JobSpec;
 /// Where the results of a job are divided and nobody says into how many.
 const REDUCERS: u32 = 10;
 
-/// Looks at the inputs and the output, and makes the specification. The output is emptied if that was asked for.
-pub(super) async fn prepare(args: JobArgs, registry: Registry) -> Result<JobSpec, Failure> {
+/// A job that may be submitted once its output is empty.
+pub(super) struct Prepared {
+    pub(super) spec: JobSpec,
+    /// There is something in the output, and it may be deleted.
+    is_to_be_cleared: bool,
+}
+
+impl Prepared {
+    /// Empties the output, if that was asked for.
+    pub(super) async fn cleared(self) -> Result<JobSpec, Failure> {
+        let Prepared { spec, is_to_be_cleared } = self;
+        if is_to_be_cleared {
+            let output = spec.output.clone();
+            let cleared = beside(move || data::clear(&Stores::new(), &output)).await?;
+            cleared.map_err(Failure::environment)?;
+        }
+        Ok(spec)
+    }
+}
+
+/// Looks at the inputs and the output, and makes the specification.
+pub(super) async fn prepare(args: JobArgs, registry: Registry) -> Result<Prepared, Failure> {
     beside(move || prepare_here(args, &registry)).await?
 }
 
-fn prepare_here(args: JobArgs, registry: &Registry) -> Result<JobSpec, Failure> {
+fn prepare_here(args: JobArgs, registry: &Registry) -> Result<Prepared, Failure> {
     let JobArgs { job, arguments, input, output, force, reducers, split_bytes, failures } = args;
     let stores = Stores::new();
     let arguments = arguments.into_iter().collect();
@@ -46,7 +66,8 @@ fn prepare_here(args: JobArgs, registry: &Registry) -> Result<JobSpec, Failure> 
     registry.prepare(&mut spec, &stores).map_err(Failure::environment)?;
     // The coordinator would say so, too, but not before the old results are deleted.
     limits::check(&spec).map_err(Failure::refused)?;
-    if !data::is_empty(&stores, output.url()).map_err(Failure::environment)? {
+    let is_to_be_cleared = !data::is_empty(&stores, output.url()).map_err(Failure::environment)?;
+    if is_to_be_cleared {
         if !force {
             let name = output.name();
             return Err(Failure::environment(format!(
@@ -58,9 +79,8 @@ fn prepare_here(args: JobArgs, registry: &Registry) -> Result<JobSpec, Failure> 
             let why = format!("the input {input} is in the output folder {name}");
             return Err(Failure::environment(why));
         }
-        data::clear(&stores, output.url()).map_err(Failure::environment)?;
     }
-    Ok(spec)
+    Ok(Prepared { spec, is_to_be_cleared })
 }
 
 /// An input that would be deleted with what is in the output folder.
@@ -95,9 +115,10 @@ fn input_within(
 pub(super) async fn submit(args: SubmitArgs, registry: Registry) -> Result<(), Failure> {
     let SubmitArgs { cluster, job, wait, json } = args;
     let clerk = clerk(&cluster.cluster, cluster.timeout)?;
-    // Nothing is deleted for a job that nobody takes.
-    clerk.jobs().await?;
-    let spec = prepare(job, registry).await?;
+    let prepared = prepare(job, registry).await?;
+    // Nothing is deleted for a job that would not be taken.
+    clerk.has_room(&prepared.spec).await?;
+    let spec = prepared.cleared().await?;
     let (maps, reducers, output) = (spec.inputs.len(), spec.reducers, spec.output.clone());
     // Its inputs may be many, and what it leaves is removed without them.
     let left = JobSpec { inputs: Vec::new(), ..spec.clone() };

@@ -54,6 +54,16 @@ impl Clerk {
         Ok(job)
     }
 
+    /// Whether a job would be taken now: for whoever has something to do before it is submitted.
+    ///
+    /// # Errors
+    /// It would not be, or nobody answers.
+    pub async fn has_room(&self, spec: &JobSpec) -> Result<(), ClerkError> {
+        let answer = self.client.query(&Query::HasRoom(spec.clone())).await?;
+        let Answer::HasRoom(has_room) = answer else { return Err(ClerkError::Unfit) };
+        has_room.map_err(ClerkError::Refused)
+    }
+
     /// Cancels a job, if it has not ended.
     ///
     /// # Errors

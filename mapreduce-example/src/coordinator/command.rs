@@ -139,6 +139,8 @@ pub enum Query {
     },
     /// Is ready when the job has ended, or is not known.
     Done(JobId),
+    /// Whether this job would be taken now.
+    HasRoom(JobSpec),
 }
 
 /// What a query is answered.
@@ -156,6 +158,8 @@ pub enum Answer {
     WorkFor(bool),
     /// How the job stands, if it is known.
     Done(Option<JobState>),
+    /// Why the job would not be taken.
+    HasRoom(Result<(), String>),
 }
 
 /// How a job stands.

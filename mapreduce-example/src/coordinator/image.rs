@@ -81,8 +81,14 @@ pub(super) fn read(image: &mut dyn Read) -> io::Result<State> {
     }
     let [format] = array(&mut image)?;
     if format != FORMAT {
+        let advice = match format > FORMAT {
+            true => "use the version that wrote it, or a newer one",
+            false => {
+                "use the version that wrote it until its jobs are done, and begin anew with this one"
+            }
+        };
         return Err(senseless(format!(
-            "the image has format {format}, this program reads format {FORMAT}: use the version that wrote it, or a newer one"
+            "the image has format {format}, this program reads format {FORMAT}: {advice}"
         )));
     }
     let Head { time, index, is_closed, jobs } = read_record(&mut image)?;

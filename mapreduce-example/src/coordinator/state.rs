@@ -94,7 +94,7 @@ impl State {
         Response::Submitted(id)
     }
 
-    fn has_room(&self, spec: &JobSpec) -> Result<(), String> {
+    pub(super) fn has_room(&self, spec: &JobSpec) -> Result<(), String> {
         if self.is_closed {
             return Err("no more jobs are taken, until somebody opens the coordinator: see `open`"
                 .to_owned());
@@ -277,13 +277,14 @@ impl State {
             return;
         }
         let AttemptId { job: job_id, task, attempt } = id;
+        let others_work = self.attempts.are_there_others(worker);
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         let job = Arc::make_mut(job);
         let text = limits::cut(text);
         job.remember(Failure { task, attempt, worker, text: text.clone() });
         let failures_max = job.spec.failures_max;
         let ((phase, number), failed) = (at(task), Failed { worker, at: self.time });
-        let failures = job.of_phase_mut(phase).fail(number, failed);
+        let failures = job.of_phase_mut(phase).fail(number, failed, others_work);
         self.give_back(id);
         if let Some(failures) = failures.filter(|failures| *failures >= failures_max) {
             let times = match failures {

@@ -233,12 +233,16 @@ impl Tasks {
         }
     }
 
-    /// An attempt that still runs has failed. Returns how often the task has failed by now.
-    pub(super) fn fail(&mut self, number: u32, failed: Failed) -> Option<u32> {
+    /// An attempt that still runs has failed, while others work or not. Returns how often the task has failed by now. What the
+    /// same worker fails at again does not count while others work: it may be the worker.
+    pub(super) fn fail(&mut self, number: u32, failed: Failed, others_work: bool) -> Option<u32> {
         let task = self.get_mut(number)?;
         assert!(task.offered.is_none(), "a task with an attempt is offered to nobody");
-        task.failed = Some(failed);
-        task.failures = task.failures.saturating_add(1);
+        let before = task.failed.replace(failed);
+        let is_repeated = before.is_some_and(|before| before.worker == failed.worker);
+        if !(is_repeated && others_work) {
+            task.failures = task.failures.saturating_add(1);
+        }
         Some(task.failures)
     }
 

@@ -22,6 +22,7 @@ pub(super) fn answer(state: &State, query: Query) -> Answer {
         Query::Inputs(attempt) => Answer::Inputs(inputs(state, attempt)),
         Query::WorkFor { .. } => Answer::WorkFor(is_ready(state, &query)),
         Query::Done(id) => Answer::Done(state.jobs.get(&id).map(|job| job.state())),
+        Query::HasRoom(spec) => Answer::HasRoom(state.has_room(&spec)),
     }
 }
 
@@ -36,7 +37,7 @@ pub(super) fn is_ready(state: &State, query: &Query) -> bool {
                 || !running.iter().all(is_held)
         }
         Query::Done(id) => state.jobs.get(id).is_none_or(|job| job.state() != JobState::Unfinished),
-        Query::Jobs | Query::Job(_) | Query::Spec(_) | Query::Inputs(_) => true,
+        Query::Jobs | Query::Job(_) | Query::Spec(_) | Query::Inputs(_) | Query::HasRoom(_) => true,
     }
 }
 

@@ -60,13 +60,14 @@ impl Layout {
             None => {}
         }
         // What this job publishes comes after this, and the folder is its own until all of it is there.
-        self.refuse_results()?;
+        self.refuse_results(|name| name == SUCCESS || name.starts_with(PART))?;
         if !self.owner().put_new(self.job().into())? {
             // Somebody was faster.
             return if self.is_owned()? { Ok(()) } else { Err(self.is_taken()) };
         }
-        // Another job may have come and gone between the two.
-        self.refuse_results().inspect_err(|_| {
+        // Another job may have come and gone between the two. Other attempts of this one may be far ahead by now: what they
+        // have published is no reason to give the folder back.
+        self.refuse_results(|name| name == SUCCESS).inspect_err(|_| {
             if let Err(error) = self.disclaim() {
                 tracing::warn!(%error, "a folder cannot be given back");
             }
@@ -108,10 +109,10 @@ impl Layout {
     }
 
     /// Results would be mixed with those that are there, and some stores would replace them.
-    fn refuse_results(&self) -> Result<(), TaskError> {
+    fn refuse_results(&self, is_result: impl Fn(&str) -> bool) -> Result<(), TaskError> {
         let list = self.output.list()?;
         let mut names = list.objects.iter().filter_map(|object| object.location.filename());
-        match names.find(|name| *name == SUCCESS || name.starts_with(PART)) {
+        match names.find(|name| is_result(name)) {
             None => Ok(()),
             Some(name) => Err(TaskError::Failed(format!(
                 "results of another job are in {} already: {name}",

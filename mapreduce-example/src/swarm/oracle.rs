@@ -231,13 +231,17 @@ impl Oracle {
     fn failed(&mut self, id: AttemptId, text: &str) {
         self.set(id, Fate::Gone);
         let failed = self.one(id).map(|one| (one.worker, self.time));
+        let worker = failed.map(|(worker, _)| worker);
+        let is_other = |(of, _): &(WorkerId, _)| Some(*of) != worker;
+        let is_alone = !self.running().values().any(is_other);
         let Some(job) = self.jobs.get_mut(&id.job) else { return };
         let (max, Some(task)) = (job.spec.failures_max, job.tasks.get_mut(&id.task)) else {
             return;
         };
-        task.failures += 1;
+        let is_new = is_alone || task.failed.map(|(of, _)| of) != worker;
+        task.failures += u32::from(is_new);
         task.failed = failed;
-        if task.failures == max {
+        if is_new && task.failures == max {
             let times = if max == 1 { "" } else { &format!(" {max} times, the last time") };
             let text = format!("{} failed{times}: {text}", id.task);
             self.end(id.job, JobState::Failed(text));

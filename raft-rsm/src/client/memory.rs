@@ -63,13 +63,15 @@ impl Memory {
         }
     }
 
-    /// The next operation does not begin at `node`, if it would. Where nobody has answered yet, it would begin at the same
-    /// one each time.
+    /// The next operation does not begin at `node`, if it would.
     pub(super) fn forget(&mut self, node: NodeId, nodes: &[NodeId]) {
-        for remembered in [&mut self.leader, &mut self.reader] {
-            if remembered.is_none_or(|remembered| remembered == node) {
-                *remembered = following(node, nodes);
-            }
+        // Where nobody has answered yet, it would begin at the same one each time.
+        if self.leader.is_none_or(|leader| leader == node) {
+            self.leader = following(node, nodes);
+        }
+        // Without a reader, the leader is asked.
+        if self.reader == Some(node) {
+            self.reader = following(node, nodes);
         }
     }
 
@@ -178,6 +180,11 @@ mod tests {
         assert_eq!(memory.first(Asked::Leader, &NODES), Some(NodeId(3)));
         memory.forget(NodeId(3), &NODES);
         assert_eq!(memory.first(Asked::Leader, &NODES), Some(NodeId(1)));
+        // Who only reads asks the leader as long as nobody else has answered.
+        memory.remember(Asked::Leader, NodeId(2));
+        assert_eq!(memory.first(Asked::Anyone, &NODES), Some(NodeId(2)));
+        memory.forget(NodeId(2), &NODES);
+        memory.forget(NodeId(3), &NODES);
         assert_eq!(memory.first(Asked::Leader, &NODES[1..]), None);
     }
 

@@ -523,8 +523,8 @@ fn a_client_whose_operations_are_dropped_does_not_begin_at_the_same_hung_node_ea
         crate::block_on(clock.sleep(after));
     };
     // Too soon to say that it hangs.
-    drop_after(Duration::from_millis(9));
-    drop_after(Duration::from_millis(100));
+    drop_after(Duration::from_millis(249));
+    drop_after(Duration::from_millis(250));
     crate::block_on(client.propose(&())).unwrap();
     assert_eq!(*lock(&connector.calls), [1, 1, 2].map(NodeId));
 }

@@ -50,9 +50,12 @@ impl LogClock {
 
     /// The machine was told the log's time up to `told`, and says when something ends.
     pub(crate) fn told(&mut self, told: Duration, due: Option<Duration>) {
-        if (self.told, self.due) != (told, due) {
-            (self.told, self.due, self.marked_at) = (told, due, None);
+        // Where something is due all the same, it is told again no sooner than if nothing had happened.
+        let is_told = self.told != told && due.is_some_and(|due| told < due);
+        if is_told || self.due != due {
+            self.marked_at = None;
         }
+        (self.told, self.due) = (told, due);
     }
 
     /// When the leader of `term` has to propose a time mark, on its own clock.
@@ -119,7 +122,11 @@ mod tests {
         // What was due in the time of an earlier leader is due at once.
         clock.told(11 * SECOND, Some(9 * SECOND));
         assert_eq!(clock.mark_at(Term(3)), Some(100 * SECOND));
-        clock.told(11 * SECOND, None);
+        // A machine that does not end it must not have the log filled with marks.
+        clock.marked(100 * SECOND);
+        clock.told(12 * SECOND, Some(9 * SECOND));
+        assert_eq!(clock.mark_at(Term(3)), Some(100 * SECOND + REPEAT_AFTER));
+        clock.told(12 * SECOND, None);
         assert_eq!(clock.mark_at(Term(3)), None);
     }
 

@@ -95,6 +95,29 @@ fn of_two_workers_a_broken_one_fails_each_task_once_and_no_job() {
 }
 
 #[test]
+fn what_one_worker_fails_at_again_and_again_fails_no_job_as_long_as_others_work() {
+    let mut table = Table::default();
+    let job = table.submit(spec(2, 1, 2));
+    let mut anns = table.begin(ANN, &[], 1);
+    let bobs = table.begin(BOB, &[], 1);
+    for _ in 0..5 {
+        assert_eq!(tasks(&anns), [TaskId::Map(0)]);
+        table.work(ANN, &[], failed(anns[0]).into_iter().collect(), 0);
+        let until = table.time + limits::FAILED_REST_MAX;
+        while table.time < until {
+            table.wait(SECOND);
+            table.work(BOB, &bobs, vec![], 0);
+        }
+        anns = table.begin(ANN, &[], 1);
+    }
+    assert_eq!(table.state(job), JobState::Unfinished);
+    // Alone, it has nobody to leave it to.
+    table.work(BOB, &[], vec![Report::GaveBack(bobs[0])], 0);
+    table.work(ANN, &[], failed(anns[0]).into_iter().collect(), 0);
+    assert!(matches!(table.state(job), JobState::Failed(_)), "{:?}", table.state(job));
+}
+
+#[test]
 fn a_job_of_which_a_worker_may_be_given_nothing_does_not_hide_the_next_one() {
     let mut table = Table::default();
     let first = table.submit(spec(1, 1, 2));

@@ -187,6 +187,12 @@ fn early_exit() {
         folder.assert_is_done("word-count", &[]);
     }
     let another = Folder::of_the_book(1, 1);
+    let old = Path::new(&another.output()).join("old");
+    std::fs::create_dir(another.output()).unwrap();
+    std::fs::write(&old, "results").unwrap();
+    cluster.submit(&another, &["--force"]).fails(1, &["no more jobs", "open"]);
+    assert!(old.exists(), "it was deleted for a job that nobody takes");
+    std::fs::remove_file(&old).unwrap();
     cluster.submit(&another, &[]).fails(1, &["no more jobs", "open"]);
     cluster.run("open", &[]).ok();
     let worker = cluster.worker("1");

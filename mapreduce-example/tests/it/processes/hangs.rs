@@ -14,8 +14,8 @@ fn a_worker_whose_call_hangs_says_so_and_ends_and_another_one_goes_on() {
     let (pipe, text) = (folder.input(1), std::fs::read(folder.input(1)).unwrap());
     std::fs::remove_file(&pipe).unwrap();
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let ended = cluster.worker_with(&["--slots", "1", "--hang-seconds", "1"]).end();
-    ended.fails(1, &[&job, "map task 1", "hangs", "1 second"]);
+    let ended = cluster.worker_with(&["--slots", "1", "--hang-seconds", "10"]).end();
+    ended.fails(1, &[&job, "map task 1", "hangs", "10 seconds"]);
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
     let status = cluster.status(&job);
     let failure = status["failures"][0]["error"].as_str().unwrap_or_default();

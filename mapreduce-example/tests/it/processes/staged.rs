@@ -231,8 +231,8 @@ fn a_worker_that_is_told_to_stop_gives_back_what_it_works_on() {
 fn a_call_that_hangs_ends_a_run_as_one_that_fails_does() {
     let stage = Stage::new();
     stage.hold("reduce", 0..REDUCERS);
-    let running = stage.run_with("1", &["--hang-seconds", "2", "--failures", "1"]);
-    running.end().fails(1, &["reduce task 0", "staged", "hung", "2 seconds"]);
+    let running = stage.run_with("1", &["--hang-seconds", "10", "--failures", "1"]);
+    running.end().fails(1, &["reduce task 0", "staged", "hung", "10 seconds"]);
 }
 
 /// The results are there, and it says where; only what merges them ends, at once and without a trace.

@@ -34,7 +34,7 @@ pub(super) const RECORDS_OFFSET: u64 = HEADER_BYTES as u64;
 
 const HEADER_BYTES: usize = 64;
 const MAGIC: [u8; 8] = *b"raft-wal";
-const FORMAT_VERSION: u32 = 3;
+const FORMAT_VERSION: u32 = 4;
 const SUFFIX: &str = ".log";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
