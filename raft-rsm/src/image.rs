@@ -94,7 +94,9 @@ mod tests {
         for version in [FORMAT_VERSION - 1, FORMAT_VERSION + 1] {
             bytes[0] = version;
             let error = ImageHeader::read_from(&mut bytes.as_slice()).unwrap_err().to_string();
-            let expected = format!("the image has format version {version}, this program knows {FORMAT_VERSION}");
+            let expected = format!(
+                "the image has format version {version}, this program knows {FORMAT_VERSION}"
+            );
             assert_eq!(error, expected);
         }
         bytes[0] = FORMAT_VERSION;
