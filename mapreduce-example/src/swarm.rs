@@ -15,11 +15,13 @@ pub(crate) mod oracle;
 pub mod toy;
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::{Either, select};
 use raft_rsm::{ClientOptions, StateMachine};
 use raft_sim::event::Digest;
 use raft_sim::history::Ended;
@@ -195,7 +197,7 @@ impl Jobs {
     async fn submit(&self, session: &mut Session<Jobs>, waiting: &Waiting) -> Option<JobId> {
         let clerk = clerk(session.cluster(), session.number());
         let (token, spec) = (waiting.token, waiting.spec.clone());
-        let call = async {
+        let submitting = async {
             let mut submitted = clerk.submit(token.into(), spec.clone()).await;
             while let Err(ClerkError::Refused(_)) = submitted {
                 submitted = match clerk.open().await {
@@ -206,6 +208,14 @@ impl Jobs {
             match submitted {
                 Ok(id) => Ended::Answered(Reply::Submitted(id)),
                 Err(error) => failed(&error),
+            }
+        };
+        // Of several requests, each has as long as all of them together.
+        let late = session.cluster().sleep(ANSWERED_WITHIN);
+        let call = async {
+            match select(pin!(submitting), pin!(late)).await {
+                Either::Left((ended, _)) => ended,
+                Either::Right(_) => Ended::Maybe,
             }
         };
         match session.record(Request::Submit(token), call).await {
