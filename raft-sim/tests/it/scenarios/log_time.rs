@@ -100,7 +100,9 @@ fn a_leader_tells_the_log_the_time_when_something_is_due_and_is_silent_otherwise
         }
         let told = stand.cluster.told();
         let marks = told.iter().filter(|told| told.command.is_none()).count();
-        assert_eq!(marks, 2, "one mark each");
+        // One each when it is due, and before that one for each quarter of the wait that has passed, or each second: 20
+        // seconds are down to 4 after six of them.
+        assert!((10..=14).contains(&marks), "{marks} marks");
         stand.sleep(1000 * SECOND).await;
         assert_eq!(stand.cluster.told().len(), told.len(), "nothing is due, so nothing is told");
     });
