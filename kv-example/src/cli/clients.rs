@@ -20,7 +20,7 @@ use crate::text::{self, ExportError, Import, ImportError, Imported, Survey};
 const PAGE_KEYS: u32 = 1000;
 
 /// A session is closed within this, or ends by itself.
-pub(super) const CLOSING: Duration = Duration::from_secs(2);
+const CLOSING: Duration = Duration::from_secs(2);
 
 pub(super) fn clerk(args: &ClusterArgs) -> Result<Clerk, Failure> {
     connect(&args.cluster, within(args.timeout)).map(Clerk::new)
@@ -123,9 +123,14 @@ pub(super) async fn delete(args: DeleteArgs) -> Result<(), Failure> {
         None => Clerk::in_session(connect(&cluster.cluster, within(cluster.timeout))?),
     };
     let deleted = delete_with(&clerk, &key, version).await;
-    // The nodes need not remember a session; if they do not hear of that soon, they forget it by themselves.
-    let _ = tokio::time::timeout(CLOSING, clerk.close()).await;
+    close(&clerk).await;
     deleted
+}
+
+/// Ends the session of a clerk, if it has one. The nodes need not remember it; if they do not hear of that soon, they forget it
+/// by themselves.
+pub(super) async fn close(clerk: &Clerk) {
+    let _ = tokio::time::timeout(CLOSING, clerk.close()).await;
 }
 
 async fn delete_with(clerk: &Clerk, key: &str, version: Option<u64>) -> Result<(), Failure> {

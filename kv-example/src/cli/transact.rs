@@ -7,7 +7,7 @@ use bytes::Bytes;
 use clap::Args;
 
 use super::ClusterArgs;
-use super::clients::{CLOSING, client_failure_at};
+use super::clients::{client_failure_at, close};
 use crate::clerk::{Clerk, TransactError};
 use crate::connect::{connect, within};
 use crate::failure::Failure;
@@ -55,8 +55,7 @@ pub(super) async fn transact(args: TransactArgs) -> Result<(), Failure> {
     }
     let clerk = Clerk::in_session(connect(&cluster.cluster, within(cluster.timeout))?);
     let made = clerk.transact(Transaction { conditions, writes }).await;
-    // The nodes need not remember the session; if they do not hear of that soon, they forget it by themselves.
-    let _ = tokio::time::timeout(CLOSING, clerk.close()).await;
+    close(&clerk).await;
     match made {
         Ok(revision) => print_line(&revision.to_string()),
         Err(TransactError::ConditionFailed { key, current }) => {

@@ -8,8 +8,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-/// A body whose length is known is handed over in slices of at most so many bytes. Whoever writes it asks for the next one when the socket
-/// has taken most of those before: handed over as a whole, it would have left at once, and would still be in memory.
+/// A body whose length is known is handed over in slices of at most so many bytes. Whoever writes it asks for the next
+/// one when the socket has taken most of those before: handed over as a whole, it would have left at once, and would
+/// still be in memory.
 const SLICE_BYTES_MAX: usize = 32 * 1024;
 
 /// The same response, which keeps `what` until its body has been handed over to the socket, but for a slice or two, or
@@ -20,7 +21,7 @@ pub(super) fn holding<T: Send + Unpin + 'static>(response: Response, what: T) ->
 
 struct Held<T> {
     body: Body,
-    /// Of the frame that is handed over.
+    /// Of the frame that is handed over in slices.
     rest: Bytes,
     _what: T,
 }
@@ -38,21 +39,17 @@ impl<T: Unpin> HttpBody for Held<T> {
                 Some(Ok(frame)) => frame,
                 end @ (Some(Err(_)) | None) => return Poll::Ready(end),
             };
-            self.rest = match frame.into_data() {
-                Ok(data) => data,
+            // The parts of a stream are asked for one by one anyway, and so is what is in slices already.
+            let is_stream = self.body.size_hint().exact().is_none();
+            match frame.into_data() {
+                Ok(data) if !is_stream && data.len() > SLICE_BYTES_MAX => self.rest = data,
+                Ok(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-            };
-        }
-        // The parts of a stream are asked for one by one anyway.
-        let is_stream = self.body.size_hint().exact().is_none();
-        let slice = match is_stream {
-            true => std::mem::take(&mut self.rest),
-            // A copy: what waits to be written must not keep all of the body in memory.
-            false => {
-                let len = self.rest.len().min(SLICE_BYTES_MAX);
-                Bytes::copy_from_slice(&self.rest.split_to(len))
             }
-        };
+        }
+        let len = self.rest.len().min(SLICE_BYTES_MAX);
+        // A copy: what waits to be written must not keep all of the body in memory.
+        let slice = Bytes::copy_from_slice(&self.rest.split_to(len));
         Poll::Ready(Some(Ok(Frame::data(slice))))
     }
 
