@@ -3,6 +3,7 @@
 mod bad_input;
 mod cluster;
 mod crashes;
+mod full_disk;
 mod hangs;
 mod runs;
 mod staged;

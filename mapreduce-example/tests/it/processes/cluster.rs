@@ -109,8 +109,14 @@ impl Cluster {
     }
 
     pub(super) fn worker_with(&self, options: &[&str]) -> Running {
-        let args = [&["worker", "--cluster", &self.text], options].concat();
-        let mut worker = Running::start_program(self.program, &args);
+        self.worker_by(&[], options)
+    }
+
+    /// A worker that `starter` starts: a command whose last arguments are the worker's.
+    pub(super) fn worker_by(&self, starter: &[&str], options: &[&str]) -> Running {
+        let worker = [self.program, "worker", "--cluster", &self.text];
+        let command = [starter, &worker, options].concat();
+        let mut worker = Running::start_program(command[0], &command[1..]);
         assert!(worker.first_line().starts_with("ready: "));
         worker
     }
