@@ -27,13 +27,9 @@ pub struct Emitter<'a, J: Job> {
     spill: Spill<'a, J>,
     /// After it nothing is kept any more: the task has failed, `map` just does not know yet.
     failed: Option<TaskError>,
-    /// Hears that `map` goes on, also where one call of it takes long.
+    /// Hears at each pair that `map` goes on: one call of it may take long.
     heard_by: Option<&'a dyn Stop>,
-    emitted: u32,
 }
-
-/// So many pairs are one sign of life.
-const PAIRS_PER_SIGN: u32 = 64;
 
 enum Held<J: Job> {
     /// One value a key, because the job combines, unless it grows large.
@@ -59,10 +55,10 @@ impl<'a, J: Job> Emitter<'a, J> {
             }
             None => Held::Pairs(Vec::new()),
         };
-        Emitter { job, held, bytes: 0, bytes_max, spill, failed: None, heard_by: None, emitted: 0 }
+        Emitter { job, held, bytes: 0, bytes_max, spill, failed: None, heard_by: None }
     }
 
-    /// The same, where `stop` is asked now and then, as a sign of life.
+    /// The same, where `stop` is asked at each pair, as a sign of life.
     pub(crate) fn heard_by(self, stop: &'a dyn Stop) -> Emitter<'a, J> {
         Emitter { heard_by: Some(stop), ..self }
     }
@@ -71,7 +67,7 @@ impl<'a, J: Job> Emitter<'a, J> {
     pub(crate) fn plain(job: &'a J, spill: Spill<'a, J>) -> Emitter<'a, J> {
         let held = Held::Pairs(Vec::new());
         let (bytes_max, heard_by) = (usize::MAX, None);
-        Emitter { job, held, bytes: 0, bytes_max, spill, failed: None, heard_by, emitted: 0 }
+        Emitter { job, held, bytes: 0, bytes_max, spill, failed: None, heard_by }
     }
 
     /// Adds `value` to `key`. A key that is held already is not copied, if the job combines.
@@ -81,13 +77,10 @@ impl<'a, J: Job> Emitter<'a, J> {
         J::Key: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = J::Key> + ?Sized,
     {
-        self.emitted = self.emitted.wrapping_add(1);
-        if self.emitted.is_multiple_of(PAIRS_PER_SIGN) {
-            self.give_sign();
-        }
         let Held::Combined { table, hasher, full: _ } = &mut self.held else {
             return self.push(key.to_owned(), value);
         };
+        Self::give_sign(self.heard_by);
         let Some(combine) = self.job.combiner() else { return };
         let hash = hasher.hash_one(key);
         match table.find_mut(hash, |(held, _)| held.borrow() == key) {
@@ -114,6 +107,13 @@ impl<'a, J: Job> Emitter<'a, J> {
         }
     }
 
+    /// Whether to stop is asked where something can be done about it.
+    fn give_sign(heard_by: Option<&dyn Stop>) {
+        if let Some(stop) = heard_by {
+            stop.is_stopped();
+        }
+    }
+
     /// Hands out what is still held.
     pub(crate) fn finish(self) -> Result<Vec<Pair<J>>, TaskError> {
         match (self.failed, self.held) {
@@ -130,14 +130,8 @@ impl<'a, J: Job> Emitter<'a, J> {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
-    #[cold]
-    fn give_sign(&self) {
-        if let Some(stop) = self.heard_by {
-            stop.is_stopped();
-        }
-    }
-
     fn push(&mut self, key: J::Key, value: J::Value) {
+        Self::give_sign(self.heard_by);
         if !self.admit(&key, &value) {
             return;
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mapreduce_example::data::Stores;
 use mapreduce_example::execute::Limits;
-use mapreduce_example::job::{Emitter, Job, Kind, Piece, Registry};
+use mapreduce_example::job::{Combine, Emitter, Job, Kind, Piece, Registry};
 use mapreduce_example::task::{Stop, TaskId};
 
 use super::hand::{Asked, Hand};
@@ -21,8 +21,16 @@ impl Stop for Signs {
     }
 }
 
+/// How the keys of [`Bytes`] are emitted.
+#[derive(Copy, Clone)]
+enum How {
+    Borrowed,
+    Owned,
+    Combined,
+}
+
 /// Emits its value for each byte.
-struct Bytes;
+struct Bytes(How);
 
 impl Job for Bytes {
     type Key = u8;
@@ -30,8 +38,18 @@ impl Job for Bytes {
     type Output = u64;
 
     fn map(&self, piece: Piece<'_>, emit: &mut Emitter<'_, Self>) -> Result<(), String> {
-        piece.contents.iter().for_each(|byte| emit.emit(byte, 1));
+        piece.contents.iter().for_each(|byte| match self.0 {
+            How::Borrowed | How::Combined => emit.emit(byte, 1),
+            How::Owned => emit.emit_owned(*byte, 1),
+        });
         Ok(())
+    }
+
+    fn combiner(&self) -> Option<Combine<u64>> {
+        match self.0 {
+            How::Combined => Some(|held, value| *held += value),
+            How::Borrowed | How::Owned => None,
+        }
     }
 
     fn reduce(&self, _: &u8, counts: &mut dyn Iterator<Item = u64>) -> Result<u64, String> {
@@ -43,13 +61,13 @@ impl Job for Bytes {
     }
 }
 
-#[test]
-fn each_phase_gives_signs_of_life_between_and_within_calls() {
+/// How many signs each attempt gives: at the map task, at each reduce task, and at the publication.
+fn signs(how: How) -> (usize, Vec<usize>, usize) {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
     std::fs::write(path("in"), "a line of text\n".repeat(1_000)).unwrap();
     let mut registry = Registry::empty();
-    registry.add(Kind::new("bytes", "counts bytes", |_| Ok(Bytes)));
+    registry.add(Kind::new("bytes", "counts bytes", move |_| Ok(Bytes(how))));
     let asked = Asked {
         job: "bytes",
         arguments: &[],
@@ -64,11 +82,20 @@ fn each_phase_gives_signs_of_life_between_and_within_calls() {
         hand.execute_until(task, 1, inputs, signs.clone()).unwrap();
         signs.0.load(Ordering::Relaxed)
     };
-    // All of the text is one piece, and 15 000 pairs.
-    assert!(signs(TaskId::Map(0), &[]) > 15_000 / 64);
-    let reduced: Vec<usize> = (0..40).map(|one| signs(TaskId::Reduce(one), &[1])).collect();
-    // One for each value.
-    assert!(reduced.iter().sum::<usize>() > 15_000, "{reduced:?}");
-    // Two for each part that is copied.
-    assert!(signs(TaskId::Publish, &[1; 40]) > 80);
+    let map = signs(TaskId::Map(0), &[]);
+    let reduces = (0..40).map(|one| signs(TaskId::Reduce(one), &[1])).collect();
+    (map, reduces, signs(TaskId::Publish, &[1; 40]))
+}
+
+/// All of the text is one piece, one call of `map`, and 15 000 pairs.
+#[test]
+fn each_phase_gives_signs_of_life_between_and_within_calls() {
+    for how in [How::Borrowed, How::Owned, How::Combined] {
+        let (map, reduces, publication) = signs(how);
+        assert!(map > 15_000);
+        let values = if matches!(how, How::Combined) { 10 } else { 15_000 };
+        assert!(reduces.iter().sum::<usize>() > values, "{reduces:?}");
+        // Two for each part that is copied.
+        assert!(publication > 80);
+    }
 }
