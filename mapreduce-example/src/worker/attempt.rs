@@ -21,6 +21,8 @@ use crate::task::{Attempt, AttemptId, Counts, Executor, Stop, TaskError, TaskId,
 /// than timed, so that a process that was stopped for an hour finds nothing but itself to have stood still.
 const LOOKS: u32 = 10;
 
+const NO_THREAD: &str = "this worker can start no thread for it";
+
 /// Begins attempts. What comes of them arrives as [`Event::Ended`] or [`Event::Hung`]: exactly once for each, whatever happens.
 #[derive(Clone)]
 pub(super) struct Attempts {
@@ -63,17 +65,16 @@ impl Stop for Flag {
     }
 }
 
-/// Reports the end of an attempt when it is dropped: also where a panic has ended the task.
+/// Reports the end of an attempt when it is dropped: also where a panic has ended the task, or the runtime has no thread for it
+/// and drops it as it is.
 struct Ending {
-    id: AttemptId,
     event: Option<Event>,
     events: mpsc::UnboundedSender<Event>,
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let panicked = || Event::Ended(Report::Failed(self.id, format!("{} panicked", self.id)));
-        let event = self.event.take().unwrap_or_else(panicked);
+        let Some(event) = self.event.take() else { return };
         // A worker that has gone does not want it.
         let _ = self.events.unbounded_send(event);
     }
@@ -94,8 +95,12 @@ impl Attempts {
     pub(super) fn begin(&self, id: AttemptId) -> Arc<Flag> {
         let flag = Arc::new(Flag::default());
         let (attempts, stop) = (self.clone(), Arc::clone(&flag));
+        let failed = move |why| Some(Event::Ended(Report::Failed(id, format!("{id}: {why}"))));
+        let ending = Ending { event: failed(NO_THREAD), events: self.events.clone() };
         let task = async move {
-            let mut ending = Ending { id, event: None, events: attempts.events.clone() };
+            // All of it, from the beginning.
+            let mut ending = ending;
+            ending.event = failed("it panicked");
             ending.event = Some(attempts.carry_out(id, stop).await);
         };
         self.runtime.spawn("attempt", task.boxed());
@@ -139,7 +144,8 @@ impl Attempts {
             Ground::Threads => {
                 let work = move || block_on(executor.execute(work, flag));
                 let executed = blocking(&*self.runtime, "attempt", work).await;
-                executed.unwrap_or_else(|_| Err(TaskError::Failed(format!("{id} panicked"))))
+                // What panics there says so itself.
+                executed.unwrap_or_else(|_| Err(TaskError::Failed(format!("{id}: {NO_THREAD}"))))
             }
         }
     }
@@ -180,5 +186,68 @@ impl Attempts {
             }
         };
         Ok(inputs.map(|inputs| Work { id, spec, inputs: inputs.into() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use futures::StreamExt;
+    use futures::future::BoxFuture;
+
+    use super::*;
+    use crate::ground::worker_client;
+    use crate::task::JobId;
+    use crate::worker::HANG_MAX;
+
+    /// One that has no thread left for attempts.
+    struct Exhausted(Arc<dyn Runtime>);
+
+    impl Runtime for Exhausted {
+        fn now(&self) -> Duration {
+            self.0.now()
+        }
+
+        fn random(&self) -> u64 {
+            self.0.random()
+        }
+
+        fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+            self.0.sleep(duration)
+        }
+
+        fn spawn(&self, _: &str, task: BoxFuture<'static, ()>) {
+            drop(task);
+        }
+
+        fn spawn_blocking(&self, _: &str, work: Box<dyn FnOnce() + Send>) {
+            drop(work);
+        }
+    }
+
+    struct Idle;
+
+    #[async_trait]
+    impl Executor for Idle {
+        async fn execute(&self, _: Work, _: Arc<dyn Stop>) -> Result<Counts, TaskError> {
+            Ok(Counts::default())
+        }
+    }
+
+    #[test]
+    fn an_attempt_for_which_there_is_no_thread_fails() {
+        let (runtime, client) = worker_client(&"1=127.0.0.1:1".parse().unwrap());
+        let runtime = Arc::new(Exhausted(runtime));
+        let options = WorkerOptions { slots: 1, ground: Ground::Threads, hang_max: HANG_MAX };
+        let (events, mut heard) = mpsc::unbounded();
+        let attempts = Attempts::new(runtime, client, Arc::new(Idle), options, events);
+        let id = AttemptId { job: JobId(7), task: TaskId::Map(3), attempt: Attempt(1) };
+        attempts.begin(id);
+        // Nobody else has anything to say.
+        drop(attempts);
+        let event = block_on(heard.next());
+        let Some(Event::Ended(Report::Failed(failed, why))) = event else { panic!("{event:?}") };
+        assert_eq!(failed, id);
+        assert!(why.contains("no thread"), "{why}");
     }
 }
