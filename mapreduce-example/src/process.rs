@@ -13,7 +13,7 @@ use raft_rsm::{Begin, Cluster, StopReason, serve};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::coordinator::Coordinator;
-use crate::data::Stores;
+use crate::data::{self, Stores};
 use crate::execute::{DataExecutor, Limits};
 use crate::failure::Failure;
 use crate::ground::{cloud_context, worker_client};
@@ -187,9 +187,9 @@ struct InContext {
 impl Executor for InContext {
     async fn execute(&self, work: Work, stop: Arc<dyn Stop>) -> Result<Counts, TaskError> {
         let execution = self.executor.execute(work, stop);
-        // It is never pending: see there.
         let _entered = self.handle.enter();
-        futures::executor::block_on(execution)
+        // Whoever polls this is there to be blocked.
+        data::wait(execution)
     }
 }
 
@@ -250,4 +250,31 @@ pub(crate) fn say(line: &str) {
 /// The same on stderr: that nobody reads it any more (`2>&1 | head`) is no reason to stop.
 pub(crate) fn tell(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Attempt, AttemptId, JobId, JobSpec, TaskId};
+
+    struct Never;
+
+    impl Stop for Never {
+        fn is_stopped(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn what_needs_a_runtime_is_carried_out_where_a_future_is_driven_already() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        let executor = DataExecutor::new(Registry::empty(), Stores::new(), Limits::default());
+        let executor = InContext { executor, handle: runtime.handle().clone() };
+        let spec = JobSpec::of_nothing("memory:///out", 1);
+        let id = AttemptId { job: JobId(1), task: TaskId::Map(0), attempt: Attempt(1) };
+        let work = Work { id, spec: Arc::new(spec), inputs: Arc::default() };
+        let executed = futures::executor::block_on(executor.execute(work, Arc::new(Never)));
+        let Err(TaskError::Failed(why)) = executed else { panic!("{executed:?}") };
+        assert!(why.contains("there is no job \"word-count\""), "{why}");
+    }
 }

@@ -47,6 +47,22 @@ impl JobSpec {
     }
 }
 
+#[cfg(test)]
+impl JobSpec {
+    /// A word count of nothing.
+    pub(crate) fn of_nothing(output: &str, token: u128) -> JobSpec {
+        JobSpec {
+            job: "word-count".to_owned(),
+            arguments: BTreeMap::new(),
+            inputs: Vec::new(),
+            output: output.to_owned(),
+            reducers: 1,
+            failures_max: 1,
+            token,
+        }
+    }
+}
+
 /// A part of an input: whole lines.
 ///
 /// The lines that *begin* at `offset` or later, and before `offset + len`. So a line that crosses the end belongs to it, and one

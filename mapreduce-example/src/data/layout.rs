@@ -183,18 +183,6 @@ mod tests {
     use super::*;
     use crate::task::Stop;
 
-    fn spec(output: &str, token: u128) -> JobSpec {
-        JobSpec {
-            job: "word-count".to_owned(),
-            arguments: Default::default(),
-            inputs: Vec::new(),
-            output: output.to_owned(),
-            reducers: 1,
-            failures_max: 1,
-            token,
-        }
-    }
-
     /// Counts how often it was asked: before and after each call of a store.
     #[derive(Default)]
     struct Signs(AtomicU32);
@@ -211,7 +199,8 @@ mod tests {
         let signs = Arc::new(Signs::default());
         let stores = Stores::new().heard_by(signs.clone());
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(&stores, &spec(dir.path().to_str().unwrap(), 7)).unwrap();
+        let layout =
+            Layout::new(&stores, &JobSpec::of_nothing(dir.path().to_str().unwrap(), 7)).unwrap();
         layout.claim().unwrap();
         let before = signs.0.load(Ordering::Relaxed);
         layout.claim().unwrap();
@@ -222,7 +211,7 @@ mod tests {
     fn a_folder_with_results_in_it_is_nobodys_to_take_and_stays_as_it_is() {
         let (stores, dir) = (Stores::new(), tempfile::tempdir().unwrap());
         for output in [dir.path().to_str().unwrap(), "memory:///taken"] {
-            let layout = Layout::new(&stores, &spec(output, 7)).unwrap();
+            let layout = Layout::new(&stores, &JobSpec::of_nothing(output, 7)).unwrap();
             for result in [layout.success(), layout.part(3)] {
                 result.put("theirs".into()).unwrap();
                 let why = layout.claim().unwrap_err().to_string();

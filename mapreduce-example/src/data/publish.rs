@@ -160,15 +160,7 @@ mod tests {
     fn a_job_that_is_abandoned_leaves_what_is_another_ones() {
         let (stores, dir) = (Stores::new(), tempfile::tempdir().unwrap());
         for output in [dir.path().to_str().unwrap(), "memory:///abandoned"] {
-            let spec = |token| JobSpec {
-                job: "word-count".to_owned(),
-                arguments: Default::default(),
-                inputs: Vec::new(),
-                output: output.to_owned(),
-                reducers: 1,
-                failures_max: 1,
-                token,
-            };
+            let spec = |token| JobSpec::of_nothing(output, token);
             let [ours, theirs] = [7, 8].map(|token| Layout::new(&stores, &spec(token)).unwrap());
             let run = |layout: &Layout| layout.attempt(TaskId::Map(0), Attempt(1));
             let is_there = |place: &Location| place.head().is_ok();

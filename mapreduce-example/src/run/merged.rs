@@ -165,10 +165,7 @@ mod tests {
         put("part-00001", "");
         put("part-00002", "\nb 2\nb 2\n");
         let merge = |reducers| {
-            let (job, output) = ("word-count".to_owned(), "memory:///merged".to_owned());
-            let (arguments, inputs) = Default::default();
-            let spec =
-                JobSpec { job, arguments, inputs, output, reducers, failures_max: 1, token: 1 };
+            let spec = JobSpec { reducers, ..JobSpec::of_nothing("memory:///merged", 1) };
             merge_results(&Registry::shipped(), &spec, &stores, &Told::default())
         };
         let name = merge(3).unwrap();
