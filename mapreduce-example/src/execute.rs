@@ -17,7 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub(crate) use self::told::called;
-use crate::data::{Layout, Stores, publish};
+use crate::data::{Layout, Location, Stores, publish};
 use crate::job::{Job, Registry};
 use crate::sequential;
 use crate::task::{Counts, Executor, Stop, TaskError, TaskId, Work};
@@ -109,6 +109,20 @@ pub(crate) struct Task<'a> {
 impl Task<'_> {
     fn check_stop(&self) -> Result<(), TaskError> {
         if self.stop.is_stopped() { Err(TaskError::Stopped) } else { Ok(()) }
+    }
+}
+
+/// What an attempt has written on the way. It is deleted when this is dropped: where it is of no use afterwards, or the attempt has
+/// failed, and somebody else needs the room.
+#[derive(Default)]
+struct Leftovers(Vec<Location>);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        for location in &self.0 {
+            // What stays goes when the job's results are published.
+            let _ = location.delete();
+        }
     }
 }
 

@@ -280,7 +280,10 @@ impl Location {
     }
 
     /// The folders and objects in this folder; none if there is no such folder.
-    pub(crate) fn list(&self) -> Result<ListResult, DataError> {
+    ///
+    /// # Errors
+    /// [`DataError`].
+    pub fn list(&self) -> Result<ListResult, DataError> {
         match self.wait(self.store.list_with_delimiter(Some(&self.path))) {
             Err(object_store::Error::NotFound { .. }) => Ok(ListResult {
                 common_prefixes: Vec::new(),

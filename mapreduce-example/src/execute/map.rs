@@ -1,7 +1,7 @@
 //! A split in, sorted runs out.
 
-use super::Task;
 use super::told::{at, called, tried};
+use super::{Leftovers, Task};
 use crate::data::{Location, Pieces, Run, RunWriter, shown};
 use crate::job::{Emitter, Job, Pair, Piece};
 use crate::task::{Counts, Split, TaskError};
@@ -18,10 +18,13 @@ pub(super) fn map<J: Job>(job: &J, task: &Task<'_>, number: u32) -> Result<Count
     let mut counts = Counts::default();
 
     let mut spills = task.layout.spills(task.work.id);
+    let mut spilled = Leftovers::default();
     let mut runs: Vec<Run> = Vec::new();
     let mut bytes_out = 0;
     let mut spill = |pairs: &mut Vec<Pair<J>>| {
-        let (run, bytes) = write_run(job, task, std::mem::take(pairs), spills.next(), &[])?;
+        let location = spills.next();
+        spilled.0.push(location.clone());
+        let (run, bytes) = write_run(job, task, std::mem::take(pairs), location, &[])?;
         runs.push(run);
         bytes_out += bytes;
         Ok(())
@@ -42,6 +45,8 @@ pub(super) fn map<J: Job>(job: &J, task: &Task<'_>, number: u32) -> Result<Count
     let last = task.layout.attempt(task.work.id.task, task.work.id.attempt);
     let written = called(|| write_run(job, task, rest, last, &runs));
     let (_, bytes) = at(place, written.unwrap_or_else(|panic| Err(TaskError::Failed(panic))))?;
+    // It is a part of what is committed.
+    spilled.0.clear();
     counts.bytes_in = pieces.bytes();
     counts.bytes_out = bytes_out + bytes;
     Ok(counts)

@@ -3,7 +3,7 @@
 use std::io::{BufWriter, Write};
 
 use super::told::{at, called, tried};
-use super::{Task, write_failed};
+use super::{Leftovers, Task, write_failed};
 use crate::data::{
     COMBINED_BYTES_MAX, DataError, Location, Merge, ObjectWriter, RunWriter, Source, catalogue,
     encoded_bytes, shown,
@@ -18,7 +18,7 @@ const VALUES_PER_LOOK: u32 = 1024;
 pub(super) fn reduce<J: Job>(job: &J, task: &Task<'_>, number: u32) -> Result<Counts, TaskError> {
     let sources = sources(task, number)?;
     let bytes_in = sources.iter().map(|source| source.segment.bytes()).sum();
-    let mut merged = Merged(Vec::new());
+    let mut merged = Leftovers::default();
     let sources = narrow(job, task, sources, &mut merged)?;
 
     let output = task.layout.attempt(task.work.id.task, task.work.id.attempt);
@@ -64,7 +64,7 @@ fn narrow<J: Job>(
     job: &J,
     task: &Task<'_>,
     mut sources: Vec<Source>,
-    merged: &mut Merged,
+    merged: &mut Leftovers,
 ) -> Result<Vec<Source>, TaskError> {
     let mut spills = task.layout.spills(task.work.id);
     while sources.len() > task.limits.fan_in_max {
@@ -131,18 +131,6 @@ fn merge_into<J: Job>(
     let (run, _) = writer.finish(&[])?;
     let segment = run.segments.first().copied().unwrap_or_default();
     Ok(Source { location, segment, map: None })
-}
-
-/// What was written on the way and is of no use afterwards, however the attempt ends.
-struct Merged(Vec<Location>);
-
-impl Drop for Merged {
-    fn drop(&mut self) {
-        for location in &self.0 {
-            // What stays goes when the job's results are published.
-            let _ = location.delete();
-        }
-    }
 }
 
 /// A key, and what its values were reduced to.

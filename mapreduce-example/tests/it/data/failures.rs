@@ -188,10 +188,11 @@ fn a_task_that_is_told_to_stop_does_so_at_any_point_and_commits_nothing() {
     let hand = Hand::new(&Stores::new(), &asked, TINY);
     let between =
         hand.stores.locate("memory:///out/_mapreduce/00000000000000000000000000000007").unwrap();
+    let left = || between.list().unwrap().objects.len();
     for (task, inputs, name) in
         [(TaskId::Map(0), &[][..], "map-00000-1"), (TaskId::Reduce(0), &[1], "reduce-00000-1")]
     {
-        let mut stopped = 0;
+        let (mut stopped, before) = (0, left());
         for looks in 0.. {
             let stop = Arc::new(After(AtomicU32::new(looks)));
             match hand.execute_until(task, 1, inputs, stop) {
@@ -200,7 +201,9 @@ fn a_task_that_is_told_to_stop_does_so_at_any_point_and_commits_nothing() {
             }
             stopped += 1;
             assert!(between.join(name).read().is_err(), "after {looks} looks");
+            assert_eq!(left(), before, "what {task} has spilled after {looks} looks is in the way");
         }
         assert!(stopped > 10, "{task} looked only {stopped} times");
+        assert!(left() > before + usize::from(task == TaskId::Map(0)), "it has spilled");
     }
 }
