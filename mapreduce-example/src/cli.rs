@@ -18,7 +18,7 @@ use crate::failure::{Failure, one_line};
 use crate::generate::generate;
 use crate::ground::beside;
 use crate::job::Registry;
-use crate::process::{self, CoordinatorOptions, WorkOptions, say, tell};
+use crate::process::{self, CoordinatorOptions, WorkOptions, log_to_stderr, say, tell};
 use crate::run;
 use crate::worker::{Ended, HANG_MAX};
 
@@ -37,6 +37,8 @@ With a coordinator of three nodes (each in a terminal of its own, or on machines
   mapreduce-example coordinator --id 3 --cluster $CLUSTER --data node3 --init
   mapreduce-example worker --cluster $CLUSTER
   mapreduce-example submit --cluster $CLUSTER --job word-count --input 'text/*.txt' --output counts/ --wait
+
+What goes wrong beside that is logged to stderr; RUST_LOG says how much (warn; info, debug).
 
 Exit codes:
   0  it was done
@@ -265,6 +267,7 @@ pub async fn run(registry: Registry, args: impl IntoIterator<Item = OsString>) -
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    log_to_stderr();
     match act(cli.action, registry).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -1,6 +1,6 @@
 //! The processes that go on until they are told to stop: a coordinator's node, and a worker.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use futures::channel::oneshot;
 use raft_rsm::raft_core::NodeId;
 use raft_rsm::{Begin, Cluster, StopReason, serve};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 use crate::coordinator::Coordinator;
 use crate::data::{self, Stores};
@@ -250,6 +251,17 @@ pub(crate) fn say(line: &str) {
 /// The same on stderr: that nobody reads it any more (`2>&1 | head`) is no reason to stop.
 pub(crate) fn tell(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// What goes wrong and stops nothing is logged to stderr; `RUST_LOG` says how much of it.
+pub(crate) fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    // A program with jobs of its own may have a log already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
 }
 
 #[cfg(test)]

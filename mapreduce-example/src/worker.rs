@@ -22,6 +22,7 @@ mod specs;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,6 +103,8 @@ pub struct Worker {
     lease: Option<(Duration, Duration)>,
     /// The coordinator may have given it something that it does not work on.
     is_unsettled: bool,
+    /// The coordinator has not answered the last time.
+    is_cut_off: bool,
     /// Why it is to end.
     ending: Option<Ended>,
 }
@@ -156,6 +159,7 @@ impl Worker {
             reports: Vec::new(),
             lease: None,
             is_unsettled: false,
+            is_cut_off: false,
             ending: None,
         };
         (worker, handle)
@@ -218,6 +222,9 @@ impl Worker {
                 self.reports.drain(..sent);
                 self.lease = Some((begun, orders.lease));
                 self.is_unsettled = !orders.begin.is_empty();
+                if mem::take(&mut self.is_cut_off) {
+                    tracing::warn!("the coordinator answers again");
+                }
                 Some(orders)
             }
             Ok(other) => {
@@ -225,7 +232,9 @@ impl Worker {
                 None
             }
             Err(error) => {
-                tracing::debug!(%error, "the coordinator does not answer");
+                if !mem::replace(&mut self.is_cut_off, true) {
+                    tracing::warn!(%error, "the coordinator does not answer; trying again");
+                }
                 self.is_in_session = !self.is_in_session;
                 None
             }

@@ -213,6 +213,13 @@ fn early_exit() {
 }
 
 #[test]
+fn a_worker_that_finds_no_coordinator_says_so_and_goes_on() {
+    let mut worker = Running::start(&["worker", "--cluster", "1=127.0.0.1:1"]);
+    worker.hears(|line| line.contains("the coordinator does not answer").then_some(()));
+    assert!(worker.child.try_wait().unwrap().is_none());
+}
+
+#[test]
 fn an_input_that_vanishes_fails_the_job_with_its_name() {
     let cluster = Cluster::start();
     let folder = Folder::of_the_book(2, 1);

@@ -275,6 +275,28 @@ fn a_job_that_is_cancelled_leaves_nothing_between() {
     assert_eq!(stage.folder.left(), [""; 0]);
 }
 
+/// It is done again. The job does not hear of the file; who looks after the disk does.
+#[test]
+fn a_damaged_file_between_map_and_reduce_is_named_in_the_log() {
+    let stage = Stage::new();
+    stage.hold("map", INPUTS - 1..INPUTS);
+    let running = stage.run("1");
+    stage.have_begun("map", INPUTS - 1..INPUTS);
+    let between = PathBuf::from(stage.folder.output()).join("_mapreduce");
+    let folders = std::fs::read_dir(between).unwrap().map(|entry| entry.unwrap().path());
+    let damaged = folders.map(|path| path.join("map-00000-1")).find(|path| path.exists()).unwrap();
+    let mut bytes = std::fs::read(&damaged).unwrap();
+    // In the first block: behind the magic, and before all else.
+    bytes[20] ^= 1;
+    std::fs::write(&damaged, bytes).unwrap();
+    stage.release("map", INPUTS - 1..INPUTS);
+    let path = damaged.display().to_string();
+    running.hears(|line| (line.contains(&path) && line.contains("damaged")).then_some(()));
+    ends_well(running);
+    assert_eq!(stage.calls("map")[&0].len(), 2);
+    stage.assert_is_done();
+}
+
 /// The leader of three coordinators is killed while some maps are done, some under way and some waiting, and then so in the
 /// reduce phase: no finished task is lost or run again.
 #[test]
