@@ -326,10 +326,18 @@ async fn run_here(args: RunArgs, registry: Registry) -> Result<(), Failure> {
     let RunArgs { job, workers, slots, hang, coordinators, json } = args;
     let workers = workers.unwrap_or_else(|| cores().div_ceil(2));
     let slots = slots.unwrap_or_else(|| cores().div_ceil(workers));
-    let spec = submit::prepare(job, registry.clone()).await?.cleared().await?;
-    let hang_max = Duration::from_secs(hang.seconds);
-    let options = run::Options { spec, workers, slots, hang_max, coordinators, registry };
-    let report = run::run(options).await?;
+    let submit::Prepared { spec, is_to_be_cleared } =
+        submit::prepare(job, registry.clone()).await?;
+    let report = run::run(run::Options {
+        spec,
+        is_to_be_cleared,
+        workers,
+        slots,
+        hang_max: Duration::from_secs(hang.seconds),
+        coordinators,
+        registry,
+    })
+    .await?;
     if json {
         say(&report.json().to_string());
     } else {

@@ -26,6 +26,12 @@ impl Failure {
         Failure { code: 2, message: one_line(&message.to_string()) }
     }
 
+    /// The same, with what was done before.
+    #[must_use]
+    pub(crate) fn after(self, what: &str) -> Failure {
+        Failure { code: self.code, message: one_line(&format!("{what}: {}", self.message)) }
+    }
+
     /// The exit code.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {

@@ -56,6 +56,14 @@ pub async fn beside<T: Send + 'static>(
     receiver.await.map_err(|_| Failure::environment("the work on the data ended without a word"))
 }
 
+/// Deletes what is in a folder of results.
+///
+/// # Errors
+/// A part of it may still be there.
+pub(crate) async fn clear(output: String) -> Result<(), Failure> {
+    beside(move || data::clear(&Stores::new(), &output)).await?.map_err(Failure::environment)
+}
+
 /// Removes what a job has left that has not succeeded, as far as that goes. It ends within [`REMOVING`].
 pub(crate) async fn abandon(spec: JobSpec) {
     let removed = beside(move || data::abandon(&Stores::new(), &spec));

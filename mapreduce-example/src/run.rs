@@ -10,6 +10,7 @@ mod merged;
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -17,10 +18,11 @@ use serde_json::{Value, json};
 use self::children::{Children, Role};
 use self::merged::Told;
 pub use self::merged::merge_results;
-use crate::coordinator::{Clerk, ClerkError, JobState, JobView};
+use crate::coordinator::{Clerk, ClerkError, JobState, JobSummary, JobView};
 use crate::data::Stores;
+use crate::execute::called;
 use crate::failure::Failure;
-use crate::ground::{abandon, beside, clerk};
+use crate::ground::{abandon, beside, clear, clerk};
 use crate::job::Registry;
 use crate::process::{Used, stop_signal, tell};
 use crate::progress::{Shown, bytes, place, seconds};
@@ -43,6 +45,8 @@ const MERGE_ENDING: Duration = Duration::from_secs(2);
 pub struct Options {
     /// The job.
     pub spec: JobSpec,
+    /// What is in the output is deleted, once nothing is in the way of the job.
+    pub is_to_be_cleared: bool,
     /// Worker processes.
     pub workers: u32,
     /// Attempts at once in each.
@@ -117,7 +121,8 @@ impl fmt::Display for Report {
 /// `_SUCCESS` is not there unless all are; it is there if they only could not be merged. What is left between map and reduce is
 /// removed.
 pub async fn run(options: Options) -> Result<Report, Failure> {
-    let Options { spec, workers, slots, hang_max, coordinators, registry } = options;
+    let Options { spec, is_to_be_cleared, workers, slots, hang_max, coordinators, registry } =
+        options;
     let begin = Instant::now();
     let mut stopped = Box::pin(stop_signal()?);
     let worker_args = vec![
@@ -132,12 +137,19 @@ pub async fn run(options: Options) -> Result<Report, Failure> {
         children = Children::start(coordinators, workers, worker_args) => children?,
     };
     let clerk = clerk(children.cluster(), PATIENCE)?;
+    let tasks_done = AtomicU32::new(0);
+    let doing = async {
+        if is_to_be_cleared {
+            clear(spec.output.clone()).await?;
+        }
+        do_it(&clerk, spec.clone(), &tasks_done).await
+    };
     let done = tokio::select! {
         biased;
-        done = do_it(&clerk, spec.clone()) => done,
+        done = doing => done,
         // Before the children: a terminal gives them the signal, too.
         signal = &mut stopped => Err(stopped_by(signal, "before the job was done")),
-        failure = children.keep_running(EACH) => Err(failure),
+        failure = children.keep_running(EACH, &tasks_done) => Err(failure),
     };
     let view = match done {
         Ok(view) => view,
@@ -171,7 +183,9 @@ async fn merge(
     let (told, spec) = (Arc::new(Told::default()), Arc::new(spec));
     let work = {
         let (told, spec) = (Arc::clone(&told), Arc::clone(&spec));
-        move || merge_results(&registry, &spec, &Stores::new(), &*told)
+        let merge = move || merge_results(&registry, &spec, &Stores::new(), &*told);
+        // It calls the job.
+        move || called(merge).unwrap_or_else(|panic| Err(TaskError::Failed(panic)))
     };
     let mut merging = pin!(beside(work));
     let (merged, signal) = tokio::select! {
@@ -188,8 +202,9 @@ async fn merge(
         (TaskError::Stopped, Some(signal)) => unmerged(signal, &spec),
         (error @ (TaskError::Stopped | TaskError::Failed(_) | TaskError::LostMap(_)), _) => {
             let output = place(&spec.output);
+            let job = &spec.job;
             Failure::environment(format!(
-                "the results are in {output}, and cannot be merged: {error}"
+                "the results are in {output}, and cannot be merged ({job}): {error}"
             ))
         }
     })
@@ -204,7 +219,8 @@ fn unmerged(signal: &str, spec: &JobSpec) -> Failure {
     stopped_by(signal, &format!("before the results were merged: all of them are in {output}"))
 }
 
-async fn do_it(clerk: &Clerk, spec: JobSpec) -> Result<JobView, Failure> {
+/// Has the job done, and tells how many of its `tasks_done` are.
+async fn do_it(clerk: &Clerk, spec: JobSpec, tasks_done: &AtomicU32) -> Result<JobView, Failure> {
     let job = clerk.submit(spec.token, spec).await?;
     // The workers end with the job.
     clerk.close().await?;
@@ -212,6 +228,8 @@ async fn do_it(clerk: &Clerk, spec: JobSpec) -> Result<JobView, Failure> {
     loop {
         if let Some(view) = look(clerk, job).await? {
             shown.show(&view);
+            let JobSummary { maps, reduces, .. } = &view.summary;
+            tasks_done.store(maps.done.saturating_add(reduces.done), Ordering::Relaxed);
             match &view.state {
                 JobState::Unfinished => {}
                 JobState::Succeeded => return Ok(view),
@@ -242,8 +260,8 @@ fn tell_of_death(role: &Role, how: &str) {
 }
 
 /// The line with which a child says that it is there.
-fn is_ready(line: &str) -> bool {
-    line.starts_with("ready: ")
+fn is_ready(line: &[u8]) -> bool {
+    line.starts_with(b"ready: ")
 }
 
 /// For those who want to kill one.

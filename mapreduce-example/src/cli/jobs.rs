@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{CancelArgs, CloseArgs, ListArgs, OpenArgs, StatusArgs};
 use crate::coordinator::{ClerkError, JobState, JobSummary, JobView, Progress, RunningView};
-use crate::failure::Failure;
+use crate::failure::{Failure, one_line};
 use crate::ground::clerk;
 use crate::process::say;
 use crate::progress::{bytes, place, seconds};
@@ -22,8 +22,9 @@ pub(super) async fn list(args: ListArgs) -> Result<(), Failure> {
     for JobSummary { id, job, state, maps, reduces, .. } in &jobs {
         let of = |progress: &Progress| format!("{}/{}", progress.done, progress.tasks);
         text += &format!(
-            "\n{:<8}{job:<18}{:<12}{:<14}{}",
+            "\n{:<8}{:<18}{:<12}{:<14}{}",
             id.0,
+            one_line(job),
             state_name(state),
             of(maps),
             of(reduces)
@@ -78,13 +79,13 @@ fn view_text(view: &JobView) -> String {
     let mut text = format!(
         "job {} ({}): {}, {} {}",
         summary.id,
-        summary.job,
+        one_line(&summary.job),
         state_name(state),
         if matches!(state, JobState::Unfinished) { "for" } else { "after" },
         seconds(*age),
     );
     if let JobState::Failed(why) = state {
-        text += &format!("\n  {why}");
+        text += &format!("\n  {}", one_line(why));
     }
     let mut row = |name: &str, progress: &Progress| {
         let Progress { tasks, done, pending, counts } = progress;
@@ -118,7 +119,10 @@ fn view_text(view: &JobView) -> String {
     for failure in failures {
         text += &format!(
             "\n  failed: {}, attempt {} at worker {}: {}",
-            failure.task, failure.attempt.0, failure.worker, failure.text
+            failure.task,
+            failure.attempt.0,
+            failure.worker,
+            one_line(&failure.text)
         );
     }
     text

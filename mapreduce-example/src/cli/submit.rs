@@ -9,7 +9,7 @@ use super::{JobArgs, SubmitArgs};
 use crate::coordinator::{JobState, limits};
 use crate::data::{self, Location, Stores};
 use crate::failure::Failure;
-use crate::ground::{abandon, beside, clerk, token};
+use crate::ground::{abandon, beside, clear, clerk, token};
 use crate::job::Registry;
 use crate::process::say;
 use crate::progress;
@@ -22,20 +22,7 @@ const REDUCERS: u32 = 10;
 pub(super) struct Prepared {
     pub(super) spec: JobSpec,
     /// There is something in the output, and it may be deleted.
-    is_to_be_cleared: bool,
-}
-
-impl Prepared {
-    /// Empties the output, if that was asked for.
-    pub(super) async fn cleared(self) -> Result<JobSpec, Failure> {
-        let Prepared { spec, is_to_be_cleared } = self;
-        if is_to_be_cleared {
-            let output = spec.output.clone();
-            let cleared = beside(move || data::clear(&Stores::new(), &output)).await?;
-            cleared.map_err(Failure::environment)?;
-        }
-        Ok(spec)
-    }
+    pub(super) is_to_be_cleared: bool,
 }
 
 /// Looks at the inputs and the output, and makes the specification.
@@ -54,6 +41,11 @@ fn prepare_here(args: JobArgs, registry: &Registry) -> Result<Prepared, Failure>
     let output = stores.locate(&output).map_err(Failure::environment)?;
     let inputs = data::splits(&stores, &input, split_bytes).map_err(Failure::environment)?;
     let url = output.url().to_owned();
+    let places = inputs.iter().map(|split| &split.input).chain([&url]);
+    if let Some(place) = places.into_iter().find(|place| place.starts_with("memory:")) {
+        let why = "each process has a memory of its own, and sees none of the others'";
+        return Err(Failure::environment(format!("{place}: {why}")));
+    }
     let mut spec = JobSpec {
         job,
         arguments,
@@ -118,7 +110,10 @@ pub(super) async fn submit(args: SubmitArgs, registry: Registry) -> Result<(), F
     let prepared = prepare(job, registry).await?;
     // Nothing is deleted for a job that would not be taken.
     clerk.has_room(&prepared.spec).await?;
-    let spec = prepared.cleared().await?;
+    let Prepared { spec, is_to_be_cleared } = prepared;
+    if is_to_be_cleared {
+        clear(spec.output.clone()).await?;
+    }
     let (maps, reducers, output) = (spec.inputs.len(), spec.reducers, spec.output.clone());
     // Its inputs may be many, and what it leaves is removed without them.
     let left = JobSpec { inputs: Vec::new(), ..spec.clone() };
@@ -134,7 +129,11 @@ pub(super) async fn submit(args: SubmitArgs, registry: Registry) -> Result<(), F
     if !wait {
         return Ok(());
     }
-    let view = progress::follow(&clerk, id).await?;
+    let view = progress::follow(&clerk, id).await.map_err(|failure| {
+        failure.after(&format!(
+            "job {id} was submitted, and what has become of it is not known (`status {id}` asks again)"
+        ))
+    })?;
     let name = &view.summary.job;
     let failure = match &view.state {
         JobState::Unfinished | JobState::Succeeded => None,

@@ -3,6 +3,7 @@
 //! ```text
 //! OUTPUT/part-00000, part-00001, …                  the results, a file for each reduce task
 //! OUTPUT/_SUCCESS                                   last: all of them are there
+//! OUTPUT/merged                                     the results in one, of a `run`
 //! OUTPUT/_mapreduce/owner                           whose folder it is: the first job that writes into it,
 //!                                                   unless results are there
 //! OUTPUT/_mapreduce/JOB/map-00012-1                 what attempt 1 of map task 12 has found: its last run
@@ -28,6 +29,8 @@ const OWNER: &str = "owner";
 const BETWEEN: &str = "_mapreduce";
 /// How the names of the files of results begin.
 const PART: &str = "part-";
+/// All results in one.
+const MERGED: &str = "merged";
 /// The object that says that all results are there.
 pub(super) const SUCCESS: &str = "_SUCCESS";
 
@@ -152,6 +155,11 @@ impl Layout {
     /// A file of results.
     pub(crate) fn part(&self, reduce: u32) -> Location {
         self.output.join(&format!("{PART}{reduce:05}"))
+    }
+
+    /// The results, all in one, where somebody has merged them.
+    pub(crate) fn merged(&self) -> Location {
+        self.output.join(MERGED)
     }
 
     pub(crate) fn success(&self) -> Location {

@@ -5,7 +5,8 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use raft_rsm::Cluster;
@@ -22,9 +23,17 @@ use crate::process::{ALL_IS_DONE, Used};
 /// A child says within this that it is there.
 const STARTING: Duration = Duration::from_secs(30);
 
-/// Children that die as often as this within [`SHORT`] will do so for ever.
-const DEATHS_MAX: usize = 20;
-const SHORT: Duration = Duration::from_secs(20);
+/// A child that dies is started again: at once, and after these pauses if it has never lived long and nobody has done a task
+/// since it first died.
+const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// One that has lived for so long has lived long: more than a lease, so that whoever dies of its task has seen others.
+const LONG: Duration = Duration::from_secs(10);
+
+/// One that dies so often without that will do so for ever. With the pauses, that takes longer than it takes the coordinator to
+/// give up a task that has killed its workers, which says more.
+const SHORT_LIVES_MAX: u32 = 20;
 
 /// What a child prints is passed on line by line, or in pieces of so many bytes.
 const PIECE_BYTES_MAX: u64 = 16 << 10;
@@ -56,27 +65,41 @@ impl fmt::Display for Role {
 /// One that runs.
 struct Running {
     child: Child,
-    /// What it has used, when it has said so; closed when nothing more comes on its stdout.
-    used: watch::Receiver<Option<Used>>,
+    begun: Instant,
+    /// Closed when nothing more comes on its stdout.
+    said: watch::Receiver<Said>,
+    is_introduced: bool,
+}
+
+/// What one has said on its stdout that is not its jobs'.
+#[derive(Copy, Clone, Debug, Default)]
+struct Said {
+    /// That it is there.
+    is_ready: bool,
+    /// What it has used: its last words.
+    used: Option<Used>,
 }
 
 /// All of them, with the directory of the coordinator's nodes.
 pub(super) struct Children {
     program: PathBuf,
     cluster: Cluster,
-    dir: TempDir,
     /// What each worker is told besides.
     worker_args: Vec<String>,
     running: BTreeMap<Role, Running>,
-    /// Those that are to be started again.
-    missing: Vec<Role>,
+    /// Those that are to be started again, and when.
+    missing: BTreeMap<Role, Instant>,
+    /// How often in a row each of them has not lived [long](LONG).
+    short_lives: BTreeMap<Role, u32>,
     /// What those have used that have ended and said so.
     used: [Used; 2],
-    deaths: Vec<Instant>,
+    died: u32,
+    /// Its nodes end before it does.
+    dir: TempDir,
 }
 
 impl Children {
-    /// Starts so many nodes of the coordinator, and so many workers with these arguments besides.
+    /// Starts so many nodes of the coordinator, and so many workers with these arguments besides. All of them are there then.
     pub(super) async fn start(
         coordinators: u32,
         workers: u32,
@@ -88,16 +111,39 @@ impl Children {
             Failure::environment(format!("cannot create a temporary folder: {error}"))
         })?;
         let cluster = free_ports(coordinators)?;
-        let (running, missing, used, deaths) = Default::default();
-        let mut children =
-            Children { program, cluster, dir, worker_args, running, missing, used, deaths };
-        for id in 1..=coordinators {
-            children.begin(Role::Coordinator(id), true).await?;
+        let (running, missing, short_lives, used) = Default::default();
+        let mut children = Children {
+            program,
+            cluster,
+            worker_args,
+            running,
+            missing,
+            short_lives,
+            used,
+            died: 0,
+            dir,
+        };
+        let nodes = (1..=coordinators).map(Role::Coordinator);
+        for role in nodes.chain((1..=workers).map(Role::Worker)) {
+            children.begin(role, true)?;
         }
-        for number in 1..=workers {
-            children.begin(Role::Worker(number), true).await?;
-        }
+        children.are_ready().await?;
         Ok(children)
+    }
+
+    /// Waits until those that were started first are there.
+    async fn are_ready(&mut self) -> Result<(), Failure> {
+        let until = Instant::now() + STARTING;
+        for (role, running) in &mut self.running {
+            let is_ready = running.said.wait_for(|said| said.is_ready);
+            match tokio::time::timeout_at(until, is_ready).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return Err(cannot_start(role, "it ended at once; see above")),
+                Err(_) => return Err(cannot_start(role, &silent())),
+            }
+            running.introduce(role);
+        }
+        Ok(())
     }
 
     /// Where the coordinator's nodes listen.
@@ -107,12 +153,19 @@ impl Children {
 
     /// How many have died.
     pub(super) fn died(&self) -> u32 {
-        u32::try_from(self.deaths.len()).unwrap_or(u32::MAX)
+        self.died
     }
 
-    /// Looks `each` so often who has died, and starts it again. Returns when that is of no use any more.
-    pub(super) async fn keep_running(&mut self, each: Duration) -> Failure {
+    /// Looks `each` so often who has died, and starts it again. `done` says how much of the job is done. Returns when that is of
+    /// no use any more.
+    pub(super) async fn keep_running(&mut self, each: Duration, done: &AtomicU32) -> Failure {
+        let mut done_before = 0;
         loop {
+            let done = done.load(Ordering::Relaxed);
+            if done != done_before {
+                done_before = done;
+                self.short_lives.clear();
+            }
             if let Err(failure) = self.start_again_who_died().await {
                 return failure;
             }
@@ -125,41 +178,56 @@ impl Children {
         let mut dead = Vec::new();
         for (role, running) in &mut self.running {
             if let Ok(Some(status)) = running.child.try_wait() {
-                dead.push((*role, status));
+                dead.push((*role, Some(status)));
+            } else if running.said.borrow().is_ready {
+                running.introduce(role);
+            } else if running.begun.elapsed() > STARTING {
+                // It is killed when it is dropped.
+                dead.push((*role, None));
             }
         }
         for (role, status) in dead {
-            if let Some(mut ended) = self.running.remove(&role) {
-                self.count(role, &mut ended, Instant::now() + LAST_WORDS).await;
-            }
+            let Some(mut ended) = self.running.remove(&role) else { continue };
+            self.count(role, &mut ended, Instant::now() + LAST_WORDS).await;
             // A worker that has heard that all is done before this process has. One that was told to stop, or whose job has
             // ended the process, is missed.
-            if is_worker(&role) && status.code() == Some(ALL_IS_DONE.into()) {
+            if is_worker(&role)
+                && status.and_then(|status| status.code()) == Some(ALL_IS_DONE.into())
+            {
                 continue;
             }
-            tell_of_death(&role, &how(status));
-            self.has_died(&role, &how(status))?;
-            self.missing.push(role);
+            let how = status.map_or_else(silent, |status| status.to_string());
+            tell_of_death(&role, &how);
+            self.died = self.died.saturating_add(1);
+            self.is_missing(role, ended.begun.elapsed(), &how)?;
         }
-        for role in std::mem::take(&mut self.missing) {
-            // It may be killed again before it is ready.
-            if let Err(failure) = self.begin(role, false).await {
-                self.has_died(&role, &failure.to_string())?;
-                self.missing.push(role);
+        let now = Instant::now();
+        let due: Vec<Role> =
+            self.missing.iter().filter(|(_, at)| **at <= now).map(|(role, _)| *role).collect();
+        for role in due {
+            self.missing.remove(&role);
+            if let Err(failure) = self.begin(role, false) {
+                self.is_missing(role, Duration::ZERO, &failure.to_string())?;
             }
         }
         Ok(())
     }
 
-    fn has_died(&mut self, role: &Role, how: &str) -> Result<(), Failure> {
-        self.deaths.push(Instant::now());
-        let recent = self.deaths.iter().filter(|death| death.elapsed() < SHORT).count();
-        if recent > DEATHS_MAX {
+    /// One that has lived for so long is to be started again.
+    fn is_missing(&mut self, role: Role, lived: Duration, how: &str) -> Result<(), Failure> {
+        let short_lives = self.short_lives.entry(role).or_default();
+        *short_lives = if lived >= LONG { 0 } else { *short_lives + 1 };
+        if *short_lives > SHORT_LIVES_MAX {
             return Err(Failure::environment(format!(
-                "{recent} processes have died within {} seconds: the last one was {role} ({how})",
-                SHORT.as_secs()
+                "{role} has died {short_lives} times, each time within {} seconds, and no task was done meanwhile: the last time ({how})",
+                LONG.as_secs()
             )));
         }
+        let pause = match short_lives.checked_sub(2) {
+            Some(doubled) => PAUSE.saturating_mul(1 << doubled).min(PAUSE_MAX),
+            None => Duration::ZERO,
+        };
+        self.missing.insert(role, Instant::now() + pause);
         Ok(())
     }
 
@@ -206,8 +274,8 @@ impl Children {
     /// One has ended: what it has used it said last, unless it was killed.
     async fn count(&mut self, role: Role, ended: &mut Running, until: Instant) {
         // What it says at last may never come, and then it is closed; or neither, and then the time is over.
-        drop(tokio::time::timeout_at(until, ended.used.wait_for(Option::is_some)).await);
-        if let Some(used) = *ended.used.borrow() {
+        drop(tokio::time::timeout_at(until, ended.said.wait_for(|said| said.used.is_some())).await);
+        if let Some(used) = ended.said.borrow().used {
             let sum = &mut self.used[usize::from(is_worker(&role))];
             *sum = sum.and(used);
         }
@@ -218,7 +286,7 @@ impl Children {
         self.used
     }
 
-    async fn begin(&mut self, role: Role, is_first: bool) -> Result<(), Failure> {
+    fn begin(&mut self, role: Role, is_first: bool) -> Result<(), Failure> {
         let mut command = Command::new(&self.program);
         let cluster = self.cluster.to_string();
         match role {
@@ -236,28 +304,38 @@ impl Children {
         }
         command.arg("--with-parent");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let cannot = |why: String| Failure::environment(format!("{role} cannot be started: {why}"));
-        let mut child = command.spawn().map_err(|error| cannot(error.to_string()))?;
-        let Some(stdout) = child.stdout.take() else { return Err(cannot("no pipe".to_owned())) };
-        let (mut stdout, mut line) = (BufReader::new(stdout), String::new());
-        match tokio::time::timeout(STARTING, stdout.read_line(&mut line)).await {
-            Ok(Ok(_)) if is_ready(&line) => {}
-            Ok(Ok(_) | Err(_)) => return Err(cannot("it ended at once; see above".to_owned())),
-            Err(_) => return Err(cannot(format!("nothing in {} seconds", STARTING.as_secs()))),
-        }
-        if let Some(process) = child.id() {
-            introduce(&role, process);
-        }
-        let (sender, used) = watch::channel(None);
-        tokio::spawn(pass_on(stdout, sender));
-        self.running.insert(role, Running { child, used });
+        // What a terminal sends (^C) goes to this process alone, which stops them one after the other.
+        command.process_group(0);
+        let mut child = command.spawn().map_err(|error| cannot_start(&role, &error.to_string()))?;
+        let stdout = child.stdout.take().ok_or_else(|| cannot_start(&role, "no pipe"))?;
+        let (sender, said) = watch::channel(Said::default());
+        tokio::spawn(pass_on(BufReader::new(stdout), sender));
+        let running = Running { child, begun: Instant::now(), said, is_introduced: false };
+        self.running.insert(role, running);
         Ok(())
     }
 }
 
+impl Running {
+    fn introduce(&mut self, role: &Role) {
+        if let (false, Some(process)) = (self.is_introduced, self.child.id()) {
+            introduce(role, process);
+            self.is_introduced = true;
+        }
+    }
+}
+
+fn cannot_start(role: &Role, why: &str) -> Failure {
+    Failure::environment(format!("{role} cannot be started: {why}"))
+}
+
+fn silent() -> String {
+    format!("not ready in {} seconds", STARTING.as_secs())
+}
+
 /// Passes on what a child says on stdout, which is what its jobs print, to stderr: a pipe that nobody reads would fill up and
-/// stop it. What it says that it has used goes to `used`.
-async fn pass_on(mut stdout: BufReader<ChildStdout>, used: watch::Sender<Option<Used>>) {
+/// stop it. What it says for its parent goes to `said`.
+async fn pass_on(mut stdout: BufReader<ChildStdout>, said: watch::Sender<Said>) {
     let (mut stderr, mut piece) = (tokio::io::stderr(), Vec::new());
     loop {
         piece.clear();
@@ -265,10 +343,14 @@ async fn pass_on(mut stdout: BufReader<ChildStdout>, used: watch::Sender<Option<
             Ok(1..) => {}
             Ok(0) | Err(_) => return,
         }
+        if !said.borrow().is_ready && is_ready(&piece) {
+            said.send_modify(|said| said.is_ready = true);
+            continue;
+        }
         // A job may have printed what is not the end of a line.
-        let (printed, said) = Used::split_off(&piece);
-        if said.is_some() {
-            used.send_replace(said);
+        let (printed, used) = Used::split_off(&piece);
+        if used.is_some() {
+            said.send_modify(|said| said.used = used);
         }
         // Nothing depends on it.
         drop(stderr.write_all(printed).await);
@@ -281,10 +363,6 @@ fn is_worker(role: &Role) -> bool {
         Role::Worker(_) => true,
         Role::Coordinator(_) => false,
     }
-}
-
-fn how(status: ExitStatus) -> String {
-    status.to_string()
 }
 
 /// Nodes 1 to `nodes` on the loopback interface, at ports that were free a moment ago.

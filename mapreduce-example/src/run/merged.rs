@@ -6,7 +6,7 @@ use std::sync::atomic::{self, AtomicBool};
 
 use bytes::Bytes;
 
-use crate::data::{DataError, Location, ObjectWriter, Stores};
+use crate::data::{DataError, Layout, Location, ObjectWriter, Stores};
 use crate::execute::AnyJob;
 use crate::job::Registry;
 use crate::task::{JobSpec, Stop, TaskError};
@@ -33,20 +33,20 @@ pub fn merge_results(
     let job = registry
         .job(&spec.job, &spec.arguments)
         .map_err(|error| TaskError::Failed(error.to_string()))?;
-    let folder = stores.locate(&spec.output)?;
+    let layout = Layout::new(stores, spec)?;
     let buffer = (BUFFERS_BYTES / u64::from(spec.reducers.max(1)))
         .clamp(*BUFFER_BYTES.start(), *BUFFER_BYTES.end());
     let mut parts = Vec::new();
     let mut heads = BinaryHeap::new();
     for number in 0..spec.reducers {
         check_stop()?;
-        let mut part = Lines::new(folder.join(&format!("part-{number:05}")), buffer)?;
+        let mut part = Lines::new(layout.part(number), buffer)?;
         if let Some(line) = part.next()? {
             heads.push(Head { line, part: parts.len(), job: &*job });
         }
         parts.push(part);
     }
-    let merged = folder.join("merged");
+    let merged = layout.merged();
     let mut out = ObjectWriter::new(merged.clone());
     while let Some(Head { line, part, job }) = heads.pop() {
         check_stop()?;

@@ -182,8 +182,11 @@ impl Running {
     }
 
     fn start_program(program: &str, args: &[&str]) -> Running {
-        let mut child = Command::new(program)
-            .args(args)
+        Running::start_command(Command::new(program).args(args))
+    }
+
+    fn start_command(command: &mut Command) -> Running {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -18,6 +18,8 @@ fn inputs_that_are_not_there() {
     let missing = folder.dir.path().join("missing.txt").display().to_string();
     run(&["run", "--job", "word-count", "--input", &missing, "--output", &output])
         .fails(2, &["missing.txt"]);
+    run(&["run", "--job", "word-count", "--input", &folder.pattern(), "--output", "memory:///x"])
+        .fails(2, &["memory:///x", "each process"]);
     assert!(!std::fs::exists(&output).unwrap());
 }
 
@@ -60,6 +62,46 @@ fn what_a_job_cannot_do_is_told_with_its_place() {
         ran.fails(1, &[&["job ", why], place].concat());
         assert_eq!(folder.left(), [""; 0], "{how}");
     }
+}
+
+/// The results are there, and it says where.
+#[test]
+fn a_job_that_cannot_compare_its_lines_says_so() {
+    let folder = Folder::of_the_book(2, 1);
+    let (pattern, output) = (folder.pattern(), folder.output());
+    let args = ["run", "--job", "clumsy", "--arg", "how=panic in merge", "--input", &pattern];
+    let ran = Running::start_program(OWN_JOBS, &[&args[..], &["--output", &output]].concat()).end();
+    ran.fails(2, &[&output, "cannot be merged (clumsy): it panicked: on purpose"]);
+    folder.assert_nothing_is_left();
+    assert!(!folder.left().contains(&"merged".to_owned()));
+}
+
+/// It is the coordinator that gives it up, which knows what they died of.
+#[test]
+fn a_task_that_kills_its_workers_is_told_with_its_place() {
+    let folder = Folder::of_the_book(30, 1);
+    let (pattern, output) = (folder.pattern(), folder.output());
+    let args = ["run", "--job", "clumsy", "--arg", "how=exit in each map", "--input", &pattern];
+    let more = ["--output", &output, "--failures", "1", "--workers", "2"];
+    let ran = Running::start_program(OWN_JOBS, &[&args[..], &more].concat()).end();
+    ran.fails(1, &["map task ", "clumsy: ", ".txt, bytes 0 to ", "was lost"]);
+    assert_eq!(folder.left(), [""; 0]);
+}
+
+/// In a table, each error has one line.
+#[test]
+fn what_a_job_says_breaks_no_table() {
+    let cluster = Cluster::of(OWN_JOBS, 1);
+    let folder = Folder::of_the_book(2, 1);
+    let (pattern, output) = (folder.pattern(), folder.output());
+    let args = ["--job", "clumsy", "--arg", "how=panic of two lines", "--input", &pattern];
+    let args = [&args[..], &["--output", &output, "--failures", "1", "--json"]].concat();
+    let job = job_of(&cluster.run("submit", &args).ok());
+    let _worker = cluster.worker("1");
+    let status = cluster.end_of(&job);
+    assert!(status["error"].as_str().is_some_and(|error| error.ends_with("on\npurpose")));
+    let text = cluster.run("status", &[&job]).ok().stdout;
+    assert_eq!(text.matches("it panicked: on purpose").count(), 2, "{text}");
 }
 
 #[test]

@@ -213,6 +213,20 @@ fn early_exit() {
 }
 
 #[test]
+fn who_waits_for_a_job_and_hears_no_more_of_it_is_told_which_one() {
+    let mut cluster = Cluster::start();
+    let folder = Folder::of_the_book(1, 1);
+    let (pattern, output) = (folder.pattern(), folder.output());
+    let args = ["submit", "--cluster", &cluster.text, "--job", "word-count", "--input", &pattern];
+    let more = ["--output", &output, "--wait", "--timeout", "1"];
+    let mut waiting = Running::start(&[&args[..], &more].concat());
+    let line = waiting.first_line();
+    let job = line.split_once(':').unwrap().0;
+    cluster.kill_leader();
+    waiting.end().fails(2, &[job, "was submitted", "`status "]);
+}
+
+#[test]
 fn a_worker_that_finds_no_coordinator_says_so_and_goes_on() {
     let mut worker = Running::start(&["worker", "--cluster", "1=127.0.0.1:1"]);
     worker.hears(|line| line.contains("the coordinator does not answer").then_some(()));

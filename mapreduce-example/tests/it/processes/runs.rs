@@ -102,6 +102,10 @@ fn neither_inputs_nor_results_are_deleted_for_a_job_that_is_not_done() {
     let (output, many) = (folder.output(), ["--split-bytes", "1", "--reducers", "10000"]);
     let args = ["run", "--job", "word-count", "--input", &pattern, "--output", &output, "--force"];
     run(&[&args[..], &many].concat()).fails(1, &["at most 100000 tasks"]);
+    let nowhere = folder.dir.path().join("nowhere");
+    let mut command = Command::new(PROGRAM);
+    let ran = Running::start_command(command.args(args).env("TMPDIR", &nowhere)).end();
+    ran.fails(2, &["temporary folder", nowhere.to_str().unwrap()]);
     assert!(std::fs::exists(old).unwrap());
 }
 
@@ -131,6 +135,18 @@ fn a_job_may_print_as_much_as_it_likes() {
     assert_eq!(report["processes_started_again"], 0, "{report}");
     assert!(report["workers_cpu_seconds"].as_f64() > Some(0.0), "{report}");
     assert!(ran.stderr.contains("printed on stdout"), "{} bytes", ran.stderr.len());
+}
+
+/// Of its `main`, before it does what it is told to.
+#[test]
+fn a_program_may_print_something_at_first() {
+    let folder = Folder::of_the_book(2, 1);
+    let (pattern, output) = (folder.pattern(), folder.output());
+    let args = ["run", "--job", "word-count", "--input", &pattern, "--output", &output];
+    let mut command = Command::new(OWN_JOBS);
+    let ran = Running::start_command(command.args(args).env("GREETING", "good morning")).end();
+    assert!(ran.ok().stderr.contains("good morning"));
+    folder.assert_is_done("word-count", &[]);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use mapreduce_example::jobs::words;
@@ -163,6 +165,73 @@ fn job_count() {
     let all: BTreeSet<u32> = calls.into_values().flatten().collect();
     assert_eq!(all.len(), 4, "each worker has its share");
     stage.assert_is_done();
+}
+
+/// Each call crashes its worker with a chance of a third, or hangs with another; workers are started again.
+#[test]
+fn crash() {
+    let stage = Stage::new();
+    let running = stage.run_with("3", &["--arg", "crashes=yes"]);
+    running.end().ok();
+    stage.assert_is_done();
+}
+
+/// `kill -9` of two workers in the middle of a call, in each phase. Of what was done before nothing is done again.
+#[test]
+fn workers_that_are_killed_in_the_middle_of_a_call() {
+    let stage = Stage::new();
+    stage.hold("map", INPUTS - 2..INPUTS);
+    stage.hold("reduce", REDUCERS - 2..REDUCERS);
+    let running = stage.run("2");
+    for (phase, tasks) in [("map", INPUTS), ("reduce", REDUCERS)] {
+        // The last two are begun when all others are done.
+        let last = tasks - 2..tasks;
+        let calls = eventually("the last two calls", || {
+            let calls = stage.calls(phase);
+            last.clone().all(|task| calls.contains_key(&task)).then_some(calls)
+        });
+        let done: Calls =
+            calls.clone().into_iter().filter(|(task, _)| *task < last.start).collect();
+        for task in last.clone() {
+            super::signal("KILL", calls[&task][0]);
+        }
+        eventually("the same calls again", || {
+            let calls = stage.calls(phase);
+            last.clone().all(|task| calls[&task].len() > 1).then_some(())
+        });
+        stage.release(phase, last.clone());
+        let mut calls = stage.calls(phase);
+        calls.retain(|task, _| *task < last.start);
+        assert_eq!(calls, done, "{phase}: a call that was done was begun again");
+    }
+    let ran = running.end().ok();
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["processes_started_again"], 4, "{report}");
+    stage.assert_is_done();
+}
+
+/// ^C comes to all that is in the foreground of a terminal. It is the run's, which stops the others in good order.
+#[test]
+fn a_signal_to_the_group_of_a_run_is_not_its_children_s() {
+    let stage = Stage::new();
+    stage.hold("map", 0..INPUTS);
+    stage.hold("reduce", 0..REDUCERS);
+    let args = stage.args();
+    let mut command = Command::new(OWN_JOBS);
+    command.args(["run", "--workers", "2", "--slots", "1"]).args(&args).process_group(0);
+    let running = Running::start_command(&mut command);
+    stage.calls_of("map", 2);
+    // So that it does nothing about what comes meanwhile.
+    running.signal("STOP");
+    Command::new("sh")
+        .args(["-c", &format!("kill -INT -{}", running.child.id())])
+        .status()
+        .unwrap();
+    stage.release("map", 0..INPUTS);
+    stage.calls_of("reduce", 2);
+    running.signal("CONT");
+    running.end().fails(2, &["SIGINT"]);
+    assert_eq!(stage.folder.left(), [""; 0]);
 }
 
 /// Whatever a worker ends with, it is needed until all is done.

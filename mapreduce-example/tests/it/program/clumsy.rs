@@ -1,7 +1,8 @@
 //! A job that fails as it is told to.
 
+use std::cmp::Ordering;
 use std::io::{self, Write};
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 
 use mapreduce_example::job::{Argument, Emitter, Job, Kind, Piece};
 
@@ -18,6 +19,9 @@ pub(super) fn kind() -> Kind {
     .with_argument(how)
 }
 
+/// So many that they are not all in one part of the results.
+const COLOURS: [&str; 8] = ["red", "green", "blue", "black", "white", "grey", "brown", "pink"];
+
 /// More than a key or a value may have.
 const LONG: usize = 5 << 20;
 
@@ -30,12 +34,19 @@ impl Job for Clumsy {
     type Output = String;
 
     fn map(&self, piece: Piece<'_>, emit: &mut Emitter<'_, Self>) -> Result<(), String> {
-        emit.emit("red", "rose".to_owned());
+        match self.how.as_str() {
+            "exit in each map" => process::exit(1),
+            "panic in merge" => {
+                COLOURS.into_iter().for_each(|key| emit.emit(key, String::new()));
+            }
+            _ => emit.emit("red", "rose".to_owned()),
+        }
         if !piece.name.ends_with("/1.txt") {
             return Ok(());
         }
         match self.how.as_str() {
             "panic in map" => panic!("on purpose"),
+            "panic of two lines" => panic!("on\npurpose"),
             "error in map" => return Err("it would not".to_owned()),
             "long key" => emit.emit_owned("k".repeat(LONG), String::new()),
             "long value" => emit.emit("blue", "v".repeat(LONG)),
@@ -75,6 +86,13 @@ impl Job for Clumsy {
             "panic in line" => panic!("on purpose"),
             "error in line" => Err(io::Error::other("it would not")),
             _ => writeln!(out, "{key} {value}"),
+        }
+    }
+
+    fn compare_lines(&self, one: &[u8], other: &[u8]) -> Ordering {
+        match self.how.as_str() {
+            "panic in merge" => panic!("on purpose"),
+            _ => one.cmp(other),
         }
     }
 }

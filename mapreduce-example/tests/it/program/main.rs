@@ -15,6 +15,9 @@ use mapreduce_example::job::Registry;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if let Ok(greeting) = std::env::var("GREETING") {
+        println!("{greeting}");
+    }
     let mut registry = Registry::shipped();
     registry.add(clumsy::kind());
     registry.add(staged::kind());

@@ -8,10 +8,13 @@
 //! STAGE/calls/merge-0.4711.0    … to compare two lines of the results, and STAGE/held/merge-0
 //! ```
 //!
+//! With `crashes` each call ends its process with a chance of a third, and hangs for a while with another third.
+//!
 //! So two calls that were held at the same time have run at the same time, whatever the clock says.
 
 use std::cmp::Ordering;
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -25,6 +28,7 @@ use mapreduce_example::jobs::words;
 /// so many. The inputs are called `0.txt`, `1.txt` and so on.
 struct Staged {
     stage: PathBuf,
+    crashes: bool,
 }
 
 const KEYS: usize = 10;
@@ -32,14 +36,19 @@ const KEYS: usize = 10;
 /// A call that is held for longer was forgotten.
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK_EACH: Duration = Duration::from_millis(10);
+/// A call that hangs does so for at most as long.
+const HANG_MILLISECONDS_MAX: u64 = 3_000;
 
 pub(super) fn kind() -> Kind {
     let about = "how often words of each length occur, modulo 10";
     let stage = Argument { name: "stage", about: "the folder of marks", required: true };
+    let crashes = Argument { name: "crashes", about: "calls crash and hang", required: false };
     Kind::new("staged", about, |arguments| {
-        Ok(Staged { stage: arguments.get("stage").map(PathBuf::from).unwrap_or_default() })
+        let stage = arguments.get("stage").map(PathBuf::from).unwrap_or_default();
+        Ok(Staged { stage, crashes: arguments.contains_key("crashes") })
     })
     .with_argument(stage)
+    .with_argument(crashes)
 }
 
 impl Job for Staged {
@@ -51,6 +60,7 @@ impl Job for Staged {
         if piece.offset == 0 {
             let input = Path::new(piece.name).file_stem().unwrap_or_default();
             self.call(&format!("map-{}", input.display()))?;
+            self.crash_or_hang();
         }
         words(piece.contents, |word| {
             let key = u32::try_from(word.chars().count() % KEYS).unwrap_or_default();
@@ -65,6 +75,7 @@ impl Job for Staged {
 
     fn reduce(&self, key: &u32, counts: &mut dyn Iterator<Item = u64>) -> Result<u64, String> {
         self.call(&format!("reduce-{key}"))?;
+        self.crash_or_hang();
         Ok(counts.sum())
     }
 
@@ -95,6 +106,17 @@ impl Staged {
             thread::sleep(LOOK_EACH);
         }
         Ok(())
+    }
+
+    fn crash_or_hang(&self) {
+        let chance = RandomState::new().hash_one(());
+        match chance % 3 {
+            0 if self.crashes => process::exit(1),
+            1 if self.crashes => {
+                thread::sleep(Duration::from_millis(chance / 3 % HANG_MILLISECONDS_MAX));
+            }
+            _ => {}
+        }
     }
 
     fn mark(&self, what: &str) -> io::Result<()> {
