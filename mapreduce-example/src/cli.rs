@@ -38,7 +38,7 @@ With a coordinator of three nodes (each in a terminal of its own, or on machines
   mapreduce-example worker --cluster $CLUSTER
   mapreduce-example submit --cluster $CLUSTER --job word-count --input 'text/*.txt' --output counts/ --wait
 
-What goes wrong beside that is logged to stderr; RUST_LOG says how much (warn; info, debug).
+What goes wrong and stops nothing is logged to stderr; RUST_LOG says how much (warn, info, debug).
 
 Exit codes:
   0  it was done
@@ -267,7 +267,10 @@ pub async fn run(registry: Registry, args: impl IntoIterator<Item = OsString>) -
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    log_to_stderr();
+    log_to_stderr(matches!(
+        cli.action,
+        Action::Coordinator(CoordinatorArgs { with_parent: true, .. })
+    ));
     match act(cli.action, registry).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

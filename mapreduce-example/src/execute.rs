@@ -119,10 +119,8 @@ struct Leftovers(Vec<Location>);
 
 impl Drop for Leftovers {
     fn drop(&mut self) {
-        for location in &self.0 {
-            // What stays goes when the job's results are published.
-            let _ = location.delete();
-        }
+        // What stays goes when the job's results are published. A store that does not answer is not waited for more than once.
+        let _ = self.0.iter().try_for_each(Location::delete);
     }
 }
 

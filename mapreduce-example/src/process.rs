@@ -52,7 +52,7 @@ pub async fn coordinate(options: CoordinatorOptions) -> Result<(), Failure> {
         .await
         .map_err(|error| in_place(&error))?;
     say(&format!(
-        "ready: node {id} of the coordinator listens on {}",
+        "{READY}node {id} of the coordinator listens on {}",
         cluster.address(id).unwrap_or("?")
     ));
     let reason = tokio::select! {
@@ -103,7 +103,7 @@ pub async fn work(options: WorkOptions) -> Result<Ended, Failure> {
     let (runtime, client) = worker_client(&cluster);
     let worker_options = WorkerOptions { slots, ground: Ground::Threads, hang_max };
     let (worker, handle) = Worker::new(runtime, client, executor, worker_options);
-    say(&format!("ready: worker {} with {slots} slots", worker.id()));
+    say(&format!("{READY}worker {} with {slots} slots", worker.id()));
     let (ended, has_ended) = oneshot::channel();
     std::thread::spawn(move || {
         // Nobody waits any more where the process ends.
@@ -124,6 +124,15 @@ pub async fn work(options: WorkOptions) -> Result<Ended, Failure> {
             () = &mut told_to_stop => handle.stop(),
         }
     }
+}
+
+/// How the line begins with which a process says that it is there.
+const READY: &str = "ready: ";
+
+/// What a process has printed before it said that it is there, and whether it did.
+pub(crate) fn ready_split_off(printed: &[u8]) -> (&[u8], bool) {
+    let at = printed.windows(READY.len()).position(|window| window == READY.as_bytes());
+    at.map_or((printed, false), |at| (&printed[..at], true))
 }
 
 /// A worker ends with this exit code when all is done, where its parent has to know: whatever else ends it, also without an
@@ -254,8 +263,11 @@ pub(crate) fn tell(line: &str) {
 }
 
 /// What goes wrong and stops nothing is logged to stderr; `RUST_LOG` says how much of it.
-pub(crate) fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+///
+/// The nodes of a `run` begin and end all at once, and that they cannot connect for a moment is nothing that goes wrong.
+pub(crate) fn log_to_stderr(with_parent: bool) {
+    let otherwise = if with_parent { "warn,raft_rsm::net::link=error" } else { "warn" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(otherwise));
     // A program with jobs of its own may have a log already.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use self::children::{Children, Role};
 use self::merged::Told;
 pub use self::merged::merge_results;
+use crate::coordinator::limits::tasks_lost_max;
 use crate::coordinator::{Clerk, ClerkError, JobState, JobSummary, JobView};
 use crate::data::Stores;
 use crate::execute::called;
@@ -125,6 +126,7 @@ pub async fn run(options: Options) -> Result<Report, Failure> {
         options;
     let begin = Instant::now();
     let mut stopped = Box::pin(stop_signal()?);
+    let losses_max = tasks_lost_max(&spec);
     let worker_args = vec![
         "--slots".to_owned(),
         slots.to_string(),
@@ -134,7 +136,7 @@ pub async fn run(options: Options) -> Result<Report, Failure> {
     let mut children = tokio::select! {
         biased;
         signal = &mut stopped => return Err(stopped_by(signal, "before the job was begun")),
-        children = Children::start(coordinators, workers, worker_args) => children?,
+        children = Children::start(coordinators, workers, worker_args, losses_max) => children?,
     };
     let clerk = clerk(children.cluster(), PATIENCE)?;
     let tasks_done = AtomicU32::new(0);
@@ -147,7 +149,7 @@ pub async fn run(options: Options) -> Result<Report, Failure> {
     let done = tokio::select! {
         biased;
         done = doing => done,
-        // Before the children: a terminal gives them the signal, too.
+        // Before the children: whoever signals all processes of a service has signalled them, too.
         signal = &mut stopped => Err(stopped_by(signal, "before the job was done")),
         failure = children.keep_running(EACH, &tasks_done) => Err(failure),
     };
@@ -257,11 +259,6 @@ async fn look(clerk: &Clerk, job: JobId) -> Result<Option<JobView>, Failure> {
 /// Tells on stderr that a child died, which is nothing to worry about.
 fn tell_of_death(role: &Role, how: &str) {
     tell(&format!("{role} has died ({how}), and is started again"));
-}
-
-/// The line with which a child says that it is there.
-fn is_ready(line: &[u8]) -> bool {
-    line.starts_with(b"ready: ")
 }
 
 /// For those who want to kill one.

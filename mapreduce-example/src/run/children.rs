@@ -16,9 +16,9 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{introduce, is_ready, tell_of_death};
+use super::{introduce, tell_of_death};
 use crate::failure::Failure;
-use crate::process::{ALL_IS_DONE, Used};
+use crate::process::{ALL_IS_DONE, Used, ready_split_off};
 
 /// A child says within this that it is there.
 const STARTING: Duration = Duration::from_secs(30);
@@ -28,11 +28,12 @@ const STARTING: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// One that has lived for so long has lived long: more than a lease, so that whoever dies of its task has seen others.
+/// One that has lived for so long has lived long: longer than a lease, for which a worker may have waited before it got the task
+/// that it has died of.
 const LONG: Duration = Duration::from_secs(10);
 
-/// One that dies so often without that will do so for ever. With the pauses, that takes longer than it takes the coordinator to
-/// give up a task that has killed its workers, which says more.
+/// One that dies so often without that will do so for ever. A worker may die more often, by as much as a task may be lost: the
+/// coordinator gives up such a task first, and says which one it was.
 const SHORT_LIVES_MAX: u32 = 20;
 
 /// What a child prints is passed on line by line, or in pieces of so many bytes.
@@ -91,6 +92,8 @@ pub(super) struct Children {
     missing: BTreeMap<Role, Instant>,
     /// How often in a row each of them has not lived [long](LONG).
     short_lives: BTreeMap<Role, u32>,
+    /// So often a task takes its worker with it before the coordinator gives it up.
+    losses_max: u32,
     /// What those have used that have ended and said so.
     used: [Used; 2],
     died: u32,
@@ -104,6 +107,7 @@ impl Children {
         coordinators: u32,
         workers: u32,
         worker_args: Vec<String>,
+        losses_max: u32,
     ) -> Result<Children, Failure> {
         let program = std::env::current_exe()
             .map_err(|error| Failure::environment(format!("cannot find this program: {error}")))?;
@@ -119,6 +123,7 @@ impl Children {
             running,
             missing,
             short_lives,
+            losses_max,
             used,
             died: 0,
             dir,
@@ -196,10 +201,13 @@ impl Children {
             {
                 continue;
             }
-            let how = status.map_or_else(silent, |status| status.to_string());
+            let (lived, how) = match status {
+                Some(status) => (ended.begun.elapsed(), status.to_string()),
+                None => (Duration::ZERO, silent()),
+            };
             tell_of_death(&role, &how);
             self.died = self.died.saturating_add(1);
-            self.is_missing(role, ended.begun.elapsed(), &how)?;
+            self.is_missing(role, lived, &how)?;
         }
         let now = Instant::now();
         let due: Vec<Role> =
@@ -217,14 +225,15 @@ impl Children {
     fn is_missing(&mut self, role: Role, lived: Duration, how: &str) -> Result<(), Failure> {
         let short_lives = self.short_lives.entry(role).or_default();
         *short_lives = if lived >= LONG { 0 } else { *short_lives + 1 };
-        if *short_lives > SHORT_LIVES_MAX {
+        let losses_max = if is_worker(&role) { self.losses_max } else { 0 };
+        if *short_lives > SHORT_LIVES_MAX.saturating_add(losses_max) {
             return Err(Failure::environment(format!(
-                "{role} has died {short_lives} times, each time within {} seconds, and no task was done meanwhile: the last time ({how})",
+                "{role} has died {short_lives} times, never after more than {} seconds, and no task was done meanwhile: the last time ({how})",
                 LONG.as_secs()
             )));
         }
         let pause = match short_lives.checked_sub(2) {
-            Some(doubled) => PAUSE.saturating_mul(1 << doubled).min(PAUSE_MAX),
+            Some(doubled) => PAUSE.saturating_mul(2_u32.saturating_pow(doubled)).min(PAUSE_MAX),
             None => Duration::ZERO,
         };
         self.missing.insert(role, Instant::now() + pause);
@@ -343,15 +352,19 @@ async fn pass_on(mut stdout: BufReader<ChildStdout>, said: watch::Sender<Said>) 
             Ok(1..) => {}
             Ok(0) | Err(_) => return,
         }
-        if !said.borrow().is_ready && is_ready(&piece) {
-            said.send_modify(|said| said.is_ready = true);
-            continue;
-        }
-        // A job may have printed what is not the end of a line.
-        let (printed, used) = Used::split_off(&piece);
-        if used.is_some() {
-            said.send_modify(|said| said.used = used);
-        }
+        let is_ready = said.borrow().is_ready;
+        // A program may have printed what is not the end of a line.
+        let printed = if is_ready {
+            let (printed, used) = Used::split_off(&piece);
+            if used.is_some() {
+                said.send_modify(|said| said.used = used);
+            }
+            printed
+        } else {
+            let (printed, is_ready) = ready_split_off(&piece);
+            said.send_modify(|said| said.is_ready = is_ready);
+            printed
+        };
         // Nothing depends on it.
         drop(stderr.write_all(printed).await);
         drop(stderr.flush().await);

@@ -187,6 +187,7 @@ impl Running {
 
     fn start_command(command: &mut Command) -> Running {
         let mut child = command
+            .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

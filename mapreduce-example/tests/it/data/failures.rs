@@ -204,6 +204,8 @@ fn a_task_that_is_told_to_stop_does_so_at_any_point_and_commits_nothing() {
             assert_eq!(left(), before, "what {task} has spilled after {looks} looks is in the way");
         }
         assert!(stopped > 10, "{task} looked only {stopped} times");
-        assert!(left() > before + usize::from(task == TaskId::Map(0)), "it has spilled");
+        if task == TaskId::Map(0) {
+            assert!(left() > 1, "it has spilled nothing");
+        }
     }
 }

@@ -93,8 +93,10 @@ fn each_phase_gives_signs_of_life_between_and_within_calls() {
     for how in [How::Borrowed, How::Owned, How::Combined] {
         let (map, reduces, publication) = signs(how);
         assert!(map > 15_000);
-        let values = if matches!(how, How::Combined) { 10 } else { 15_000 };
-        assert!(reduces.iter().sum::<usize>() > values, "{reduces:?}");
+        if !matches!(how, How::Combined) {
+            // One for each value.
+            assert!(reduces.iter().sum::<usize>() > 15_000, "{reduces:?}");
+        }
         // Two for each part that is copied.
         assert!(publication > 80);
     }

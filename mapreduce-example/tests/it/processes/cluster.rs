@@ -218,7 +218,7 @@ fn who_waits_for_a_job_and_hears_no_more_of_it_is_told_which_one() {
     let folder = Folder::of_the_book(1, 1);
     let (pattern, output) = (folder.pattern(), folder.output());
     let args = ["submit", "--cluster", &cluster.text, "--job", "word-count", "--input", &pattern];
-    let more = ["--output", &output, "--wait", "--timeout", "1"];
+    let more = ["--output", &output, "--wait", "--timeout", "5"];
     let mut waiting = Running::start(&[&args[..], &more].concat());
     let line = waiting.first_line();
     let job = line.split_once(':').unwrap().0;

@@ -144,8 +144,8 @@ fn a_program_may_print_something_at_first() {
     let (pattern, output) = (folder.pattern(), folder.output());
     let args = ["run", "--job", "word-count", "--input", &pattern, "--output", &output];
     let mut command = Command::new(OWN_JOBS);
-    let ran = Running::start_command(command.args(args).env("GREETING", "good morning")).end();
-    assert!(ran.ok().stderr.contains("good morning"));
+    let ran = Running::start_command(command.args(args).env("GREETING", "good\nmorning, ")).end();
+    assert!(ran.ok().stderr.contains("good\nmorning, "));
     folder.assert_is_done("word-count", &[]);
 }
 

@@ -171,8 +171,15 @@ fn job_count() {
 #[test]
 fn crash() {
     let stage = Stage::new();
-    let running = stage.run_with("3", &["--arg", "crashes=yes"]);
-    running.end().ok();
+    // One by which calls of both phases crash.
+    let running = stage.run_with("3", &["--arg", "crashes=1"]);
+    let ran = running.end().ok();
+    for phase in ["map", "reduce"] {
+        let calls = stage.calls(phase);
+        assert!(calls.values().any(|calls| calls.len() > 1), "no call of {phase} has crashed");
+    }
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert!(report["processes_started_again"].as_u64() > Some(1), "{report}");
     stage.assert_is_done();
 }
 

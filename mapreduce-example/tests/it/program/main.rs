@@ -16,7 +16,7 @@ use mapreduce_example::job::Registry;
 #[tokio::main]
 async fn main() -> ExitCode {
     if let Ok(greeting) = std::env::var("GREETING") {
-        println!("{greeting}");
+        print!("{greeting}");
     }
     let mut registry = Registry::shipped();
     registry.add(clumsy::kind());

@@ -8,13 +8,14 @@
 //! STAGE/calls/merge-0.4711.0    … to compare two lines of the results, and STAGE/held/merge-0
 //! ```
 //!
-//! With `crashes` each call ends its process with a chance of a third, and hangs for a while with another third.
-//!
 //! So two calls that were held at the same time have run at the same time, whatever the clock says.
+//!
+//! With `crashes=SEED` each call ends its process with a chance of a third, and hangs for a while with another third: by the
+//! seed, by what is called, and by how often it was called before.
 
 use std::cmp::Ordering;
 use std::fs::{self, File};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -28,7 +29,7 @@ use mapreduce_example::jobs::words;
 /// so many. The inputs are called `0.txt`, `1.txt` and so on.
 struct Staged {
     stage: PathBuf,
-    crashes: bool,
+    crashes: Option<String>,
 }
 
 const KEYS: usize = 10;
@@ -45,7 +46,7 @@ pub(super) fn kind() -> Kind {
     let crashes = Argument { name: "crashes", about: "calls crash and hang", required: false };
     Kind::new("staged", about, |arguments| {
         let stage = arguments.get("stage").map(PathBuf::from).unwrap_or_default();
-        Ok(Staged { stage, crashes: arguments.contains_key("crashes") })
+        Ok(Staged { stage, crashes: arguments.get("crashes").cloned() })
     })
     .with_argument(stage)
     .with_argument(crashes)
@@ -59,8 +60,7 @@ impl Job for Staged {
     fn map(&self, piece: Piece<'_>, emit: &mut Emitter<'_, Self>) -> Result<(), String> {
         if piece.offset == 0 {
             let input = Path::new(piece.name).file_stem().unwrap_or_default();
-            self.call(&format!("map-{}", input.display()))?;
-            self.crash_or_hang();
+            self.risk(&format!("map-{}", input.display()))?;
         }
         words(piece.contents, |word| {
             let key = u32::try_from(word.chars().count() % KEYS).unwrap_or_default();
@@ -74,8 +74,7 @@ impl Job for Staged {
     }
 
     fn reduce(&self, key: &u32, counts: &mut dyn Iterator<Item = u64>) -> Result<u64, String> {
-        self.call(&format!("reduce-{key}"))?;
-        self.crash_or_hang();
+        self.risk(&format!("reduce-{key}"))?;
         Ok(counts.sum())
     }
 
@@ -108,15 +107,27 @@ impl Staged {
         Ok(())
     }
 
-    fn crash_or_hang(&self) {
-        let chance = RandomState::new().hash_one(());
+    /// A call that may crash or hang.
+    fn risk(&self, what: &str) -> Result<(), String> {
+        self.call(what)?;
+        self.crash_or_hang(what).map_err(|error| format!("{}: {error}", self.stage.display()))
+    }
+
+    fn crash_or_hang(&self, what: &str) -> io::Result<()> {
+        let Some(seed) = &self.crashes else { return Ok(()) };
+        let begins = format!("{what}.");
+        let mut calls = 0;
+        for entry in fs::read_dir(self.stage.join("calls"))? {
+            calls += u32::from(entry?.file_name().to_string_lossy().starts_with(&begins));
+        }
+        // Without a seed of its own: the same in each process.
+        let chance = BuildHasherDefault::<DefaultHasher>::default().hash_one((seed, what, calls));
         match chance % 3 {
-            0 if self.crashes => process::exit(1),
-            1 if self.crashes => {
-                thread::sleep(Duration::from_millis(chance / 3 % HANG_MILLISECONDS_MAX));
-            }
+            0 => process::exit(1),
+            1 => thread::sleep(Duration::from_millis(chance / 3 % HANG_MILLISECONDS_MAX)),
             _ => {}
         }
+        Ok(())
     }
 
     fn mark(&self, what: &str) -> io::Result<()> {
