@@ -5,7 +5,7 @@
 //! | what it is told and asked | `coordinator/command.rs`, and for those who submit jobs `coordinator/clerk.rs` |
 //! | what happens to jobs, tasks and attempts, and who is given what | `coordinator/state.rs` |
 //! | one job and its phases; the tasks of a phase, and its stragglers | `coordinator/job.rs`, `coordinator/tasks.rs` |
-//! | what can be handed out, and who is not to have it | `coordinator/offers.rs` |
+//! | what can be handed out, and who is not to have it | `coordinator/offers.rs`, `coordinator/suspects.rs` |
 //! | leases | `coordinator/attempts.rs` |
 //! | what it says when it is asked | `coordinator/view.rs` |
 //! | how much it holds | [`limits`] |
@@ -17,9 +17,13 @@
 //! it has written is lost.
 //!
 //! What a worker has failed at goes to others: it is not given the same again as long as any of them works on something, and
-//! else only after a [rest](limits::FAILED_REST). Nothing waits for the others [for ever](limits::FAILED_REST_MAX), as they may be
-//! busy for as long; but what the same worker fails at again meanwhile does not count. So one broken worker among others fails
-//! no job.
+//! else only after a [rest](limits::FAILED_REST). Until it finishes something it is a suspect, and while others work it is given
+//! nothing that anybody has failed at, nor does it count what it fails at. Nothing waits for the others
+//! [for ever](limits::FAILED_REST_MAX), as they may be busy for as long; but that does not count either. So broken workers fail no
+//! job as long as others work, however many there are. Likewise what a map task has written is not done again because one worker
+//! cannot read it, while others work: another one has to say so, too.
+//!
+//! A worker that was silent for longer than its lease goes on with what it has, unless others have it by then.
 //!
 //! *Absent:* whatever a worker reads or writes. The table only knows which attempt counts.
 
@@ -32,6 +36,7 @@ pub mod limits;
 mod median;
 mod offers;
 mod state;
+mod suspects;
 mod tasks;
 #[cfg(test)]
 mod tests;

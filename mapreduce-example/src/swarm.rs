@@ -53,6 +53,9 @@ const CLOSES: f64 = 0.03;
 /// How likely it is that one of them fails at whatever it is given. All jobs succeed all the same.
 const BROKEN: f64 = 0.25;
 
+/// How likely it is that a worker is told to stop, in each of its lives.
+const STOPPED: f64 = 0.2;
+
 /// How long calls take.
 const TAKES: std::ops::Range<Duration> = MS.saturating_mul(10)..MS.saturating_mul(1_200);
 
@@ -178,7 +181,7 @@ impl Jobs {
         let cluster = session.cluster().clone();
         let is_one_broken = random.fork("broken").chance(BROKEN);
         let crew = Crew::new(cluster, self.store.clone(), luck, random, slots);
-        let mut crew = crew.for_ever().with_hang_max(HANG_MAX);
+        let mut crew = crew.for_ever().with_hang_max(HANG_MAX).with_stopped(STOPPED);
         if is_one_broken {
             self.count("broken workers");
             crew = crew.with_broken(0);

@@ -273,9 +273,7 @@ impl Worker {
     /// Waits until there is something to say to the coordinator, or the worker is to end.
     async fn wait(&mut self) {
         loop {
-            while let Some(Some(event)) = self.events.next().now_or_never() {
-                self.hear(event);
-            }
+            self.hear_all();
             let now = self.runtime.now();
             let running = self.wanted();
             let left = match self.lease {
@@ -315,6 +313,13 @@ impl Worker {
         }
     }
 
+    /// What has happened in this process until now.
+    fn hear_all(&mut self) {
+        while let Some(Some(event)) = self.events.next().now_or_never() {
+            self.hear(event);
+        }
+    }
+
     fn hear(&mut self, event: Event) {
         match event {
             Event::Ended(report) => {
@@ -340,6 +345,7 @@ impl Worker {
 
     /// Gives back what it works on, and waits for a while until that has ended.
     async fn leave(&mut self) {
+        self.hear_all();
         self.running.values().for_each(|flag| flag.stop());
         if self.is_unsettled || !self.running.is_empty() || !self.reports.is_empty() {
             let reports = self.reports.iter().take(SLOTS_MAX).cloned().collect();

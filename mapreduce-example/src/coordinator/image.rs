@@ -17,15 +17,16 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::attempts::Running;
-use super::command::{Failure, JobState, Progress};
+use super::command::{Failure, JobState, Progress, WorkerId};
 use super::job::{End, Job, PHASES};
 use super::limits::{self, FAILURES_KEPT};
 use super::state::State;
+use super::suspects::Suspects;
 use super::tasks::{Task, Tasks};
 use crate::task::{AttemptId, JobId, JobSpec, TaskId};
 
 const MAGIC: &[u8; 9] = b"MAPREDUCE";
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// No task has more attempts at once.
 const ATTEMPTS_AT_ONCE_MAX: usize = 2;
@@ -35,6 +36,7 @@ struct Head {
     time: Duration,
     index: u64,
     is_closed: bool,
+    suspects: Vec<(WorkerId, Duration)>,
     jobs: u64,
 }
 
@@ -46,6 +48,7 @@ struct JobImage {
     submitted_at: Duration,
     tasks: [Vec<Task>; 3],
     running: Vec<(AttemptId, Running)>,
+    served: u64,
     failures: Vec<Failure>,
     end: Option<(End, [Progress; 3])>,
 }
@@ -54,9 +57,10 @@ pub(super) fn write(state: &State, image: &mut dyn Write) -> io::Result<()> {
     let mut image = io::BufWriter::new(image);
     image.write_all(MAGIC)?;
     image.write_all(&[FORMAT])?;
-    let State { time, index, is_closed, jobs, .. } = state;
+    let State { time, index, is_closed, jobs, suspects, .. } = state;
     let (time, index, is_closed) = (*time, *index, *is_closed);
-    write_record(&mut image, &Head { time, index, is_closed, jobs: jobs.len() as u64 })?;
+    let suspects = suspects.iter().collect();
+    write_record(&mut image, &Head { time, index, is_closed, suspects, jobs: jobs.len() as u64 })?;
     for (id, job) in jobs {
         let of_phase = |phase| job.of_phase(phase);
         let job = JobImage {
@@ -66,6 +70,7 @@ pub(super) fn write(state: &State, image: &mut dyn Write) -> io::Result<()> {
             submitted_at: job.submitted_at,
             tasks: PHASES.map(|phase| of_phase(phase).iter().cloned().collect()),
             running: state.attempts.of_job(*id).collect(),
+            served: job.served,
             failures: job.failures.iter().cloned().collect(),
             end: job.end.clone().map(|end| (end, PHASES.map(|phase| of_phase(phase).progress()))),
         };
@@ -91,8 +96,9 @@ pub(super) fn read(image: &mut dyn Read) -> io::Result<State> {
             "the image has format {format}, this program reads format {FORMAT}: {advice}"
         )));
     }
-    let Head { time, index, is_closed, jobs } = read_record(&mut image)?;
-    let mut state = State { time, index, is_closed, ..State::default() };
+    let Head { time, index, is_closed, suspects, jobs } = read_record(&mut image)?;
+    let suspects = Suspects::restored(suspects);
+    let mut state = State { time, index, is_closed, suspects, ..State::default() };
     for _ in 0..jobs {
         let job: JobImage = read_record(&mut image)?;
         let id = job.id;
@@ -108,7 +114,7 @@ pub(super) fn read(image: &mut dyn Read) -> io::Result<State> {
 }
 
 fn add(state: &mut State, image: JobImage) -> Result<(), String> {
-    let JobImage { id, token, spec, submitted_at, tasks, running, failures, end } = image;
+    let JobImage { id, token, spec, submitted_at, tasks, running, served, failures, end } = image;
     if state.tokens.insert(token, id).is_some() {
         return Err("has the token of another one".to_owned());
     }
@@ -121,6 +127,7 @@ fn add(state: &mut State, image: JobImage) -> Result<(), String> {
     };
     let mut job = Job::with_tasks(token, spec, submitted_at, tasks);
     job.failures = failures.into();
+    job.served = served;
     match &end {
         None => state.queued.add(&job.spec),
         Some(end) => {
@@ -163,10 +170,11 @@ fn unfinished(spec: &JobSpec, tasks: [Vec<Task>; 3]) -> Result<[Tasks; 3], Strin
     let is_right = |task: &Task| {
         let Task { handed_out, void, failures, failed, finished, .. } = task;
         let is_handed_out = finished.is_none_or(|finished| {
-            (*void + 1..=*handed_out).contains(&finished.attempt.0)
+            *void < finished.attempt.0
+                && finished.attempt.0 <= *handed_out
                 && finished.counts == limits::cap(finished.counts)
         });
-        let is_failed = failed.is_some() == (*failures > 0);
+        let is_failed = failed.is_some() || *failures == 0;
         void <= handed_out && *handed_out <= limits::ATTEMPTS_MAX && is_handed_out && is_failed
     };
     if !tasks.iter().flatten().all(is_right) {

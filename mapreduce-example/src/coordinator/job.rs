@@ -27,6 +27,8 @@ pub(super) struct Job {
     pub(super) publish: Tasks,
     /// How many attempts run.
     pub(super) running: u32,
+    /// The index of the entry at which something of it was handed out last.
+    pub(super) served: u64,
     /// The last ones.
     pub(super) failures: Vector<Failure>,
     pub(super) end: Option<End>,
@@ -44,11 +46,21 @@ pub(super) struct End {
     pub(super) at: Duration,
 }
 
+/// When a job is served: the one of which the fewest attempts run, and of those the one that has waited longest.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Turn {
+    running: u32,
+    served: u64,
+    pub(super) job: JobId,
+}
+
 /// Where the queue has a job.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
-    /// It has something to hand out, and to whom; and so many attempts run.
-    pub(super) ready: Option<(u32, Whom)>,
+    /// It has something to hand out, and to whom.
+    pub(super) ready: Option<(Turn, Whom)>,
+    /// It has something to hand out that nobody has failed at lately.
+    pub(super) fresh: Option<Turn>,
     /// When a worker may next be given what it has failed at, where it could not be before.
     pub(super) rest: Option<Duration>,
     /// When its first straggler may have a second attempt.
@@ -78,6 +90,7 @@ impl Job {
             reduces,
             publish,
             running: 0,
+            served: 0,
             failures: Vector::new(),
             end: None,
             place: Place::default(),
@@ -126,6 +139,12 @@ impl Job {
         first.map(|number| task_of(phase, number))
     }
 
+    /// The first task of the phase that nobody works on and that nobody has failed at lately.
+    pub(super) fn next_fresh(&self) -> Option<TaskId> {
+        let phase = self.phase();
+        self.of_phase(phase).pending().first_for_any().map(|number| task_of(phase, number))
+    }
+
     /// The tasks that may have a second attempt by `now`, the longest one first.
     pub(super) fn stragglers(&self, now: Duration) -> impl Iterator<Item = TaskId> {
         let phase = self.phase();
@@ -138,13 +157,15 @@ impl Job {
     }
 
     /// Where the queue should have it.
-    pub(super) fn wanted_place(&self) -> Place {
+    pub(super) fn wanted_place(&self, id: JobId) -> Place {
         if self.end.is_some() {
             return Place::default();
         }
         let tasks = self.of_phase(self.phase());
+        let turn = Turn { running: self.running, served: self.served, job: id };
         Place {
-            ready: tasks.pending().whom().map(|whom| (self.running, whom)),
+            ready: tasks.pending().whom().map(|whom| (turn, whom)),
+            fresh: tasks.pending().first_for_any().map(|_| turn),
             rest: PHASES.iter().filter_map(|phase| self.of_phase(*phase).next_rest()).min(),
             straggler: tasks.next_straggler(),
         }

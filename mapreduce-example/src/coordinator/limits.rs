@@ -17,6 +17,14 @@ pub const FAILED_REST: Duration = Duration::from_secs(1);
 /// a second attempt. Many leases, so that others who are there have asked for it by then. All replicas must agree on it.
 pub const FAILED_REST_MAX: Duration = Duration::from_secs(10 * LEASE.as_secs());
 
+/// A worker that has failed, and has not finished anything since, is suspected for so long to be broken itself: longer than
+/// it has to [rest](FAILED_REST_MAX), so that it still is when it fails at the next thing that it is given. All replicas must
+/// agree on it.
+pub const SUSPECTED_FOR: Duration = Duration::from_secs(20 * LEASE.as_secs());
+
+/// So many workers are suspected at most; beyond that, whoever has failed first is not any more.
+pub(super) const SUSPECTS_MAX: usize = 10_000;
+
 /// There are at most so many jobs that have not ended.
 pub const JOBS_QUEUED_MAX: usize = 1_000;
 
@@ -31,6 +39,9 @@ pub const QUEUED_TASKS_MAX: usize = 1_000_000;
 
 /// A specification is at most so long, in bytes: it is one command, and one answer to each worker.
 pub const SPEC_BYTES_MAX: usize = 3 * 1024 * 1024;
+
+/// A job is told at most so many arguments: what each of them takes in memory is much more than what it says.
+pub const ARGUMENTS_MAX: usize = 1_000;
 
 /// All specifications of jobs that have not ended are at most so long together, in bytes.
 pub const QUEUED_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -73,12 +84,15 @@ pub(crate) const STRAGGLER_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a job is not taken, whatever else there is.
 pub(crate) fn check(spec: &JobSpec) -> Result<(), String> {
-    let JobSpec { job, arguments: _, inputs, output, reducers, failures_max, token: _ } = spec;
+    let JobSpec { job, arguments, inputs, output, reducers, failures_max, token: _ } = spec;
     if job.len() > NAME_BYTES_MAX {
         return Err(format!("the name of a job is at most {NAME_BYTES_MAX} bytes long"));
     }
     if output.len() > OUTPUT_BYTES_MAX {
         return Err(format!("the URL of the output is at most {OUTPUT_BYTES_MAX} bytes long"));
+    }
+    if arguments.len() > ARGUMENTS_MAX {
+        return Err(format!("a job is told at most {ARGUMENTS_MAX} arguments"));
     }
     if *reducers == 0 {
         return Err("a job needs at least 1 reducer".to_owned());

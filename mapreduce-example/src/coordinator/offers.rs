@@ -54,6 +54,11 @@ impl<T: Ord + Copy> Offers<T> {
         any.into_iter().chain(of_others).chain(own).min()
     }
 
+    /// The first one that any worker may be given.
+    pub(super) fn first_for_any(&self) -> Option<T> {
+        self.any.get_min().copied()
+    }
+
     /// Who may be given something of all this.
     pub(super) fn whom(&self) -> Option<Whom> {
         if !self.any.is_empty() || self.firsts.len() > 1 {

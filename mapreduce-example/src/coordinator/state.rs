@@ -9,12 +9,13 @@ use imbl::{OrdMap, OrdSet};
 
 use super::attempts::{Attempts, Running};
 use super::command::{Failure, JobState, Orders, Phase, Report, Response, WorkerId};
-use super::job::{End, Job, Place, at};
+use super::job::{End, Job, Place, Turn, at};
 use super::limits::{
-    self, ATTEMPTS_MAX, JOBS_ENDED_MAX, JOBS_QUEUED_MAX, LEASE, QUEUED_BYTES_MAX, QUEUED_TASKS_MAX,
-    SLOTS_MAX,
+    self, ATTEMPTS_MAX, FAILED_REST_MAX, JOBS_ENDED_MAX, JOBS_QUEUED_MAX, LEASE, QUEUED_BYTES_MAX,
+    QUEUED_TASKS_MAX, SLOTS_MAX,
 };
 use super::offers::Offers;
+use super::suspects::Suspects;
 use super::tasks::{Failed, Finished};
 use crate::task::{Attempt, AttemptId, Counts, JobId, JobSpec, TaskId};
 
@@ -30,8 +31,11 @@ pub(super) struct State {
     pub(super) jobs: OrdMap<JobId, Arc<Job>>,
     pub(super) tokens: OrdMap<u128, JobId>,
     pub(super) attempts: Attempts,
-    /// The jobs that have something to hand out: the one with the fewest attempts first, then the oldest.
-    pub(super) ready: Offers<(u32, JobId)>,
+    pub(super) suspects: Suspects,
+    /// The jobs that have something to hand out.
+    pub(super) ready: Offers<Turn>,
+    /// Those that have something to hand out that nobody has failed at lately.
+    pub(super) fresh: OrdSet<Turn>,
     /// The jobs of which a worker has failed at something, by when it may be given that where it could not be before.
     pub(super) rests: OrdSet<(Duration, JobId)>,
     /// The jobs that may have stragglers, by when they do.
@@ -58,6 +62,7 @@ impl State {
             self.gone(id);
             self.lost(id.job, id.task, "with its worker");
         }
+        self.suspects.advance(time);
         while let Some((until, id)) = self.rests.get_min().copied()
             && until <= time
         {
@@ -75,7 +80,8 @@ impl State {
         let later = (Bound::Excluded((self.time, JobId(u64::MAX))), Bound::Unbounded);
         let straggler = self.stragglers.range(later).next().map(|(due, _)| *due);
         let rest = self.rests.get_min().map(|(until, _)| *until);
-        self.attempts.next_end().into_iter().chain(straggler).chain(rest).min()
+        let suspect = self.suspects.next_rested(self.time);
+        self.attempts.next_end().into_iter().chain(straggler).chain(rest).chain(suspect).min()
     }
 
     pub(super) fn submit(&mut self, token: u128, spec: JobSpec) -> Response {
@@ -146,7 +152,9 @@ impl State {
         self.hear(worker, reports);
         let ends_at = self.time.saturating_add(LEASE);
         let (kept, stop): (BTreeSet<AttemptId>, Vec<AttemptId>) = {
-            let mut is_kept = |id: &AttemptId| self.attempts.renew(worker, *id, ends_at);
+            let mut is_kept = |id: &AttemptId| {
+                self.attempts.renew(worker, *id, ends_at) || self.resume(worker, *id)
+            };
             let (kept, stop): (Vec<_>, Vec<_>) =
                 running.iter().take(SLOTS_MAX).copied().partition(|id| is_kept(id));
             (kept.into_iter().collect(), stop)
@@ -179,9 +187,14 @@ impl State {
     /// What to give to a worker next: what nobody works on, and failing that what somebody else takes long for.
     pub(super) fn next_for(&self, worker: WorkerId) -> Option<(JobId, TaskId)> {
         let is_alone = !self.attempts.are_there_others(worker);
-        let pending = self.ready.first_for(worker, is_alone).and_then(|(_, id)| {
-            self.jobs.get(&id)?.next_pending(worker, is_alone).map(|task| (id, task))
-        });
+        if !is_alone && self.suspects.rests(worker, self.time) {
+            let id = self.fresh.get_min()?.job;
+            return self.jobs.get(&id)?.next_fresh().map(|task| (id, task));
+        }
+        let pending =
+            self.ready.first_for(worker, is_alone).and_then(|Turn { job: id, .. }| {
+                self.jobs.get(&id)?.next_pending(worker, is_alone).map(|task| (id, task))
+            });
         pending.or_else(|| self.backup_for(worker))
     }
 
@@ -199,6 +212,27 @@ impl State {
         })
     }
 
+    /// A worker still works on something whose lease has run out: it may go on if nobody else has it and it is still of use. Its
+    /// worker was not lost after all.
+    fn resume(&mut self, worker: WorkerId, id: AttemptId) -> bool {
+        let AttemptId { job: job_id, task, attempt } = id;
+        let Some(job) = self.unfinished(job_id) else { return false };
+        let is_of_use = at(task).0 >= job.phase()
+            && job.task(task).is_some_and(|task| task.may_finish(attempt));
+        if !is_of_use || self.attempts.of_task(job_id, task).next().is_some() {
+            return false;
+        }
+        let Some(job) = self.jobs.get_mut(&job_id).map(Arc::make_mut) else { return false };
+        job.running += 1;
+        if let Some(found) = job.task_mut(task) {
+            found.losses = found.losses.saturating_sub(1);
+        }
+        let (since, ends_at) = (self.time, self.time.saturating_add(LEASE));
+        self.attempts.insert(id, Running { worker, since, ends_at });
+        self.place(job_id, task);
+        true
+    }
+
     /// `None`: the task was handed out too often, and its job has failed.
     fn hand_out(&mut self, worker: WorkerId, id: JobId, task: TaskId) -> Option<AttemptId> {
         let (since, ends_at) = (self.time, self.time.saturating_add(LEASE));
@@ -214,6 +248,7 @@ impl State {
         found.handed_out += 1;
         let attempt = AttemptId { job: id, task, attempt: Attempt(found.handed_out) };
         job.running += 1;
+        job.served = self.index;
         self.attempts.insert(attempt, Running { worker, since, ends_at });
         self.place(id, task);
         Some(attempt)
@@ -228,7 +263,7 @@ impl State {
                 continue;
             }
             match report {
-                Report::Finished(id, counts) => self.finished(id, counts, held),
+                Report::Finished(id, counts) => self.finished(worker, id, counts, held),
                 Report::Failed(id, text) => self.failed(worker, id, text),
                 Report::LostMap { attempt, map, lost } => {
                     self.map_lost(worker, attempt, map, lost);
@@ -239,13 +274,14 @@ impl State {
     }
 
     /// It counts if its task is not finished yet, even where its lease has run out.
-    fn finished(&mut self, id: AttemptId, counts: Counts, held: Option<Running>) {
+    fn finished(&mut self, worker: WorkerId, id: AttemptId, counts: Counts, held: Option<Running>) {
         let AttemptId { job: job_id, task, attempt } = id;
         self.give_back(id);
         let Some(job) = self.unfinished(job_id) else { return };
         if !job.task(task).is_some_and(|task| task.may_finish(attempt)) {
             return;
         }
+        self.suspects.finished(worker);
         let others: Vec<AttemptId> =
             self.attempts.of_task(job_id, task).map(|(other, _)| other).collect();
         others.into_iter().for_each(|other| self.gone(other));
@@ -272,21 +308,30 @@ impl State {
         maps.into_iter().for_each(|map| self.give_back(map));
     }
 
+    /// It does not count while others work where it may be the worker: if it has failed at the same before, or has finished
+    /// nothing since it last failed.
     fn failed(&mut self, worker: WorkerId, id: AttemptId, text: String) {
         if self.attempts.get(id).is_none() {
             return;
         }
         let AttemptId { job: job_id, task, attempt } = id;
         let others_work = self.attempts.are_there_others(worker);
+        let is_suspect = self.suspects.contains(worker);
+        self.suspects.failed(worker, self.time);
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         let job = Arc::make_mut(job);
         let text = limits::cut(text);
         job.remember(Failure { task, attempt, worker, text: text.clone() });
         let failures_max = job.spec.failures_max;
-        let ((phase, number), failed) = (at(task), Failed { worker, at: self.time });
-        let failures = job.of_phase_mut(phase).fail(number, failed, others_work);
+        let (phase, number) = at(task);
+        let before = job.of_phase_mut(phase).fail(number, Failed { worker, at: self.time });
+        let is_repeated = before.is_some_and(|before| before.worker == worker);
+        let Some(task_failed) = job.task_mut(task) else { return };
+        let counts = !(others_work && (is_repeated || is_suspect));
+        task_failed.failures = task_failed.failures.saturating_add(u32::from(counts));
+        let failures = task_failed.failures;
         self.give_back(id);
-        if let Some(failures) = failures.filter(|failures| *failures >= failures_max) {
+        if counts && failures >= failures_max {
             let times = match failures {
                 1 => String::new(),
                 times => format!(" {times} times, the last time"),
@@ -296,6 +341,9 @@ impl State {
     }
 
     /// The output of a map task is gone: it is taken back, if a task that is not reduced yet needs it.
+    ///
+    /// Not on the word of one worker while others work: it may be the worker that cannot read. Then others are to try the same. If
+    /// none of them has time for long, the map is done again, but that counts for nothing.
     fn map_lost(&mut self, worker: WorkerId, id: AttemptId, map: u32, lost: Attempt) {
         let AttemptId { job: job_id, task, attempt } = id;
         let Some(job) = self.unfinished(job_id) else { return };
@@ -306,15 +354,38 @@ impl State {
         };
         let is_needed = job.task(task).is_some_and(|task| task.may_finish(attempt));
         let is_there = of_map.finished.is_some_and(|finished| finished.attempt == lost);
+        let others_work = self.attempts.are_there_others(worker);
+        let doubted = of_map.doubted;
+        let is_sure = !others_work || doubted.is_some_and(|doubted| doubted.worker != worker);
+        let waits =
+            doubted.is_none_or(|doubted| doubted.at.saturating_add(FAILED_REST_MAX) > self.time);
+        let is_lost = is_needed && is_there;
+        if is_lost && !is_sure && waits {
+            return self.doubt(Failed { worker, at: self.time }, id, map);
+        }
         self.give_back(id);
-        if !is_needed || !is_there {
+        if !is_lost {
             return;
         }
         if let Some(job) = self.jobs.get_mut(&job_id) {
-            Arc::make_mut(job).maps.take_back(map);
+            Arc::make_mut(job).maps.take_back(map, is_sure);
         }
         self.place(job_id, TaskId::Map(map));
         self.end_if_hopeless(job_id, TaskId::Map(map), "with what it had written");
+    }
+
+    /// What a map task has written is said to be lost by one that works on this attempt at a reduce task: others are to try it.
+    fn doubt(&mut self, word: Failed, id: AttemptId, map: u32) {
+        let holds = self.attempts.get(id).is_some();
+        if let Some(job) = self.jobs.get_mut(&id.job).map(Arc::make_mut) {
+            if let Some(of_map) = job.maps.get_mut(map) {
+                of_map.doubted.get_or_insert(word);
+            }
+            if holds {
+                job.reduces.fail(at(id.task).1, word);
+            }
+        }
+        self.give_back(id);
     }
 
     /// A lease has run out.
@@ -399,14 +470,17 @@ impl State {
     /// Puts a job where it belongs.
     pub(super) fn queue(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let wanted = job.wanted_place();
+        let wanted = job.wanted_place(id);
         if job.place == wanted {
             return;
         }
         let before = std::mem::replace(&mut Arc::make_mut(job).place, wanted);
-        let Place { ready, rest, straggler } = before;
-        if let Some((running, whom)) = ready {
-            self.ready.remove((running, id), whom);
+        let Place { ready, fresh, rest, straggler } = before;
+        if let Some((turn, whom)) = ready {
+            self.ready.remove(turn, whom);
+        }
+        if let Some(turn) = fresh {
+            self.fresh.remove(&turn);
         }
         if let Some(until) = rest {
             self.rests.remove(&(until, id));
@@ -414,8 +488,11 @@ impl State {
         if let Some(due) = straggler {
             self.stragglers.remove(&(due, id));
         }
-        if let Some((running, whom)) = wanted.ready {
-            self.ready.insert((running, id), whom);
+        if let Some((turn, whom)) = wanted.ready {
+            self.ready.insert(turn, whom);
+        }
+        if let Some(turn) = wanted.fresh {
+            self.fresh.insert(turn);
         }
         if let Some(until) = wanted.rest {
             self.rests.insert((until, id));

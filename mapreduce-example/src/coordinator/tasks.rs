@@ -24,8 +24,10 @@ pub(super) struct Task {
     pub(super) failures: u32,
     /// How often its lease ran out, or what it had written was lost.
     pub(super) losses: u32,
-    /// The last time that it failed.
+    /// The last time that it failed, or could not be done because what it builds upon was said to be lost.
     pub(super) failed: Option<Failed>,
+    /// A worker has said that what this had written is lost; others have not.
+    pub(super) doubted: Option<Failed>,
     pub(super) finished: Option<Finished>,
     /// Since when its only attempt runs, if there is just one. Made anew from a snapshot.
     #[serde(skip)]
@@ -35,7 +37,7 @@ pub(super) struct Task {
     offered: Option<Whom>,
 }
 
-/// That a task failed.
+/// Whom a task has failed with.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failed {
     pub(super) worker: WorkerId,
@@ -233,17 +235,11 @@ impl Tasks {
         }
     }
 
-    /// An attempt that still runs has failed, while others work or not. Returns how often the task has failed by now. What the
-    /// same worker fails at again does not count while others work: it may be the worker.
-    pub(super) fn fail(&mut self, number: u32, failed: Failed, others_work: bool) -> Option<u32> {
+    /// An attempt that still runs has come to nothing. Returns with whom one did so before.
+    pub(super) fn fail(&mut self, number: u32, failed: Failed) -> Option<Failed> {
         let task = self.get_mut(number)?;
         assert!(task.offered.is_none(), "a task with an attempt is offered to nobody");
-        let before = task.failed.replace(failed);
-        let is_repeated = before.is_some_and(|before| before.worker == failed.worker);
-        if !(is_repeated && others_work) {
-            task.failures = task.failures.saturating_add(1);
-        }
-        Some(task.failures)
+        task.failed.replace(failed)
     }
 
     /// A task is finished, for good unless it is [taken back](Tasks::take_back).
@@ -254,12 +250,13 @@ impl Tasks {
         }
     }
 
-    /// What a task had written is lost.
-    pub(super) fn take_back(&mut self, number: u32) {
+    /// What a task had written is lost; whether that counts.
+    pub(super) fn take_back(&mut self, number: u32, counts_as_loss: bool) {
         let Some(task) = self.get_mut(number) else { return };
         let Some(Finished { attempt, counts, took }) = task.finished.take() else { return };
+        task.doubted = None;
         task.void = attempt.0;
-        task.losses = task.losses.saturating_add(1);
+        task.losses = task.losses.saturating_add(u32::from(counts_as_loss));
         self.done -= 1;
         self.counts.bytes_in -= counts.bytes_in;
         self.counts.bytes_out -= counts.bytes_out;

@@ -14,6 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 const ANN: WorkerId = WorkerId(1);
 const BOB: WorkerId = WorkerId(2);
+const CARL: WorkerId = WorkerId(3);
 
 pub(super) fn spec(maps: u64, reducers: u32, failures_max: u32) -> JobSpec {
     let split = |number| Split { input: "memory:///in".to_owned(), offset: number * 10, len: 10 };
@@ -149,6 +150,8 @@ fn a_submission_that_comes_twice_is_one_job() {
 fn a_job_that_cannot_be_done_is_refused_with_a_reason() {
     let mut table = Table::default();
     let long = JobSpec { job: "x".repeat(101), ..spec(1, 1, 1) };
+    let arguments = (0..1_001).map(|number| (number.to_string(), String::new())).collect();
+    let many = JobSpec { arguments, ..spec(1, 1, 1) };
     let wide = JobSpec { output: "x".repeat(5_000), ..spec(1, 1, 1) };
     let huge =
         JobSpec { arguments: [("x".repeat(4_000_000), String::new())].into(), ..spec(1, 1, 1) };
@@ -157,6 +160,7 @@ fn a_job_that_cannot_be_done_is_refused_with_a_reason() {
         (spec(1, 1, 0), "may fail from 1"),
         (spec(1, 200_000, 1), "at most 100000 tasks"),
         (long, "the name of a job"),
+        (many, "at most 1000 arguments"),
         (wide, "the URL of the output"),
         (huge, "the limit is 3145728"),
     ] {
@@ -206,6 +210,43 @@ fn the_job_with_the_fewest_attempts_is_next_and_the_older_one_of_two() {
     let (old, new) = (table.submit(spec(4, 1, 1)), table.submit(spec(4, 1, 1)));
     let given: Vec<JobId> = table.begin(ANN, &[], 5).iter().map(|id| id.job).collect();
     assert_eq!(given, [old, new, old, new, old]);
+}
+
+#[test]
+fn of_jobs_with_as_many_attempts_the_one_that_has_waited_longest_is_next() {
+    let mut table = Table::default();
+    let jobs = [5, 2, 2].map(|maps| table.submit(spec(maps, 1, 1)));
+    let mut given = Vec::new();
+    let mut running = table.begin(ANN, &[], 1);
+    for _ in 0..7 {
+        given.push(running[0].job);
+        table.coordinator = images::restored(&table.coordinator);
+        let reports = vec![Report::Finished(running[0], Counts::default())];
+        running = table.work(ANN, &[], reports, 1).begin;
+    }
+    let [large, second, third] = jobs;
+    assert_eq!(given, [large, second, third, large, second, third, large]);
+}
+
+#[test]
+fn a_worker_that_was_silent_goes_on_with_what_nobody_else_has() {
+    let mut table = Table::default();
+    let job = table.submit(spec(2, 1, 1));
+    let maps = table.begin(ANN, &[], 2);
+    for _ in 0..10 {
+        table.wait(limits::LEASE);
+        assert!(table.is_ready_for(ANN, &maps), "it is to say that it is there");
+        let orders = table.work(ANN, &maps, vec![], 1);
+        assert_eq!((orders.begin, orders.stop), (vec![], vec![]));
+    }
+    table.wait(limits::LEASE);
+    let second = table.begin(BOB, &[], 1);
+    assert_eq!(table.work(ANN, &maps, vec![], 1).stop, maps[..1], "Bob has it");
+    table.finish(ANN, &maps[1..]);
+    table.finish(BOB, &second);
+    assert_eq!(table.view(job).summary.phase, Phase::Reduce);
+    // What is finished is of no use any more.
+    assert_eq!(table.work(ANN, &maps, vec![], 0).stop, maps);
 }
 
 #[test]
@@ -329,28 +370,65 @@ fn lost_map(attempt: AttemptId, map: u32, lost: u32) -> Vec<Report> {
     vec![Report::LostMap { attempt, map, lost: Attempt(lost) }]
 }
 
+/// Ann says so, and the one who has the third of the reduce tasks.
+fn lose(table: &mut Table, first: AttemptId, map: u32, lost: u32) {
+    let third = table.begin(CARL, &[], 1);
+    table.work(ANN, &[], lost_map(first, map, lost), 0);
+    table.work(CARL, &[], lost_map(third[0], map, lost), 0);
+}
+
 #[test]
 fn a_map_whose_output_is_lost_is_done_again_before_more_is_reduced() {
     let (mut table, job, first, second) = reducing();
     let orders = table.work(ANN, &[], lost_map(first[0], 1, 1), 2);
-    assert_eq!(orders.begin, [id(job, TaskId::Map(1), 2)]);
+    assert_eq!(tasks(&orders.begin), [TaskId::Reduce(2)], "maybe Ann just cannot read it");
+    let tried = table.begin(BOB, &second, 1);
+    assert_eq!(tried, [id(job, TaskId::Reduce(0), 2)]);
+    let again = table.work(BOB, &second, lost_map(tried[0], 1, 1), 2).begin;
+    assert_eq!(again, [id(job, TaskId::Map(1), 2)]);
     // What is being reduced goes on, and may finish.
-    assert_eq!(
-        table.work(BOB, &second, vec![], 1),
-        Orders { begin: vec![], stop: vec![], ..orders }
-    );
-    table.finish(BOB, &second);
-    assert_eq!(table.inputs(id(job, TaskId::Map(1), 2)), Some(vec![]));
-    table.finish(ANN, &[id(job, TaskId::Map(1), 2)]);
-    let reduces = table.begin(ANN, &[], 3);
-    assert_eq!(tasks(&reduces), [TaskId::Reduce(0), TaskId::Reduce(2)]);
+    assert_eq!(table.work(ANN, &orders.begin, vec![], 1), Orders { begin: vec![], ..orders });
+    table.finish(ANN, &orders.begin);
+    assert_eq!(table.inputs(again[0]), Some(vec![]));
+    table.work(BOB, &second, vec![Report::Finished(again[0], Counts::default())], 0);
+    let reduces = table.begin(BOB, &second, 3);
+    assert_eq!(tasks(&reduces), [TaskId::Reduce(0)]);
     assert_eq!(table.inputs(reduces[0]), Some(vec![Attempt(1), Attempt(2)]));
+}
+
+/// It says of all that it reads that it is lost, as fast as it can, while Bob reduces.
+#[test]
+fn a_worker_that_cannot_read_takes_nothing_back_and_fails_no_job() {
+    let (mut table, job, first, second) = reducing();
+    let mut anns = first;
+    for _ in 0..200 {
+        table.wait(SECOND);
+        table.work(BOB, &second, vec![], 0);
+        let reports = anns.iter().flat_map(|id| lost_map(*id, 0, 1)).collect();
+        anns = table.work(ANN, &[], reports, 1).begin;
+        // Each fifty seconds there is a map to be done again, which counts for nothing: nobody else has time.
+        if anns.first().is_some_and(|id| matches!(id.task, TaskId::Map(_))) {
+            table.finish(ANN, &anns);
+            anns.clear();
+        }
+    }
+    assert_eq!(table.state(job), JobState::Unfinished);
+    let maps_done_again = table.inputs(second[0]).unwrap()[0].0 - 1;
+    assert!(maps_done_again <= 4, "{maps_done_again} times");
+    table.apply(Command::Leave { worker: ANN, reports: vec![] });
+    table.finish(BOB, &second);
+    while table.state(job) == JobState::Unfinished {
+        let next = table.begin(BOB, &[], 1);
+        assert!(!next.is_empty());
+        table.finish(BOB, &next);
+    }
+    assert_eq!(table.state(job), JobState::Succeeded);
 }
 
 #[test]
 fn a_loss_of_what_does_not_count_any_more_takes_nothing_back() {
     let (mut table, job, first, second) = reducing();
-    table.work(ANN, &[], lost_map(first[0], 1, 1), 0);
+    lose(&mut table, first[0], 1, 1);
     let again = table.begin(ANN, &[], 1);
     table.finish(ANN, &again);
     // Bob has tried to read what was lost before.
@@ -362,7 +440,7 @@ fn a_loss_of_what_does_not_count_any_more_takes_nothing_back() {
 #[test]
 fn what_was_lost_does_not_come_back_by_a_report_that_is_late() {
     let (mut table, job, first, _) = reducing();
-    table.work(ANN, &[], lost_map(first[0], 1, 1), 0);
+    lose(&mut table, first[0], 1, 1);
     table.finish(ANN, &[id(job, TaskId::Map(1), 1)]);
     assert_eq!(table.view(job).summary.maps.done, 1);
 }
@@ -370,11 +448,13 @@ fn what_was_lost_does_not_come_back_by_a_report_that_is_late() {
 #[test]
 fn once_all_is_reduced_no_map_is_done_again() {
     let (mut table, job, first, second) = reducing();
-    let third = table.begin(WorkerId(3), &[], 1);
+    let third = table.begin(CARL, &[], 1);
     table.work(ANN, &[], lost_map(first[0], 1, 1), 0);
+    let tried = table.begin(WorkerId(4), &[], 1);
+    table.work(WorkerId(4), &[], lost_map(tried[0], 1, 1), 0);
     let again = table.begin(ANN, &[], 1);
     assert_eq!(tasks(&again), [TaskId::Map(1)]);
-    for (worker, one) in [(BOB, &second), (WorkerId(3), &third)] {
+    for (worker, one) in [(BOB, &second), (CARL, &third)] {
         table.finish(worker, one);
     }
     // The attempt that was given back finishes all the same.
@@ -386,7 +466,9 @@ fn once_all_is_reduced_no_map_is_done_again() {
 
 #[test]
 fn a_map_whose_output_is_lost_again_and_again_fails_its_job() {
-    let (mut table, job, first, _) = reducing();
+    let (mut table, job, first, second) = reducing();
+    // Ann is alone then.
+    table.work(BOB, &[], vec![Report::GaveBack(second[0])], 0);
     let mut reduce = first[0];
     for attempt in 1..=6 {
         assert_eq!(table.state(job), JobState::Unfinished);

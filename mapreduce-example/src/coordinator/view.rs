@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::command::{Answer, JobState, JobView, Query, RunningView};
 use super::job::{Job, at};
-use super::limits::RUNNING_SHOWN_MAX;
+use super::limits::{RUNNING_SHOWN_MAX, SLOTS_MAX};
 use super::state::State;
 use crate::task::{Attempt, AttemptId, JobId};
 
@@ -32,7 +32,9 @@ pub(super) fn is_ready(state: &State, query: &Query) -> bool {
             let is_held = |id: &AttemptId| {
                 state.attempts.get(*id).is_some_and(|running| running.worker == *worker)
             };
+            // More than a worker may name: it hears of that when it says so.
             state.has_ended()
+                || running.len() > SLOTS_MAX
                 || (*is_free && state.next_for(*worker).is_some())
                 || !running.iter().all(is_held)
         }

@@ -1,10 +1,12 @@
 //! Workers in the simulator, each a process of its own that can die and is started again.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::channel::oneshot;
+use futures::future::select;
 use raft_rsm::{Client, ClientOptions, Runtime};
 use raft_sim::executor::{ProcessId, WORLD};
 use raft_sim::runtime::{Clock, ProcessRuntime};
@@ -23,6 +25,9 @@ const STARTED_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// And one whose work was all done after so long.
 const LOOKS_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// A worker that is told to stop is told so within this.
+const STOPPED_WITHIN: std::ops::Range<Duration> = Duration::ZERO..Duration::from_secs(20);
+
 /// Whoever hires workers. Clones are the same.
 #[derive(Clone)]
 pub struct Crew {
@@ -34,6 +39,8 @@ pub struct Crew {
     hang_max: Duration,
     /// Its calls all fail.
     broken: Option<u64>,
+    /// How likely it is that a worker is told to stop.
+    stopped: f64,
     /// Those that have ended are started again, too.
     is_for_ever: bool,
 }
@@ -59,8 +66,8 @@ impl Crew {
         random: Random,
         slots: u32,
     ) -> Crew {
-        let (hang_max, broken, is_for_ever) = (HANG_MAX, None, false);
-        Crew { cluster, store, luck, random, slots, hang_max, broken, is_for_ever }
+        let (hang_max, broken, stopped, is_for_ever) = (HANG_MAX, None, 0.0, false);
+        Crew { cluster, store, luck, random, slots, hang_max, broken, stopped, is_for_ever }
     }
 
     /// The same, where a call that gives no sign of life for so long hangs.
@@ -74,6 +81,13 @@ impl Crew {
     #[must_use]
     pub fn with_broken(mut self, number: u64) -> Crew {
         self.broken = Some(number);
+        self
+    }
+
+    /// The same, where a worker is told to stop with this chance, some time after it has begun.
+    #[must_use]
+    pub fn with_stopped(mut self, chance: f64) -> Crew {
+        self.stopped = chance;
         self
     }
 
@@ -121,7 +135,13 @@ impl Crew {
         let (crew, (sender, ended)) = (self.clone(), oneshot::channel());
         let task = async move {
             for life in 0.. {
-                let (_, ended) = crew.hire(number, life);
+                let (hand, mut ended) = crew.hire(number, life);
+                let mut random = crew.random.fork(&format!("stop of {number} life {life}"));
+                if random.chance(crew.stopped) {
+                    let stop = crew.cluster.sleep(random.duration(&STOPPED_WITHIN));
+                    select(&mut ended, pin!(stop)).await;
+                    hand.handle.stop();
+                }
                 let pause = match ended.await {
                     // Its process has ended with it.
                     Ok(Ended::Hung(_)) | Err(_) => STARTED_AGAIN_AFTER,

@@ -29,10 +29,12 @@ pub struct Verdict {
 ///
 /// # Errors
 /// What is wrong, in a sentence: an answer that the rules do not give; a task that was handed out although it was finished and
-/// not lost, or to a worker that failed at it last, not long ago, while others work; an attempt that was handed out, or begun, twice; one that was begun and never handed out.
+/// not lost, or to a worker that failed at it last, not long ago, while others work; an attempt that was handed out, or begun,
+/// twice; one that was begun and never handed out; one that was reported to have finished and has written nothing; tasks that
+/// were done again although nothing of theirs was lost.
 pub fn judge(told: &[Told<Command>], store: &Store) -> Result<Verdict, String> {
     let (mut oracle, mut verdict) = (Oracle::default(), Verdict::default());
-    let mut failed = BTreeMap::new();
+    let (mut failed, mut reported) = (BTreeMap::new(), BTreeSet::new());
     for Told { context, at: _, command } in told {
         oracle.advance(context.time);
         let Some((command, answered)) = command else { continue };
@@ -40,6 +42,19 @@ pub fn judge(told: &[Told<Command>], store: &Store) -> Result<Verdict, String> {
         let failing = failing(&oracle, command);
         verdict.failures += failing.len() as u64;
         failed.extend(failing.into_iter().map(|(task, worker)| (task, (worker, context.time))));
+        for report in reports(command) {
+            match report {
+                Report::Finished(id, _) => {
+                    reported.insert(*id);
+                }
+                // That others are to try it may be because of this one.
+                Report::LostMap { attempt, .. } => {
+                    failed.remove(&(attempt.job, attempt.task));
+                    verdict.losses += 1;
+                }
+                Report::Failed(..) | Report::GaveBack(_) => {}
+            }
+        }
         let response = oracle.apply(context.index.0, context.time, command.clone());
         if Digest::of_value(&response) != *answered {
             return Err(format!(
@@ -50,10 +65,6 @@ pub fn judge(told: &[Told<Command>], store: &Store) -> Result<Verdict, String> {
         let after = finished(&oracle, command);
         for done in after.difference(&before) {
             *verdict.finished.entry(*done).or_default() += 1;
-        }
-        if let Command::Work { reports, .. } | Command::Leave { reports, .. } = command {
-            let losses = reports.iter().filter(|report| matches!(report, Report::LostMap { .. }));
-            verdict.losses += losses.count() as u64;
         }
         let Response::Work(orders) = response else { continue };
         for id in orders.begin {
@@ -82,13 +93,31 @@ pub fn judge(told: &[Told<Command>], store: &Store) -> Result<Verdict, String> {
         if !begun.insert(done.id) {
             return Err(format!("{} is begun twice", done.id));
         }
+        if done.written.is_some() {
+            reported.remove(&done.id);
+        }
+    }
+    if let Some(id) = reported.first() {
+        return Err(format!("{id} is said to have finished, and has written nothing"));
     }
     let again: u64 = verdict.finished.values().map(|times| times - 1).sum();
-    if again > verdict.losses {
-        let losses = verdict.losses;
-        return Err(format!("finished tasks were done again {again} times, for {losses} losses"));
+    let lost = store.lost();
+    if again > lost {
+        return Err(format!("finished tasks were done again {again} times, for {lost} losses"));
     }
     Ok(verdict)
+}
+
+/// What a worker says of its attempts.
+fn reports(command: &Command) -> &[Report] {
+    match command {
+        Command::Work { reports, .. } | Command::Leave { reports, .. } => reports,
+        Command::Submit { .. }
+        | Command::Cancel { .. }
+        | Command::Close
+        | Command::Forget { .. }
+        | Command::Open => &[],
+    }
 }
 
 /// Which tasks fail by a command, and where.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::coordinator::limits::{
-    FAILED_REST, FAILED_REST_MAX, LEASE, STRAGGLER_AFTER, STRAGGLER_FACTOR, STRAGGLER_MIN, check,
-    tasks_lost_max,
+    FAILED_REST, FAILED_REST_MAX, LEASE, STRAGGLER_AFTER, STRAGGLER_FACTOR, STRAGGLER_MIN,
+    SUSPECTED_FOR, check, tasks_lost_max,
 };
 use crate::coordinator::{Command, JobState, Orders, Report, Response, WorkerId};
 use crate::task::{Attempt, AttemptId, JobId, JobSpec, Split, TaskId};
@@ -17,6 +17,8 @@ pub(crate) struct Oracle {
     time: Duration,
     is_closed: bool,
     jobs: BTreeMap<JobId, Job>,
+    /// Who has failed and has finished nothing since; and when that was.
+    suspects: BTreeMap<WorkerId, Duration>,
 }
 
 #[derive(Debug)]
@@ -24,6 +26,8 @@ struct Job {
     token: u128,
     spec: JobSpec,
     end: Option<JobState>,
+    /// The entry at which something was handed out last.
+    served: u64,
     tasks: BTreeMap<TaskId, Task>,
 }
 
@@ -32,8 +36,10 @@ struct Task {
     /// All that there ever were; the first one has number 1.
     attempts: Vec<One>,
     failures: u32,
-    /// Who failed at it last, and when.
+    /// Who failed at it last, or could not read what it builds upon, and when.
     failed: Option<(WorkerId, Duration)>,
+    /// Who could not read what it had written, and when, while nobody else says so.
+    doubted: Option<(WorkerId, Duration)>,
     losses: u32,
 }
 
@@ -61,6 +67,7 @@ impl Oracle {
     /// The log's time is told.
     pub(crate) fn advance(&mut self, time: Duration) {
         self.time = time;
+        self.suspects.retain(|_, at| *at + SUSPECTED_FOR > time);
         let ended = self.all().filter(|(_, one)| one.fate == Fate::Runs && one.ends_at <= time);
         let mut ended: Vec<_> = ended.map(|(id, one)| (one.ends_at, id)).collect();
         ended.sort_unstable();
@@ -68,7 +75,7 @@ impl Oracle {
             // The job may have ended with one before.
             if self.one(id).is_some_and(|one| one.fate == Fate::Runs) {
                 self.set(id, Fate::Gone);
-                self.lost(id.job, id.task, "with its worker");
+                self.lost(id.job, id.task, true, "with its worker");
             }
         }
     }
@@ -92,7 +99,7 @@ impl Oracle {
                 let stop = self.renew(worker, &running);
                 let mut begin = Vec::new();
                 for _ in 0..slots {
-                    begin.extend(self.hand_out(worker));
+                    begin.extend(self.hand_out(index, worker));
                 }
                 Response::Work(Orders { begin, stop, lease: LEASE, ends: self.has_ended() })
             }
@@ -134,6 +141,7 @@ impl Oracle {
         let waiting = tasks.filter(|task| task.finished().is_none() && task.running() == 0);
         let failed = waiting.filter_map(|task| task.failed);
         let rests = failed.flat_map(|(_, at)| [at + FAILED_REST, at + FAILED_REST_MAX]);
+        let rests = rests.chain(self.suspects.values().map(|at| *at + FAILED_REST_MAX));
         rests.filter(|until| *until > self.time).min()
     }
 
@@ -169,7 +177,7 @@ impl Oracle {
         let reduces = (0..spec.reducers).map(TaskId::Reduce);
         let all = maps.chain(reduces).chain([TaskId::Publish]);
         let tasks = all.map(|task| (task, Task::default())).collect();
-        self.jobs.insert(id, Job { token, spec, end: None, tasks });
+        self.jobs.insert(id, Job { token, spec, end: None, served: 0, tasks });
         Response::Submitted(id)
     }
 
@@ -185,6 +193,7 @@ impl Oracle {
         match report {
             Report::Finished(..) if may_finish => {
                 let took = runs.then(|| self.time - since);
+                self.suspects.remove(&worker);
                 self.stop_all(|other| (other.job, other.task) == (id.job, id.task));
                 self.set(id, Fate::Finished(took));
                 if self.jobs.get(&id.job).is_some_and(Job::is_reduced) {
@@ -208,16 +217,29 @@ impl Oracle {
                     }
                     return;
                 }
+                let is_there =
+                    self.one(map).is_some_and(|one| matches!(one.fate, Fate::Finished(_)));
+                let doubted = self.task(map).and_then(|task| task.doubted);
+                let is_alone = self.running().values().all(|(of, _)| *of == worker);
+                let is_sure = is_alone || doubted.is_some_and(|(of, _)| of != worker);
+                let has_waited = doubted.is_some_and(|(_, at)| at + FAILED_REST_MAX <= self.time);
                 if runs {
                     self.set(id, Fate::Gone);
                 }
-                let is_there =
-                    self.one(map).is_some_and(|one| matches!(one.fate, Fate::Finished(_)));
-                if may_finish && is_there {
+                if may_finish && is_there && !is_sure && !has_waited {
+                    let word = Some((worker, self.time));
+                    let Some(job) = self.jobs.get_mut(&id.job) else { return };
+                    if let Some(map) = job.tasks.get_mut(&map.task) {
+                        map.doubted = map.doubted.or(word);
+                    }
+                    if let (true, Some(reduce)) = (runs, job.tasks.get_mut(&id.task)) {
+                        reduce.failed = word;
+                    }
+                } else if may_finish && is_there {
                     for number in 1..=lost.0 {
                         self.set(AttemptId { attempt: Attempt(number), ..map }, Fate::Void);
                     }
-                    self.lost(map.job, map.task, "with what it had written");
+                    self.lost(map.job, map.task, is_sure, "with what it had written");
                 }
             }
             Report::Finished(..) | Report::GaveBack(_) | Report::Failed(..) => {
@@ -234,11 +256,13 @@ impl Oracle {
         let worker = failed.map(|(worker, _)| worker);
         let is_other = |(of, _): &(WorkerId, _)| Some(*of) != worker;
         let is_alone = !self.running().values().any(is_other);
+        let was_suspect = worker.is_some_and(|of| self.suspects.insert(of, self.time).is_some());
         let Some(job) = self.jobs.get_mut(&id.job) else { return };
         let (max, Some(task)) = (job.spec.failures_max, job.tasks.get_mut(&id.task)) else {
             return;
         };
-        let is_new = is_alone || task.failed.map(|(of, _)| of) != worker;
+        let is_repeated = task.failed.map(|(of, _)| of) == worker;
+        let is_new = is_alone || !(is_repeated || was_suspect);
         task.failures += u32::from(is_new);
         task.failed = failed;
         if is_new && task.failures == max {
@@ -248,13 +272,14 @@ impl Oracle {
         }
     }
 
-    fn lost(&mut self, id: JobId, task: TaskId, how: &str) {
+    fn lost(&mut self, id: JobId, task: TaskId, counts: bool, how: &str) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let (max, Some(lost)) = (tasks_lost_max(&job.spec), job.tasks.get_mut(&task)) else {
             return;
         };
-        lost.losses += 1;
-        if lost.losses == max {
+        lost.losses += u32::from(counts);
+        lost.doubted = None;
+        if counts && lost.losses == max {
             let spec = &job.spec;
             let place = match task {
                 TaskId::Map(number) => {
@@ -269,34 +294,42 @@ impl Oracle {
     }
 
     /// Returns what is not the worker's any more.
-    fn renew(&mut self, worker: WorkerId, running: &[AttemptId]) -> Vec<AttemptId> {
-        let named: BTreeSet<&AttemptId> = running.iter().collect();
-        let ends_at = self.time + LEASE;
+    fn renew(&mut self, worker: WorkerId, named: &[AttemptId]) -> Vec<AttemptId> {
+        let (now, ends_at) = (self.time, self.time + LEASE);
         let mut held = BTreeSet::new();
-        for (job_id, job) in &mut self.jobs {
-            for (task_id, task) in &mut job.tasks {
-                for (number, one) in (1..).zip(&mut task.attempts) {
-                    let attempt = Attempt(number);
-                    let id = AttemptId { job: *job_id, task: *task_id, attempt };
-                    if one.worker != worker || one.fate != Fate::Runs {
-                        continue;
-                    }
-                    match named.contains(&id) {
-                        true => {
-                            one.ends_at = ends_at;
-                            held.insert(id);
-                        }
-                        false => one.fate = Fate::Gone,
-                    }
+        for id in named {
+            let is_of_use = self.jobs.get(&id.job).is_some_and(|job| job.is_of_use(id.task));
+            let Some(task) = self.jobs.get_mut(&id.job).and_then(|job| job.tasks.get_mut(&id.task))
+            else {
+                continue;
+            };
+            let is_free = task.finished().is_none() && task.running() == 0;
+            let number = (id.attempt.0 as usize).wrapping_sub(1);
+            let Some(one) = task.attempts.get_mut(number) else { continue };
+            match one.fate {
+                Fate::Runs if one.worker == worker => one.ends_at = ends_at,
+                // It was thought to be lost with its worker, and nobody else has it.
+                Fate::Gone if is_free && is_of_use => {
+                    *one = One { worker, since: now, ends_at, fate: Fate::Runs };
+                    task.losses = task.losses.saturating_sub(1);
                 }
+                Fate::Runs | Fate::Gone | Fate::Finished(_) | Fate::Void => continue,
+            }
+            held.insert(*id);
+        }
+        for (id, (of, _)) in self.running() {
+            if of == worker && !held.contains(&id) {
+                self.set(id, Fate::Gone);
             }
         }
-        running.iter().copied().filter(|id| !held.contains(id)).collect()
+        named.iter().copied().filter(|id| !held.contains(id)).collect()
     }
 
-    fn hand_out(&mut self, worker: WorkerId) -> Option<AttemptId> {
-        let (job, task) = self.pending(worker).or_else(|| self.backup(worker))?;
+    fn hand_out(&mut self, index: u64, worker: WorkerId) -> Option<AttemptId> {
+        let backup = || if self.is_resting(worker) { None } else { self.backup(worker) };
+        let (job, task) = self.pending(worker).or_else(backup)?;
         let (since, ends_at) = (self.time, self.time + LEASE);
+        self.jobs.get_mut(&job)?.served = index;
         let attempts = &mut self.jobs.get_mut(&job)?.tasks.get_mut(&task)?.attempts;
         attempts.push(One { worker, since, ends_at, fate: Fate::Runs });
         let attempt = Attempt(u32::try_from(attempts.len()).ok()?);
@@ -305,15 +338,26 @@ impl Oracle {
 
     /// Whether a worker may be given a task that nobody works on, as far as that has failed: not if it was this worker that
     /// failed at it last, and it has not rested yet, or not long enough while others work on anything.
+    ///
+    /// A suspect is given nothing that anybody has failed at of late, until it has rested or nobody else works.
     fn may_have(&self, worker: WorkerId, task: &Task) -> bool {
         task.failed.is_none_or(|(of, at)| {
             let has_rested = |rest| at + rest <= self.time;
             let is_alone = || self.running().values().all(|(of, _)| *of == worker);
-            of != worker || has_rested(FAILED_REST_MAX) || (has_rested(FAILED_REST) && is_alone())
+            has_rested(FAILED_REST_MAX)
+                || (of != worker && !self.is_resting(worker))
+                || (of == worker && has_rested(FAILED_REST) && is_alone())
         })
     }
 
-    /// Of the jobs that have something to hand out to a worker: the one with the fewest attempts, then the oldest.
+    fn is_resting(&self, worker: WorkerId) -> bool {
+        let has_failed =
+            self.suspects.get(&worker).is_some_and(|at| *at + FAILED_REST_MAX > self.time);
+        has_failed && self.running().values().any(|(of, _)| *of != worker)
+    }
+
+    /// Of the jobs that have something to hand out to a worker: the one with the fewest attempts, then the one that was served
+    /// least lately, then the oldest.
     fn pending(&self, worker: WorkerId) -> Option<(JobId, TaskId)> {
         let unfinished = self.jobs.iter().filter(|(_, job)| job.end.is_none());
         let pending = unfinished.filter_map(|(id, job)| {
@@ -322,9 +366,9 @@ impl Oracle {
                 task.finished().is_none() && task.running() == 0 && self.may_have(worker, task)
             })?;
             let running: usize = job.tasks.values().map(Task::running).sum();
-            Some((running, *id, task))
+            Some((running, job.served, *id, task))
         });
-        pending.min().map(|(_, job, task)| (job, task))
+        pending.min().map(|(_, _, job, task)| (job, task))
     }
 
     /// Of the tasks that another worker has worked on alone for too long: the first one of the job whose first one is first.
@@ -422,6 +466,12 @@ impl Job {
             (false, true) => is_reduce(id),
             (false, false) => is_map(id),
         })
+    }
+
+    /// Whether something still depends on a task that is not finished.
+    fn is_of_use(&self, task: TaskId) -> bool {
+        let is_needed = !matches!(task, TaskId::Map(_)) || !self.is_reduced();
+        self.end.is_none() && is_needed
     }
 
     fn patience(&self) -> Option<Duration> {

@@ -94,6 +94,66 @@ fn of_two_workers_a_broken_one_fails_each_task_once_and_no_job() {
     assert_eq!(jobs.map(|job| table.state(job)), [JobState::Succeeded, JobState::Succeeded]);
 }
 
+/// They fail at whatever they are given, at once, while one that works has something to do for long.
+#[test]
+fn of_three_workers_two_broken_ones_fail_no_job() {
+    let mut table = Table::default();
+    let job = table.submit(spec(20, 5, 4));
+    let mut carls = table.begin(CARL, &[], 1);
+    let mut broken = [(ANN, Vec::new()), (BOB, Vec::new())];
+    let mut failures = 0;
+    for step in 0_u32.. {
+        for (worker, given) in &mut broken {
+            failures += given.len();
+            let reports = given.iter().flat_map(|id| failed(*id)).collect();
+            *given = table.work(*worker, &[], reports, 2).begin;
+        }
+        table.wait(SECOND / 2);
+        // Each task takes as long as ten of these steps, and the first one as long as six hundred.
+        let is_done = step > 600 && step % 10 == 0;
+        let reports = carls.iter().map(|id| Report::Finished(*id, Counts::default()));
+        let reports = if is_done { reports.collect() } else { vec![] };
+        let running = if is_done { vec![] } else { carls.clone() };
+        let orders = table.work(CARL, &running, reports, u32::from(is_done));
+        carls = if is_done { orders.begin } else { carls };
+        if table.state(job) != JobState::Unfinished {
+            break;
+        }
+    }
+    assert_eq!(table.state(job), JobState::Succeeded);
+    assert!((24..200).contains(&failures), "{failures} failures");
+}
+
+#[test]
+fn a_suspect_is_given_what_others_have_failed_at_when_nobody_else_works() {
+    let mut table = Table::default();
+    let job = table.submit(spec(3, 1, 9));
+    let (anns, bobs) = (table.begin(ANN, &[], 1), table.begin(BOB, &[], 1));
+    table.work(ANN, &[], failed(anns[0]), 0);
+    let carls = table.begin(CARL, &[], 1);
+    assert_eq!(carls, [id(job, TaskId::Map(0), 2)]);
+    table.work(CARL, &[], failed(carls[0]), 0);
+    // Ann may have the one that nobody has failed at.
+    assert_eq!(tasks(&table.begin(ANN, &[], 5)), [TaskId::Map(2)]);
+    table.work(ANN, &[], failed(id(job, TaskId::Map(2), 1)), 0);
+    assert_eq!(table.begin(ANN, &[], 5), []);
+    table.work(BOB, &[], vec![Report::GaveBack(bobs[0])], 0);
+    assert_eq!(tasks(&table.begin(ANN, &[], 5)), [TaskId::Map(0), TaskId::Map(1)]);
+}
+
+#[test]
+fn a_suspect_that_finishes_something_is_none_any_more() {
+    let mut table = Table::default();
+    table.submit(spec(4, 1, 9));
+    let (anns, _bobs) = (table.begin(ANN, &[], 2), table.begin(BOB, &[], 1));
+    let carls = table.begin(CARL, &[], 1);
+    table.work(CARL, &[], failed(carls[0]), 0);
+    table.work(ANN, &anns[1..], failed(anns[0]), 0);
+    assert_eq!(table.begin(ANN, &anns[1..], 5), []);
+    table.finish(ANN, &anns[1..]);
+    assert_eq!(table.begin(ANN, &[], 5).first().map(|id| id.task), Some(carls[0].task));
+}
+
 #[test]
 fn what_one_worker_fails_at_again_and_again_fails_no_job_as_long_as_others_work() {
     let mut table = Table::default();

@@ -212,6 +212,23 @@ fn a_broken_worker_among_others() {
     });
 }
 
+/// However many broken ones there are, at the side of one that works and takes its time.
+#[test]
+fn many_broken_workers_and_one_that_works() {
+    play(1, |world| async move {
+        let crew = world.crew(1, takes(2 * SECOND));
+        let spec = job(1, 8, 2, 4);
+        drop(crew.keep(1));
+        let id = world.submit(&spec).await;
+        world.until_begun(id).await;
+        for number in 1..4 {
+            drop(crew.clone().with_broken(number).hire(number, 0));
+        }
+        let verdict = world.expect(id, &spec).await;
+        assert!(verdict.failures > 4, "they were given nothing");
+    });
+}
+
 /// A worker that is the only one tries again what it has failed at, as often as it may.
 #[test]
 fn a_lonely_worker_tries_again() {
@@ -275,6 +292,27 @@ fn calls_that_hang_now_and_then() {
         let id = world.submit(&spec).await;
         let verdict = world.expect(id, &spec).await;
         assert!(verdict.failures > 0, "nothing hung");
+    });
+}
+
+/// Nobody else has what it works on: it goes on with that, however often it is away for longer than its lease.
+#[test]
+fn a_lonely_worker_that_was_away_for_too_long_begins_nothing_again() {
+    play(1, |world| async move {
+        let crew = world.crew(2, takes(60 * SECOND));
+        let (sleeper, _ended) = crew.hire(1, 0);
+        let spec = job(1, 2, 1, 1);
+        let id = world.submit(&spec).await;
+        world.until_begun(id).await;
+        for _ in 0..5 {
+            world.cluster.executor().pause(sleeper.process);
+            world.sleep(7 * SECOND).await;
+            world.cluster.executor().resume(sleeper.process);
+            world.sleep(3 * SECOND).await;
+        }
+        let verdict = world.expect(id, &spec).await;
+        assert_eq!(verdict.handed_out.len(), 4, "something was handed out again");
+        assert!(world.done(id, |_| true).iter().all(|done| done.written.is_some()));
     });
 }
 

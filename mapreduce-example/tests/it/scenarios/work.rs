@@ -95,6 +95,28 @@ fn fairness() {
     });
 }
 
+/// Nor where there is but one slot, nor where there are more jobs than slots.
+#[test]
+fn fairness_with_fewer_slots_than_jobs() {
+    play(1, |world| async move {
+        drop(world.crew(1, takes(SECOND)).keep(1));
+        let large = [job(1, 60, 1, 1), job(2, 60, 1, 1)];
+        let mut ids = Vec::new();
+        for spec in &large {
+            ids.push(world.submit(spec).await);
+        }
+        world.sleep(5 * SECOND).await;
+        let (small, begun) = (job(3, 2, 1, 1), world.now());
+        let id = world.submit(&small).await;
+        world.expect(id, &small).await;
+        // Four tasks, and two of the others between each.
+        assert!(world.now() - begun < 20 * SECOND, "after {:?}", world.now() - begun);
+        for id in ids {
+            assert!(world.view(id).await.summary.maps.done >= 4);
+        }
+    });
+}
+
 /// Thousands of tasks that take no time cost a few commands each at most.
 #[test]
 fn many_small_tasks() {
@@ -142,6 +164,33 @@ fn a_worker_that_is_asked_to_end_gives_its_tasks_back() {
         assert!(maps[1].begun - maps[0].begun < 2 * SECOND, "the lease was waited for");
         assert_eq!(second.now_or_never(), None, "the other one goes on");
     });
+}
+
+/// What it finishes while it says its last word but one is told with the last.
+#[test]
+fn what_a_worker_has_finished_when_it_ends_is_not_given_back() {
+    for milliseconds in 0..40_u32 {
+        play(1, move |world| async move {
+            let luck = |work: &mapreduce_example::task::Work| match work.id.task {
+                TaskId::Map(map) => Call { takes: (1 + map) * 10 * MS, fate: Fate::Goes },
+                TaskId::Reduce(_) | TaskId::Publish => Call::default(),
+            };
+            let crew = world.crew(2, luck);
+            let (hand, ended) = crew.hire(1, 0);
+            let spec = job(1, 2, 1, 1);
+            let id = world.submit(&spec).await;
+            world.until_begun(id).await;
+            world.sleep(milliseconds * MS).await;
+            hand.handle.stop();
+            assert_eq!(ended.await, Ok(Ended::Stopped));
+            drop(crew.hire(2, 0));
+            world.expect(id, &spec).await;
+            let maps = world.done(id, is_map);
+            let again = maps.iter().filter(|done| done.worker == 2);
+            let written = maps.iter().filter(|done| done.worker == 1 && done.written.is_some());
+            assert_eq!(again.count() + written.count(), 2, "{maps:?}");
+        });
+    }
 }
 
 /// It is asked to stop when it has asked for work and has no answer yet: what it is given by that answer, nobody works on.
