@@ -17,11 +17,13 @@
 //! it has written is lost.
 //!
 //! What a worker has failed at goes to others: it is not given the same again as long as any of them works on something, and
-//! else only after a [rest](limits::FAILED_REST). Until it finishes something it is a suspect, and while others work it is given
-//! nothing that anybody has failed at, nor does it count what it fails at. Nothing waits for the others
-//! [for ever](limits::FAILED_REST_MAX), as they may be busy for as long; but that does not count either. So broken workers fail no
-//! job as long as others work, however many there are. Likewise what a map task has written is not done again because one worker
-//! cannot read it, while others work: another one has to say so, too.
+//! else only after a [rest](limits::FAILED_REST). Until it finishes something it is a [suspect](limits::SUSPECTED_FOR): it is given
+//! nothing that anybody has failed at, and what it fails at does not count, as long as any others work that are no suspects. Nothing
+//! waits for those [for ever](limits::FAILED_REST_MAX), as they may be busy for as long; but that does not count either. So
+//! broken workers fail no job while one works that is not, as long as there are fewer of them than a task may fail.
+//!
+//! Likewise no map task is done again because one worker cannot read what it has written, while others work: another one has to
+//! say so, too, or none has read all of it for as long.
 //!
 //! A worker that was silent for longer than its lease goes on with what it has, unless others have it by then.
 //!

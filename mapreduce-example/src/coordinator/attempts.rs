@@ -1,6 +1,6 @@
 //! The attempts that run, and their leases.
 
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 use std::time::Duration;
 
 use imbl::{OrdMap, OrdSet};
@@ -21,10 +21,16 @@ pub(super) struct Attempts {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Running {
     pub(super) worker: WorkerId,
+    /// When it was handed out, or resumed after its lease had run out.
     pub(super) since: Duration,
+    pub(super) is_resumed: bool,
     /// When its lease ends.
     pub(super) ends_at: Duration,
 }
+
+/// No attempt comes after it.
+const LAST: AttemptId =
+    AttemptId { job: JobId(u64::MAX), task: TaskId::Publish, attempt: Attempt(u32::MAX) };
 
 impl Attempts {
     pub(super) fn get(&self, id: AttemptId) -> Option<&Running> {
@@ -62,10 +68,13 @@ impl Attempts {
             .map_while(move |(of, id)| (*of == worker).then_some(*id))
     }
 
-    /// Whether any of them is another worker's.
-    pub(super) fn are_there_others(&self, worker: WorkerId) -> bool {
-        let (first, last) = (self.by_worker.get_min(), self.by_worker.get_max());
-        first.into_iter().chain(last).any(|(of, _)| *of != worker)
+    /// The workers that have any.
+    pub(super) fn workers(&self) -> impl Iterator<Item = WorkerId> {
+        let first = self.by_worker.get_min().map(|(worker, _)| *worker);
+        std::iter::successors(first, |worker| {
+            let after = Bound::Excluded((*worker, LAST));
+            self.by_worker.range((after, Bound::Unbounded)).next().map(|(worker, _)| *worker)
+        })
     }
 
     /// When the next lease ends.

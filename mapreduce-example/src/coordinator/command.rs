@@ -12,7 +12,7 @@ use crate::task::{Attempt, AttemptId, Counts, JobId, JobSpec, TaskId};
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkerId(pub u64);
 
-/// What changes the table of tasks. All of them may be repeated: what comes twice in a row changes nothing more.
+/// What changes the table of tasks. All of them may be repeated: nothing counts twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// A job is to be done. The same token is the same submission.

@@ -22,7 +22,7 @@ use super::job::{End, Job, PHASES};
 use super::limits::{self, FAILURES_KEPT};
 use super::state::State;
 use super::suspects::Suspects;
-use super::tasks::{Task, Tasks};
+use super::tasks::{Failed, Task, Tasks};
 use crate::task::{AttemptId, JobId, JobSpec, TaskId};
 
 const MAGIC: &[u8; 9] = b"MAPREDUCE";
@@ -49,6 +49,7 @@ struct JobImage {
     tasks: [Vec<Task>; 3],
     running: Vec<(AttemptId, Running)>,
     served: u64,
+    doubted: Option<Failed>,
     failures: Vec<Failure>,
     end: Option<(End, [Progress; 3])>,
 }
@@ -71,6 +72,7 @@ pub(super) fn write(state: &State, image: &mut dyn Write) -> io::Result<()> {
             tasks: PHASES.map(|phase| of_phase(phase).iter().cloned().collect()),
             running: state.attempts.of_job(*id).collect(),
             served: job.served,
+            doubted: job.doubted,
             failures: job.failures.iter().cloned().collect(),
             end: job.end.clone().map(|end| (end, PHASES.map(|phase| of_phase(phase).progress()))),
         };
@@ -114,7 +116,8 @@ pub(super) fn read(image: &mut dyn Read) -> io::Result<State> {
 }
 
 fn add(state: &mut State, image: JobImage) -> Result<(), String> {
-    let JobImage { id, token, spec, submitted_at, tasks, running, served, failures, end } = image;
+    let JobImage { id, token, spec, submitted_at, tasks, running, served, doubted, failures, end } =
+        image;
     if state.tokens.insert(token, id).is_some() {
         return Err("has the token of another one".to_owned());
     }
@@ -128,6 +131,7 @@ fn add(state: &mut State, image: JobImage) -> Result<(), String> {
     let mut job = Job::with_tasks(token, spec, submitted_at, tasks);
     job.failures = failures.into();
     job.served = served;
+    job.doubted = doubted;
     match &end {
         None => state.queued.add(&job.spec),
         Some(end) => {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::command::{Failure, JobState, JobSummary, Phase, WorkerId};
 use super::limits::FAILURES_KEPT;
 use super::offers::Whom;
-use super::tasks::{Task, Tasks};
+use super::tasks::{Failed, Task, Tasks};
 use crate::task::{Attempt, JobId, JobSpec, TaskId};
 
 pub(super) const PHASES: [Phase; 3] = [Phase::Map, Phase::Reduce, Phase::Publish];
@@ -27,8 +27,10 @@ pub(super) struct Job {
     pub(super) publish: Tasks,
     /// How many attempts run.
     pub(super) running: u32,
-    /// The index of the entry at which something of it was handed out last.
+    /// The index of the entry at which something of it was handed out last, or it was submitted.
     pub(super) served: u64,
+    /// A worker has said that what a map task had written is lost, and nobody has read all of it since.
+    pub(super) doubted: Option<Failed>,
     /// The last ones.
     pub(super) failures: Vector<Failure>,
     pub(super) end: Option<End>,
@@ -91,6 +93,7 @@ impl Job {
             publish,
             running: 0,
             served: 0,
+            doubted: None,
             failures: Vector::new(),
             end: None,
             place: Place::default(),

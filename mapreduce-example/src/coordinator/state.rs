@@ -92,7 +92,8 @@ impl State {
             return Response::Refused(why);
         }
         let id = JobId(self.index);
-        let job = Job::new(token, spec, self.time);
+        let mut job = Job::new(token, spec, self.time);
+        job.served = self.index;
         self.tokens.insert(token, id);
         self.queued.add(&job.spec);
         self.jobs.insert(id, Arc::new(job));
@@ -186,7 +187,7 @@ impl State {
 
     /// What to give to a worker next: what nobody works on, and failing that what somebody else takes long for.
     pub(super) fn next_for(&self, worker: WorkerId) -> Option<(JobId, TaskId)> {
-        let is_alone = !self.attempts.are_there_others(worker);
+        let is_alone = !self.are_there_others(worker);
         if !is_alone && self.suspects.rests(worker, self.time) {
             let id = self.fresh.get_min()?.job;
             return self.jobs.get(&id)?.next_fresh().map(|task| (id, task));
@@ -196,6 +197,11 @@ impl State {
                 self.jobs.get(&id)?.next_pending(worker, is_alone).map(|task| (id, task))
             });
         pending.or_else(|| self.backup_for(worker))
+    }
+
+    /// Whether others work that are no suspects. Most workers are none, so this looks at few of them.
+    fn are_there_others(&self, worker: WorkerId) -> bool {
+        self.attempts.workers().any(|of| of != worker && !self.suspects.contains(of))
     }
 
     /// The straggler of another worker that began first, and that this one has not failed at: the other one is there. What
@@ -228,7 +234,7 @@ impl State {
             found.losses = found.losses.saturating_sub(1);
         }
         let (since, ends_at) = (self.time, self.time.saturating_add(LEASE));
-        self.attempts.insert(id, Running { worker, since, ends_at });
+        self.attempts.insert(id, Running { worker, since, is_resumed: true, ends_at });
         self.place(job_id, task);
         true
     }
@@ -249,7 +255,7 @@ impl State {
         let attempt = AttemptId { job: id, task, attempt: Attempt(found.handed_out) };
         job.running += 1;
         job.served = self.index;
-        self.attempts.insert(attempt, Running { worker, since, ends_at });
+        self.attempts.insert(attempt, Running { worker, since, is_resumed: false, ends_at });
         self.place(id, task);
         Some(attempt)
     }
@@ -285,11 +291,17 @@ impl State {
         let others: Vec<AttemptId> =
             self.attempts.of_task(job_id, task).map(|(other, _)| other).collect();
         others.into_iter().for_each(|other| self.gone(other));
-        let took = held.map(|running| self.time.saturating_sub(running.since));
+        let took = held.filter(|running| !running.is_resumed);
+        let took = took.map(|running| self.time.saturating_sub(running.since));
         let finished = Finished { attempt, counts: limits::cap(counts), took };
         let (phase, number) = at(task);
-        if let Some(job) = self.jobs.get_mut(&job_id) {
-            Arc::make_mut(job).of_phase_mut(phase).finish(number, finished);
+        if let Some(job) = self.jobs.get_mut(&job_id).map(Arc::make_mut) {
+            job.of_phase_mut(phase).finish(number, finished);
+            // Whoever has reduced has read what all maps have written.
+            let has_read = |doubted: &Failed| held.is_some_and(|one| one.since >= doubted.at);
+            if phase == Phase::Reduce && job.doubted.as_ref().is_some_and(has_read) {
+                job.doubted = None;
+            }
         }
         self.place(job_id, task);
         match phase {
@@ -308,14 +320,13 @@ impl State {
         maps.into_iter().for_each(|map| self.give_back(map));
     }
 
-    /// It does not count while others work where it may be the worker: if it has failed at the same before, or has finished
-    /// nothing since it last failed.
+    /// It does not count while others work where it may be the worker: if it has failed at the same before, or is a suspect.
     fn failed(&mut self, worker: WorkerId, id: AttemptId, text: String) {
         if self.attempts.get(id).is_none() {
             return;
         }
         let AttemptId { job: job_id, task, attempt } = id;
-        let others_work = self.attempts.are_there_others(worker);
+        let others_work = self.are_there_others(worker);
         let is_suspect = self.suspects.contains(worker);
         self.suspects.failed(worker, self.time);
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
@@ -343,7 +354,7 @@ impl State {
     /// The output of a map task is gone: it is taken back, if a task that is not reduced yet needs it.
     ///
     /// Not on the word of one worker while others work: it may be the worker that cannot read. Then others are to try the same. If
-    /// none of them has time for long, the map is done again, but that counts for nothing.
+    /// none of them has read it all for long, the map is done again, but that counts for nothing.
     fn map_lost(&mut self, worker: WorkerId, id: AttemptId, map: u32, lost: Attempt) {
         let AttemptId { job: job_id, task, attempt } = id;
         let Some(job) = self.unfinished(job_id) else { return };
@@ -354,14 +365,14 @@ impl State {
         };
         let is_needed = job.task(task).is_some_and(|task| task.may_finish(attempt));
         let is_there = of_map.finished.is_some_and(|finished| finished.attempt == lost);
-        let others_work = self.attempts.are_there_others(worker);
-        let doubted = of_map.doubted;
+        let doubted = job.doubted;
+        let others_work = self.are_there_others(worker);
         let is_sure = !others_work || doubted.is_some_and(|doubted| doubted.worker != worker);
         let waits =
             doubted.is_none_or(|doubted| doubted.at.saturating_add(FAILED_REST_MAX) > self.time);
         let is_lost = is_needed && is_there;
         if is_lost && !is_sure && waits {
-            return self.doubt(Failed { worker, at: self.time }, id, map);
+            return self.doubt(Failed { worker, at: self.time }, id);
         }
         self.give_back(id);
         if !is_lost {
@@ -375,12 +386,10 @@ impl State {
     }
 
     /// What a map task has written is said to be lost by one that works on this attempt at a reduce task: others are to try it.
-    fn doubt(&mut self, word: Failed, id: AttemptId, map: u32) {
+    fn doubt(&mut self, word: Failed, id: AttemptId) {
         let holds = self.attempts.get(id).is_some();
         if let Some(job) = self.jobs.get_mut(&id.job).map(Arc::make_mut) {
-            if let Some(of_map) = job.maps.get_mut(map) {
-                of_map.doubted.get_or_insert(word);
-            }
+            job.doubted.get_or_insert(word);
             if holds {
                 job.reduces.fail(at(id.task).1, word);
             }

@@ -26,8 +26,6 @@ pub(super) struct Task {
     pub(super) losses: u32,
     /// The last time that it failed, or could not be done because what it builds upon was said to be lost.
     pub(super) failed: Option<Failed>,
-    /// A worker has said that what this had written is lost; others have not.
-    pub(super) doubted: Option<Failed>,
     pub(super) finished: Option<Finished>,
     /// Since when its only attempt runs, if there is just one. Made anew from a snapshot.
     #[serde(skip)]
@@ -50,7 +48,7 @@ pub(super) struct Failed {
 pub(super) struct Finished {
     pub(super) attempt: Attempt,
     pub(super) counts: Counts,
-    /// How long the attempt took; not known where its lease had run out before.
+    /// How long the attempt took; not known where its lease had once run out.
     pub(super) took: Option<Duration>,
 }
 
@@ -254,7 +252,6 @@ impl Tasks {
     pub(super) fn take_back(&mut self, number: u32, counts_as_loss: bool) {
         let Some(task) = self.get_mut(number) else { return };
         let Some(Finished { attempt, counts, took }) = task.finished.take() else { return };
-        task.doubted = None;
         task.void = attempt.0;
         task.losses = task.losses.saturating_add(u32::from(counts_as_loss));
         self.done -= 1;

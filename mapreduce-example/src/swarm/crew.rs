@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::channel::oneshot;
-use futures::future::select;
+use futures::future::{Either, select};
 use raft_rsm::{Client, ClientOptions, Runtime};
 use raft_sim::executor::{ProcessId, WORLD};
 use raft_sim::runtime::{Clock, ProcessRuntime};
@@ -135,14 +135,21 @@ impl Crew {
         let (crew, (sender, ended)) = (self.clone(), oneshot::channel());
         let task = async move {
             for life in 0.. {
-                let (hand, mut ended) = crew.hire(number, life);
+                let (hand, ended) = crew.hire(number, life);
                 let mut random = crew.random.fork(&format!("stop of {number} life {life}"));
-                if random.chance(crew.stopped) {
+                let ended = if random.chance(crew.stopped) {
                     let stop = crew.cluster.sleep(random.duration(&STOPPED_WITHIN));
-                    select(&mut ended, pin!(stop)).await;
-                    hand.handle.stop();
-                }
-                let pause = match ended.await {
+                    match select(ended, pin!(stop)).await {
+                        Either::Left((ended, _)) => ended,
+                        Either::Right(((), ended)) => {
+                            hand.handle.stop();
+                            ended.await
+                        }
+                    }
+                } else {
+                    ended.await
+                };
+                let pause = match ended {
                     // Its process has ended with it.
                     Ok(Ended::Hung(_)) | Err(_) => STARTED_AGAIN_AFTER,
                     Ok(Ended::AllDone | Ended::Stopped) if crew.is_for_ever => LOOKS_AGAIN_AFTER,

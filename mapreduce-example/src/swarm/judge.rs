@@ -76,7 +76,7 @@ pub fn judge(told: &[Told<Command>], store: &Store) -> Result<Verdict, String> {
                 && let Some((of, at)) = failed.get(&(id.job, id.task))
                 && of == worker
                 && context.time < *at + FAILED_REST_MAX
-                && running.values().any(|(of, _)| of != worker)
+                && oracle.are_there_others(*worker)
             {
                 return Err(format!("{id} is handed out to {worker}, which has failed at it"));
             }

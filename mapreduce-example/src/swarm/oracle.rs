@@ -28,6 +28,8 @@ struct Job {
     end: Option<JobState>,
     /// The entry at which something was handed out last.
     served: u64,
+    /// Who could not read what a map had written, and when, if nobody has read it all since.
+    doubted: Option<(WorkerId, Duration)>,
     tasks: BTreeMap<TaskId, Task>,
 }
 
@@ -38,8 +40,6 @@ struct Task {
     failures: u32,
     /// Who failed at it last, or could not read what it builds upon, and when.
     failed: Option<(WorkerId, Duration)>,
-    /// Who could not read what it had written, and when, while nobody else says so.
-    doubted: Option<(WorkerId, Duration)>,
     losses: u32,
 }
 
@@ -49,6 +49,8 @@ struct One {
     worker: WorkerId,
     since: Duration,
     ends_at: Duration,
+    /// Its lease has run out before.
+    is_resumed: bool,
     fate: Fate,
 }
 
@@ -177,7 +179,7 @@ impl Oracle {
         let reduces = (0..spec.reducers).map(TaskId::Reduce);
         let all = maps.chain(reduces).chain([TaskId::Publish]);
         let tasks = all.map(|task| (task, Task::default())).collect();
-        self.jobs.insert(id, Job { token, spec, end: None, served: 0, tasks });
+        self.jobs.insert(id, Job { token, spec, end: None, served: id.0, doubted: None, tasks });
         Response::Submitted(id)
     }
 
@@ -185,6 +187,7 @@ impl Oracle {
         let id = report.attempt();
         let Some(one) = self.one(id) else { return };
         let (runs, since, is_its) = (one.fate == Fate::Runs, one.since, one.worker == worker);
+        let is_timed = runs && !one.is_resumed;
         let may_finish = matches!(one.fate, Fate::Runs | Fate::Gone)
             && self.task(id).is_some_and(|task| task.finished().is_none());
         if runs && !is_its {
@@ -192,7 +195,12 @@ impl Oracle {
         }
         match report {
             Report::Finished(..) if may_finish => {
-                let took = runs.then(|| self.time - since);
+                let took = is_timed.then(|| self.time - since);
+                if let (true, TaskId::Reduce(_)) = (runs, id.task)
+                    && let Some(job) = self.jobs.get_mut(&id.job)
+                {
+                    job.doubted = job.doubted.filter(|(_, at)| since < *at);
+                }
                 self.suspects.remove(&worker);
                 self.stop_all(|other| (other.job, other.task) == (id.job, id.task));
                 self.set(id, Fate::Finished(took));
@@ -219,9 +227,9 @@ impl Oracle {
                 }
                 let is_there =
                     self.one(map).is_some_and(|one| matches!(one.fate, Fate::Finished(_)));
-                let doubted = self.task(map).and_then(|task| task.doubted);
-                let is_alone = self.running().values().all(|(of, _)| *of == worker);
-                let is_sure = is_alone || doubted.is_some_and(|(of, _)| of != worker);
+                let doubted = self.jobs.get(&id.job).and_then(|job| job.doubted);
+                let is_sure =
+                    !self.are_there_others(worker) || doubted.is_some_and(|(of, _)| of != worker);
                 let has_waited = doubted.is_some_and(|(_, at)| at + FAILED_REST_MAX <= self.time);
                 if runs {
                     self.set(id, Fate::Gone);
@@ -229,9 +237,7 @@ impl Oracle {
                 if may_finish && is_there && !is_sure && !has_waited {
                     let word = Some((worker, self.time));
                     let Some(job) = self.jobs.get_mut(&id.job) else { return };
-                    if let Some(map) = job.tasks.get_mut(&map.task) {
-                        map.doubted = map.doubted.or(word);
-                    }
+                    job.doubted = job.doubted.or(word);
                     if let (true, Some(reduce)) = (runs, job.tasks.get_mut(&id.task)) {
                         reduce.failed = word;
                     }
@@ -254,8 +260,7 @@ impl Oracle {
         self.set(id, Fate::Gone);
         let failed = self.one(id).map(|one| (one.worker, self.time));
         let worker = failed.map(|(worker, _)| worker);
-        let is_other = |(of, _): &(WorkerId, _)| Some(*of) != worker;
-        let is_alone = !self.running().values().any(is_other);
+        let is_alone = worker.is_none_or(|worker| !self.are_there_others(worker));
         let was_suspect = worker.is_some_and(|of| self.suspects.insert(of, self.time).is_some());
         let Some(job) = self.jobs.get_mut(&id.job) else { return };
         let (max, Some(task)) = (job.spec.failures_max, job.tasks.get_mut(&id.task)) else {
@@ -278,7 +283,6 @@ impl Oracle {
             return;
         };
         lost.losses += u32::from(counts);
-        lost.doubted = None;
         if counts && lost.losses == max {
             let spec = &job.spec;
             let place = match task {
@@ -310,7 +314,7 @@ impl Oracle {
                 Fate::Runs if one.worker == worker => one.ends_at = ends_at,
                 // It was thought to be lost with its worker, and nobody else has it.
                 Fate::Gone if is_free && is_of_use => {
-                    *one = One { worker, since: now, ends_at, fate: Fate::Runs };
+                    *one = One { worker, since: now, ends_at, is_resumed: true, fate: Fate::Runs };
                     task.losses = task.losses.saturating_sub(1);
                 }
                 Fate::Runs | Fate::Gone | Fate::Finished(_) | Fate::Void => continue,
@@ -331,7 +335,7 @@ impl Oracle {
         let (since, ends_at) = (self.time, self.time + LEASE);
         self.jobs.get_mut(&job)?.served = index;
         let attempts = &mut self.jobs.get_mut(&job)?.tasks.get_mut(&task)?.attempts;
-        attempts.push(One { worker, since, ends_at, fate: Fate::Runs });
+        attempts.push(One { worker, since, ends_at, is_resumed: false, fate: Fate::Runs });
         let attempt = Attempt(u32::try_from(attempts.len()).ok()?);
         Some(AttemptId { job, task, attempt })
     }
@@ -343,7 +347,7 @@ impl Oracle {
     fn may_have(&self, worker: WorkerId, task: &Task) -> bool {
         task.failed.is_none_or(|(of, at)| {
             let has_rested = |rest| at + rest <= self.time;
-            let is_alone = || self.running().values().all(|(of, _)| *of == worker);
+            let is_alone = || !self.are_there_others(worker);
             has_rested(FAILED_REST_MAX)
                 || (of != worker && !self.is_resting(worker))
                 || (of == worker && has_rested(FAILED_REST) && is_alone())
@@ -353,7 +357,13 @@ impl Oracle {
     fn is_resting(&self, worker: WorkerId) -> bool {
         let has_failed =
             self.suspects.get(&worker).is_some_and(|at| *at + FAILED_REST_MAX > self.time);
-        has_failed && self.running().values().any(|(of, _)| *of != worker)
+        has_failed && self.are_there_others(worker)
+    }
+
+    /// Whether others work that are no suspects.
+    pub(crate) fn are_there_others(&self, worker: WorkerId) -> bool {
+        let mut workers = self.running().into_values().map(|(of, _)| of);
+        workers.any(|of| of != worker && !self.suspects.contains_key(&of))
     }
 
     /// Of the jobs that have something to hand out to a worker: the one with the fewest attempts, then the one that was served

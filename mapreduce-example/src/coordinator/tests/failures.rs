@@ -124,6 +124,27 @@ fn of_three_workers_two_broken_ones_fail_no_job() {
     assert!((24..200).contains(&failures), "{failures} failures");
 }
 
+/// As soon as they are all suspects, nobody speaks for anybody.
+#[test]
+fn a_job_all_of_whose_calls_fail_fails_soon_however_many_work_on_it() {
+    for workers in [1, 2, 5, 20] {
+        let mut table = Table::default();
+        let job = table.submit(spec(200, 1, 4));
+        let mut given = vec![Vec::new(); workers];
+        let mut calls = 0;
+        while table.state(job) == JobState::Unfinished {
+            for (number, given) in (1..).zip(&mut given) {
+                calls += given.len();
+                let reports = given.iter().flat_map(|id| failed(*id)).collect();
+                *given = table.work(WorkerId(number), &[], reports, 2).begin;
+            }
+            table.wait(SECOND);
+        }
+        let most = 20 + 10 * workers;
+        assert!(calls < most && table.time < 20 * SECOND, "{workers} workers: {calls} calls");
+    }
+}
+
 #[test]
 fn a_suspect_is_given_what_others_have_failed_at_when_nobody_else_works() {
     let mut table = Table::default();

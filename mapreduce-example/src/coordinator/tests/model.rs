@@ -54,7 +54,7 @@ impl World {
             30..=31 => Command::Forget { job },
             32..=33 => Command::Close,
             34..=36 => Command::Open,
-            37..=40 => Command::Leave { worker, reports: vec![] },
+            37 => Command::Leave { worker, reports: vec![] },
             _ => {
                 let (mut running, mut reports) = (Vec::new(), Vec::new());
                 let mut kept = Vec::new();
@@ -79,6 +79,9 @@ impl World {
                     kept.push((of, id));
                 }
                 self.given = kept;
+                if step.kind < 45 {
+                    return Command::Leave { worker, reports };
+                }
                 Command::Work { worker, running, reports, slots: u32::from(draw(4)) }
             }
         }

@@ -198,6 +198,19 @@ fn failing_task() {
     });
 }
 
+/// Whoever works on it: no worker is thought to be broken for it.
+#[test]
+fn a_job_all_of_whose_calls_fail() {
+    play(1, |world| async move {
+        let fails = |_: &Work| Call { takes: SECOND, fate: Fate::Fails };
+        drop(world.crew(1, fails).keep(3));
+        let (id, begun) = (world.submit(&job(1, 200, 1, 4)).await, world.now());
+        let JobState::Failed(why) = world.end(id).await else { panic!("it does not fail") };
+        assert!(why.contains("failed 4 times"), "{why}");
+        assert!(world.now() - begun < 30 * SECOND, "after {:?}", world.now() - begun);
+    });
+}
+
 /// One that fails at whatever it is given fails each task once at most, and no job.
 #[test]
 fn a_broken_worker_among_others() {
@@ -212,7 +225,7 @@ fn a_broken_worker_among_others() {
     });
 }
 
-/// However many broken ones there are, at the side of one that works and takes its time.
+/// Fewer than a task may fail, at the side of one that works and takes its time.
 #[test]
 fn many_broken_workers_and_one_that_works() {
     play(1, |world| async move {
