@@ -18,9 +18,10 @@
 //!
 //! What a worker has failed at goes to others: it is not given the same again as long as any of them works on something, and
 //! else only after a [rest](limits::FAILED_REST). Until it finishes something it is a [suspect](limits::SUSPECTED_FOR): it is given
-//! nothing that anybody has failed at, and what it fails at does not count, as long as any others work that are no suspects. Nothing
-//! waits for those [for ever](limits::FAILED_REST_MAX), as they may be busy for as long; but that does not count either. So
-//! broken workers fail no job while one works that is not, as long as there are fewer of them than a task may fail.
+//! nothing that anybody has failed at, and what it fails at does not count, as long as any others work that are no suspects, or at
+//! least not for the same job. Nothing waits for those [for ever](limits::FAILED_REST_MAX), as they may be busy for as long; but
+//! that does not count either. So workers that fail at everything fail no job while another one works, as long as there are fewer
+//! of them than a task may fail. And a job that always fails does so soon: those who work on it are suspects, all of them.
 //!
 //! Likewise no map task is done again because one worker cannot read what it has written, while others work: another one has to
 //! say so, too, or none has read all of it for as long.

@@ -68,6 +68,12 @@ impl Attempts {
             .map_while(move |(of, id)| (*of == worker).then_some(*id))
     }
 
+    /// Whether a worker has any of a job.
+    pub(super) fn has(&self, worker: WorkerId, job: JobId) -> bool {
+        let (first, last) = all_of(job, TaskId::Map(0), TaskId::Publish).into_inner();
+        self.by_worker.range((worker, first)..=(worker, last)).next().is_some()
+    }
+
     /// The workers that have any.
     pub(super) fn workers(&self) -> impl Iterator<Item = WorkerId> {
         let first = self.by_worker.get_min().map(|(worker, _)| *worker);

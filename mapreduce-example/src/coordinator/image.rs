@@ -36,7 +36,7 @@ struct Head {
     time: Duration,
     index: u64,
     is_closed: bool,
-    suspects: Vec<(WorkerId, Duration)>,
+    suspects: Vec<(WorkerId, Duration, JobId)>,
     jobs: u64,
 }
 

@@ -48,7 +48,7 @@ pub(super) struct End {
     pub(super) at: Duration,
 }
 
-/// When a job is served: the one of which the fewest attempts run, and of those the one that has waited longest.
+/// When a job is served: the one of which the fewest attempts run, and of those the one that was served least lately.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn {
     running: u32,

@@ -17,10 +17,10 @@ pub const FAILED_REST: Duration = Duration::from_secs(1);
 /// a second attempt. Many leases, so that others who are there have asked for it by then. All replicas must agree on it.
 pub const FAILED_REST_MAX: Duration = Duration::from_secs(10 * LEASE.as_secs());
 
-/// A worker that has failed, and has not finished anything since, is suspected for so long to be broken itself: longer than
-/// it has to [rest](FAILED_REST_MAX), so that it still is when it fails at the next thing that it is given. All replicas must
-/// agree on it.
-pub const SUSPECTED_FOR: Duration = Duration::from_secs(20 * LEASE.as_secs());
+/// A worker that has failed, and has not finished anything since, is suspected for so long to be broken itself: much longer than
+/// it has to [rest](FAILED_REST_MAX), so that it still is when it fails at the next thing that it is given, however long that
+/// takes. All replicas must agree on it.
+pub const SUSPECTED_FOR: Duration = Duration::from_secs(720 * LEASE.as_secs());
 
 /// So many workers are suspected at most; beyond that, whoever has failed first is not any more.
 pub(super) const SUSPECTS_MAX: usize = 10_000;

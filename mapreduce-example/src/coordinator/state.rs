@@ -201,7 +201,16 @@ impl State {
 
     /// Whether others work that are no suspects. Most workers are none, so this looks at few of them.
     fn are_there_others(&self, worker: WorkerId) -> bool {
-        self.attempts.workers().any(|of| of != worker && !self.suspects.contains(of))
+        self.attempts.workers().any(|of| of != worker && self.suspects.job(of).is_none())
+    }
+
+    /// Whether others may do better at this job: those, and whoever works on it and is a suspect because of another one.
+    fn are_there_others_for(&self, job: JobId, worker: WorkerId) -> bool {
+        self.attempts.workers().any(|of| {
+            let failed_at = self.suspects.job(of);
+            let may_do_better = failed_at.is_none_or(|at| at != job && self.attempts.has(of, job));
+            of != worker && may_do_better
+        })
     }
 
     /// The straggler of another worker that began first, and that this one has not failed at: the other one is there. What
@@ -298,7 +307,9 @@ impl State {
         if let Some(job) = self.jobs.get_mut(&job_id).map(Arc::make_mut) {
             job.of_phase_mut(phase).finish(number, finished);
             // Whoever has reduced has read what all maps have written.
-            let has_read = |doubted: &Failed| held.is_some_and(|one| one.since >= doubted.at);
+            let has_read = |doubted: &Failed| {
+                held.is_some_and(|one| !one.is_resumed && one.since >= doubted.at)
+            };
             if phase == Phase::Reduce && job.doubted.as_ref().is_some_and(has_read) {
                 job.doubted = None;
             }
@@ -326,9 +337,9 @@ impl State {
             return;
         }
         let AttemptId { job: job_id, task, attempt } = id;
-        let others_work = self.are_there_others(worker);
-        let is_suspect = self.suspects.contains(worker);
-        self.suspects.failed(worker, self.time);
+        let others_work = self.are_there_others_for(job_id, worker);
+        let is_suspect = self.suspects.job(worker).is_some();
+        self.suspects.failed(worker, self.time, job_id);
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         let job = Arc::make_mut(job);
         let text = limits::cut(text);
@@ -366,7 +377,7 @@ impl State {
         let is_needed = job.task(task).is_some_and(|task| task.may_finish(attempt));
         let is_there = of_map.finished.is_some_and(|finished| finished.attempt == lost);
         let doubted = job.doubted;
-        let others_work = self.are_there_others(worker);
+        let others_work = self.are_there_others_for(job_id, worker);
         let is_sure = !others_work || doubted.is_some_and(|doubted| doubted.worker != worker);
         let waits =
             doubted.is_none_or(|doubted| doubted.at.saturating_add(FAILED_REST_MAX) > self.time);
@@ -378,8 +389,12 @@ impl State {
         if !is_lost {
             return;
         }
-        if let Some(job) = self.jobs.get_mut(&job_id) {
-            Arc::make_mut(job).maps.take_back(map, is_sure);
+        if let Some(job) = self.jobs.get_mut(&job_id).map(Arc::make_mut) {
+            job.maps.take_back(map, is_sure);
+            // It is this one's word now: the next is to be somebody else's again.
+            if is_sure && job.doubted.is_some() {
+                job.doubted = Some(Failed { worker, at: self.time });
+            }
         }
         self.place(job_id, TaskId::Map(map));
         self.end_if_hopeless(job_id, TaskId::Map(map), "with what it had written");

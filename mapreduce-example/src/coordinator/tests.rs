@@ -432,6 +432,21 @@ fn a_worker_that_cannot_read_takes_nothing_back_while_others_can() {
     assert!(table.time > 300 * SECOND, "Ann has had her turns");
 }
 
+/// Ann was right about what was there before.
+#[test]
+fn what_one_worker_has_said_makes_another_one_s_word_sure_once() {
+    let (mut table, job, first, _second) = reducing();
+    table.work(ANN, &[], lost_map(first[0], 0, 1), 1);
+    let carls = table.begin(CARL, &[], 1);
+    let again = table.work(CARL, &[], lost_map(carls[0], 0, 1), 1).begin;
+    assert_eq!(again, [id(job, TaskId::Map(0), 2)]);
+    let reports = vec![Report::Finished(again[0], Counts::default())];
+    let carls = table.work(CARL, &[], reports, 1).begin;
+    assert_eq!(carls, [id(job, TaskId::Reduce(0), 3)]);
+    assert_eq!(table.work(CARL, &[], lost_map(carls[0], 0, 2), 1).begin, []);
+    assert_eq!(table.view(job).summary.maps.done, 2);
+}
+
 #[test]
 fn a_worker_that_cannot_read_fails_no_job_while_others_have_no_time_to_try() {
     let (mut table, job, first, second) = reducing();

@@ -17,8 +17,8 @@ pub(crate) struct Oracle {
     time: Duration,
     is_closed: bool,
     jobs: BTreeMap<JobId, Job>,
-    /// Who has failed and has finished nothing since; and when that was.
-    suspects: BTreeMap<WorkerId, Duration>,
+    /// Who has failed and has finished nothing since; and when and at which job that was.
+    suspects: BTreeMap<WorkerId, (Duration, JobId)>,
 }
 
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Oracle {
     /// The log's time is told.
     pub(crate) fn advance(&mut self, time: Duration) {
         self.time = time;
-        self.suspects.retain(|_, at| *at + SUSPECTED_FOR > time);
+        self.suspects.retain(|_, (at, _)| *at + SUSPECTED_FOR > time);
         let ended = self.all().filter(|(_, one)| one.fate == Fate::Runs && one.ends_at <= time);
         let mut ended: Vec<_> = ended.map(|(id, one)| (one.ends_at, id)).collect();
         ended.sort_unstable();
@@ -143,7 +143,7 @@ impl Oracle {
         let waiting = tasks.filter(|task| task.finished().is_none() && task.running() == 0);
         let failed = waiting.filter_map(|task| task.failed);
         let rests = failed.flat_map(|(_, at)| [at + FAILED_REST, at + FAILED_REST_MAX]);
-        let rests = rests.chain(self.suspects.values().map(|at| *at + FAILED_REST_MAX));
+        let rests = rests.chain(self.suspects.values().map(|(at, _)| *at + FAILED_REST_MAX));
         rests.filter(|until| *until > self.time).min()
     }
 
@@ -199,7 +199,7 @@ impl Oracle {
                 if let (true, TaskId::Reduce(_)) = (runs, id.task)
                     && let Some(job) = self.jobs.get_mut(&id.job)
                 {
-                    job.doubted = job.doubted.filter(|(_, at)| since < *at);
+                    job.doubted = job.doubted.filter(|(_, at)| !is_timed || since < *at);
                 }
                 self.suspects.remove(&worker);
                 self.stop_all(|other| (other.job, other.task) == (id.job, id.task));
@@ -228,8 +228,8 @@ impl Oracle {
                 let is_there =
                     self.one(map).is_some_and(|one| matches!(one.fate, Fate::Finished(_)));
                 let doubted = self.jobs.get(&id.job).and_then(|job| job.doubted);
-                let is_sure =
-                    !self.are_there_others(worker) || doubted.is_some_and(|(of, _)| of != worker);
+                let is_sure = !self.are_there_others_for(id.job, worker)
+                    || doubted.is_some_and(|(of, _)| of != worker);
                 let has_waited = doubted.is_some_and(|(_, at)| at + FAILED_REST_MAX <= self.time);
                 if runs {
                     self.set(id, Fate::Gone);
@@ -245,6 +245,9 @@ impl Oracle {
                     for number in 1..=lost.0 {
                         self.set(AttemptId { attempt: Attempt(number), ..map }, Fate::Void);
                     }
+                    if let (true, Some(job)) = (is_sure, self.jobs.get_mut(&id.job)) {
+                        job.doubted = job.doubted.and(Some((worker, self.time)));
+                    }
                     self.lost(map.job, map.task, is_sure, "with what it had written");
                 }
             }
@@ -258,18 +261,17 @@ impl Oracle {
 
     fn failed(&mut self, id: AttemptId, text: &str) {
         self.set(id, Fate::Gone);
-        let failed = self.one(id).map(|one| (one.worker, self.time));
-        let worker = failed.map(|(worker, _)| worker);
-        let is_alone = worker.is_none_or(|worker| !self.are_there_others(worker));
-        let was_suspect = worker.is_some_and(|of| self.suspects.insert(of, self.time).is_some());
+        let Some(worker) = self.one(id).map(|one| one.worker) else { return };
+        let is_alone = !self.are_there_others_for(id.job, worker);
+        let was_suspect = self.suspects.insert(worker, (self.time, id.job)).is_some();
         let Some(job) = self.jobs.get_mut(&id.job) else { return };
         let (max, Some(task)) = (job.spec.failures_max, job.tasks.get_mut(&id.task)) else {
             return;
         };
-        let is_repeated = task.failed.map(|(of, _)| of) == worker;
+        let is_repeated = task.failed.is_some_and(|(of, _)| of == worker);
         let is_new = is_alone || !(is_repeated || was_suspect);
         task.failures += u32::from(is_new);
-        task.failed = failed;
+        task.failed = Some((worker, self.time));
         if is_new && task.failures == max {
             let times = if max == 1 { "" } else { &format!(" {max} times, the last time") };
             let text = format!("{} failed{times}: {text}", id.task);
@@ -356,8 +358,16 @@ impl Oracle {
 
     fn is_resting(&self, worker: WorkerId) -> bool {
         let has_failed =
-            self.suspects.get(&worker).is_some_and(|at| *at + FAILED_REST_MAX > self.time);
+            self.suspects.get(&worker).is_some_and(|(at, _)| *at + FAILED_REST_MAX > self.time);
         has_failed && self.are_there_others(worker)
+    }
+
+    /// Whether others may do better at a job: those that are no suspects, or work on it and failed last at another one.
+    fn are_there_others_for(&self, job: JobId, worker: WorkerId) -> bool {
+        self.running().into_iter().any(|(id, (of, _))| {
+            let at = self.suspects.get(&of).map(|(_, at)| *at);
+            of != worker && at.is_none_or(|at| at != job && id.job == job)
+        })
     }
 
     /// Whether others work that are no suspects.

@@ -145,6 +145,26 @@ fn a_job_all_of_whose_calls_fail_fails_soon_however_many_work_on_it() {
     }
 }
 
+/// Ann has failed at the one that always fails, and works well at the other.
+#[test]
+fn a_job_that_always_fails_takes_no_other_one_with_it() {
+    let mut table = Table::default();
+    let (bad, good) = (table.submit(spec(2, 1, 4)), table.submit(spec(6, 1, 4)));
+    let anns = table.begin(ANN, &[], 2);
+    assert_eq!(anns, [id(bad, TaskId::Map(0), 1), id(good, TaskId::Map(0), 1)]);
+    table.work(ANN, &anns[1..], failed(anns[0]), 0);
+    // Bob fails at whatever he is given.
+    let mut bobs: Vec<AttemptId> = Vec::new();
+    for _ in 0..300 {
+        let reports = bobs.iter().flat_map(|id| failed(*id)).collect();
+        bobs = table.work(BOB, &[], reports, 2).begin;
+        table.wait(SECOND);
+        table.work(ANN, &anns[1..], vec![], 0);
+    }
+    assert!(matches!(table.state(bad), JobState::Failed(_)));
+    assert_eq!(table.state(good), JobState::Unfinished);
+}
+
 #[test]
 fn a_suspect_is_given_what_others_have_failed_at_when_nobody_else_works() {
     let mut table = Table::default();

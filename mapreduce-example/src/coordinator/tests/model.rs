@@ -20,7 +20,9 @@ struct Step {
 impl Arbitrary for Step {
     fn arbitrary(g: &mut Gen) -> Step {
         Step {
-            waits: *g.choose(&[0, 0, 0, 1, 2, 3, 4, 7, 9, 14, 130]).unwrap_or(&0),
+            waits: *g
+                .choose(&[0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 7, 9, 14, 130, 8_000])
+                .unwrap_or(&0),
             kind: u8::arbitrary(g),
             worker: u64::arbitrary(g) % 3,
             draws: (0..24).map(|_| u8::arbitrary(g)).collect(),
