@@ -21,7 +21,7 @@ use super::command::{Failure, JobState, Progress, WorkerId};
 use super::job::{End, Job, PHASES};
 use super::limits::{self, FAILURES_KEPT};
 use super::state::State;
-use super::suspects::Suspects;
+use super::suspects::{FailedAt, Suspects};
 use super::tasks::{Failed, Task, Tasks};
 use crate::task::{AttemptId, JobId, JobSpec, TaskId};
 
@@ -36,7 +36,7 @@ struct Head {
     time: Duration,
     index: u64,
     is_closed: bool,
-    suspects: Vec<(WorkerId, Duration, JobId)>,
+    suspects: Vec<(WorkerId, Duration, FailedAt)>,
     jobs: u64,
 }
 

@@ -15,7 +15,7 @@ use super::limits::{
     QUEUED_TASKS_MAX, SLOTS_MAX,
 };
 use super::offers::Offers;
-use super::suspects::Suspects;
+use super::suspects::{FailedAt, Suspects};
 use super::tasks::{Failed, Finished};
 use crate::task::{Attempt, AttemptId, Counts, JobId, JobSpec, TaskId};
 
@@ -201,20 +201,23 @@ impl State {
 
     /// Whether others work that are no suspects. Most workers are none, so this looks at few of them.
     fn are_there_others(&self, worker: WorkerId) -> bool {
-        self.attempts.workers().any(|of| of != worker && self.suspects.job(of).is_none())
+        self.attempts.workers().any(|of| of != worker && self.suspects.failed_at(of).is_none())
     }
 
     /// Whether others may do better at this job: those, and whoever works on it and is a suspect because of another one.
     fn are_there_others_for(&self, job: JobId, worker: WorkerId) -> bool {
         self.attempts.workers().any(|of| {
-            let failed_at = self.suspects.job(of);
-            let may_do_better = failed_at.is_none_or(|at| at != job && self.attempts.has(of, job));
+            let may_do_better = match self.suspects.failed_at(of) {
+                None => true,
+                Some(FailedAt::One(other)) => other != job && self.attempts.has(of, job),
+                Some(FailedAt::Several) => false,
+            };
             of != worker && may_do_better
         })
     }
 
-    /// The straggler of another worker that began first, and that this one has not failed at: the other one is there. What
-    /// is passed over is the worker's own, or was, so it is little.
+    /// The straggler of another worker that began first, and that this one has not failed at of late: the other one is there.
+    /// What is passed over is the worker's own, or was, so it is little.
     fn backup_for(&self, worker: WorkerId) -> Option<(JobId, TaskId)> {
         let late = self.stragglers.iter().take_while(|(due, _)| *due <= self.time);
         let mut tasks = late
@@ -222,7 +225,9 @@ impl State {
             .flat_map(|(id, job)| job.stragglers(self.time).map(move |task| (id, task)));
         tasks.find(|(id, task)| {
             let failed = self.jobs.get(id).and_then(|job| job.task(*task)?.failed);
-            failed.is_none_or(|failed| failed.worker != worker)
+            let has_rested =
+                |failed: Failed| failed.at.saturating_add(FAILED_REST_MAX) <= self.time;
+            failed.is_none_or(|failed| failed.worker != worker || has_rested(failed))
                 && self.attempts.of_task(*id, *task).all(|(_, running)| running.worker != worker)
         })
     }
@@ -338,7 +343,7 @@ impl State {
         }
         let AttemptId { job: job_id, task, attempt } = id;
         let others_work = self.are_there_others_for(job_id, worker);
-        let is_suspect = self.suspects.job(worker).is_some();
+        let is_suspect = self.suspects.failed_at(worker).is_some();
         self.suspects.failed(worker, self.time, job_id);
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         let job = Arc::make_mut(job);
@@ -382,18 +387,19 @@ impl State {
         let waits =
             doubted.is_none_or(|doubted| doubted.at.saturating_add(FAILED_REST_MAX) > self.time);
         let is_lost = is_needed && is_there;
-        if is_lost && !is_sure && waits {
-            return self.doubt(Failed { worker, at: self.time }, id);
+        let word = Failed { worker, at: self.time };
+        if is_lost && !is_sure {
+            self.doubt(word, id);
         }
         self.give_back(id);
-        if !is_lost {
+        if !is_lost || (!is_sure && waits) {
             return;
         }
         if let Some(job) = self.jobs.get_mut(&job_id).map(Arc::make_mut) {
             job.maps.take_back(map, is_sure);
             // It is this one's word now: the next is to be somebody else's again.
             if is_sure && job.doubted.is_some() {
-                job.doubted = Some(Failed { worker, at: self.time });
+                job.doubted = Some(word);
             }
         }
         self.place(job_id, TaskId::Map(map));
@@ -409,7 +415,6 @@ impl State {
                 job.reduces.fail(at(id.task).1, word);
             }
         }
-        self.give_back(id);
     }
 
     /// A lease has run out.

@@ -6,33 +6,43 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use imbl::{OrdMap, OrdSet};
+use serde::{Deserialize, Serialize};
 
 use super::command::WorkerId;
 use super::limits::{FAILED_REST_MAX, SUSPECTED_FOR, SUSPECTS_MAX};
 use crate::task::JobId;
 
-/// All of them, by when and at which job each of them failed last. Cheap to clone.
+/// At what a suspect has failed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum FailedAt {
+    /// At this job.
+    One(JobId),
+    /// At this job and others.
+    Several,
+}
+
+/// All of them, by when each of them failed last. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Suspects {
-    by_worker: OrdMap<WorkerId, (Duration, JobId)>,
+    by_worker: OrdMap<WorkerId, (Duration, FailedAt)>,
     by_time: OrdSet<(Duration, WorkerId)>,
 }
 
 impl Suspects {
     /// Those of a snapshot.
-    pub(super) fn restored(suspects: Vec<(WorkerId, Duration, JobId)>) -> Suspects {
+    pub(super) fn restored(suspects: Vec<(WorkerId, Duration, FailedAt)>) -> Suspects {
         let mut restored = Suspects::default();
-        suspects.into_iter().for_each(|(worker, at, job)| restored.failed(worker, at, job));
+        suspects.into_iter().for_each(|(worker, at, jobs)| restored.insert(worker, at, jobs));
         restored
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (WorkerId, Duration, JobId)> {
-        self.by_worker.iter().map(|(worker, (at, job))| (*worker, *at, *job))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (WorkerId, Duration, FailedAt)> {
+        self.by_worker.iter().map(|(worker, (at, jobs))| (*worker, *at, *jobs))
     }
 
-    /// At which job a worker failed last, if it is one of them.
-    pub(super) fn job(&self, worker: WorkerId) -> Option<JobId> {
-        self.by_worker.get(&worker).map(|(_, job)| *job)
+    /// At what a worker has failed, if it is one of them.
+    pub(super) fn failed_at(&self, worker: WorkerId) -> Option<FailedAt> {
+        self.by_worker.get(&worker).map(|(_, jobs)| *jobs)
     }
 
     /// Whether it is not to be given for now what anybody has failed at, as long as others work.
@@ -50,8 +60,17 @@ impl Suspects {
     }
 
     pub(super) fn failed(&mut self, worker: WorkerId, now: Duration, job: JobId) {
+        let jobs = match self.failed_at(worker) {
+            Some(FailedAt::One(before)) if before == job => FailedAt::One(job),
+            Some(FailedAt::One(_) | FailedAt::Several) => FailedAt::Several,
+            None => FailedAt::One(job),
+        };
         self.finished(worker);
-        self.by_worker.insert(worker, (now, job));
+        self.insert(worker, now, jobs);
+    }
+
+    fn insert(&mut self, worker: WorkerId, now: Duration, jobs: FailedAt) {
+        self.by_worker.insert(worker, (now, jobs));
         self.by_time.insert((now, worker));
         if self.by_worker.len() > SUSPECTS_MAX
             && let Some((_, first)) = self.by_time.get_min().copied()

@@ -460,7 +460,7 @@ fn a_worker_that_cannot_read_fails_no_job_while_others_have_no_time_to_try() {
         let reports = maps.into_iter().chain(cannot_read(&table, &anns)).collect();
         anns = table.work(ANN, &[], reports, 1).begin;
     }
-    assert!(again > 20, "map 0 was done again {again} times");
+    assert!((2..20).contains(&again), "map 0 was done again {again} times");
     assert_eq!(table.state(job), JobState::Unfinished);
     table.apply(Command::Leave { worker: ANN, reports: vec![] });
     table.finish(BOB, &second);

@@ -17,8 +17,8 @@ pub(crate) struct Oracle {
     time: Duration,
     is_closed: bool,
     jobs: BTreeMap<JobId, Job>,
-    /// Who has failed and has finished nothing since; and when and at which job that was.
-    suspects: BTreeMap<WorkerId, (Duration, JobId)>,
+    /// Who has failed and has finished nothing since; and when that was last, and at which jobs.
+    suspects: BTreeMap<WorkerId, (Duration, BTreeSet<JobId>)>,
 }
 
 #[derive(Debug)]
@@ -234,14 +234,15 @@ impl Oracle {
                 if runs {
                     self.set(id, Fate::Gone);
                 }
-                if may_finish && is_there && !is_sure && !has_waited {
+                if may_finish && is_there && !is_sure {
                     let word = Some((worker, self.time));
                     let Some(job) = self.jobs.get_mut(&id.job) else { return };
                     job.doubted = job.doubted.or(word);
                     if let (true, Some(reduce)) = (runs, job.tasks.get_mut(&id.task)) {
                         reduce.failed = word;
                     }
-                } else if may_finish && is_there {
+                }
+                if may_finish && is_there && (is_sure || has_waited) {
                     for number in 1..=lost.0 {
                         self.set(AttemptId { attempt: Attempt(number), ..map }, Fate::Void);
                     }
@@ -263,7 +264,10 @@ impl Oracle {
         self.set(id, Fate::Gone);
         let Some(worker) = self.one(id).map(|one| one.worker) else { return };
         let is_alone = !self.are_there_others_for(id.job, worker);
-        let was_suspect = self.suspects.insert(worker, (self.time, id.job)).is_some();
+        let was_suspect = self.suspects.contains_key(&worker);
+        let (at, jobs) = self.suspects.entry(worker).or_default();
+        *at = self.time;
+        jobs.insert(id.job);
         let Some(job) = self.jobs.get_mut(&id.job) else { return };
         let (max, Some(task)) = (job.spec.failures_max, job.tasks.get_mut(&id.task)) else {
             return;
@@ -362,11 +366,13 @@ impl Oracle {
         has_failed && self.are_there_others(worker)
     }
 
-    /// Whether others may do better at a job: those that are no suspects, or work on it and failed last at another one.
+    /// Whether others may do better at a job: those that are no suspects, or work on it and have failed at one other only.
     fn are_there_others_for(&self, job: JobId, worker: WorkerId) -> bool {
         self.running().into_iter().any(|(id, (of, _))| {
-            let at = self.suspects.get(&of).map(|(_, at)| *at);
-            of != worker && at.is_none_or(|at| at != job && id.job == job)
+            let jobs = self.suspects.get(&of).map(|(_, jobs)| jobs);
+            let may_do_better =
+                |jobs: &BTreeSet<JobId>| jobs.len() == 1 && !jobs.contains(&job) && id.job == job;
+            of != worker && jobs.is_none_or(may_do_better)
         })
     }
 
@@ -401,8 +407,10 @@ impl Oracle {
                 .filter(|(_, task)| task.finished().is_none() && task.running() == 1)
                 .filter_map(|(number, task)| {
                     let one = task.attempts.iter().find(|one| one.fate == Fate::Runs)?;
-                    // Whoever has failed at it leaves it to the one that works on it.
-                    let has_failed = task.failed.is_some_and(|(of, _)| of == worker);
+                    // Whoever has failed at it of late leaves it to the one that works on it.
+                    let has_failed = task
+                        .failed
+                        .is_some_and(|(of, at)| of == worker && at + FAILED_REST_MAX > self.time);
                     let is_for_it = one.worker != worker && !has_failed;
                     Some((one.since + patience, number, is_for_it))
                 })

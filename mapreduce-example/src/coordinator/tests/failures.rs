@@ -145,6 +145,24 @@ fn a_job_all_of_whose_calls_fail_fails_soon_however_many_work_on_it() {
     }
 }
 
+/// They begin one after the other, so that each has failed at another job than those that work meanwhile.
+#[test]
+fn jobs_that_always_fail_do_not_keep_each_other_alive() {
+    for workers in 2..8 {
+        let mut table = Table::default();
+        let jobs = [table.submit(spec(2, 1, 4)), table.submit(spec(2, 1, 4))];
+        let mut given = vec![Vec::new(); workers];
+        while jobs.iter().any(|job| table.state(*job) == JobState::Unfinished) {
+            for (number, given) in (1..).zip(&mut given) {
+                let reports = given.iter().flat_map(|id| failed(*id)).collect();
+                *given = table.work(WorkerId(number), &[], reports, 1).begin;
+                table.wait(SECOND / 2);
+            }
+            assert!(table.time < 120 * SECOND, "{workers} workers");
+        }
+    }
+}
+
 /// Ann has failed at the one that always fails, and works well at the other.
 #[test]
 fn a_job_that_always_fails_takes_no_other_one_with_it() {
@@ -238,6 +256,12 @@ fn a_straggler_has_no_second_attempt_where_it_has_failed() {
     table.wait(2 * SECOND);
     table.work(ANN, &maps[3..], vec![], 0);
     assert!(!table.is_ready_for(BOB, &[]) && table.is_ready_for(WorkerId(3), &[]));
+    // There may be no others, and Ann's may hang.
+    for _ in 0..50 {
+        table.work(ANN, &maps[3..], vec![], 0);
+        table.wait(SECOND);
+    }
+    assert!(table.is_ready_for(BOB, &[]));
 }
 
 #[test]
