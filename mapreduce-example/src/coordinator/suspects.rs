@@ -65,11 +65,11 @@ impl Suspects {
             Some(FailedAt::One(_) | FailedAt::Several) => FailedAt::Several,
             None => FailedAt::One(job),
         };
-        self.finished(worker);
         self.insert(worker, now, jobs);
     }
 
     fn insert(&mut self, worker: WorkerId, now: Duration, jobs: FailedAt) {
+        self.finished(worker);
         self.by_worker.insert(worker, (now, jobs));
         self.by_time.insert((now, worker));
         if self.by_worker.len() > SUSPECTS_MAX
@@ -92,5 +92,26 @@ impl Suspects {
         {
             self.finished(worker);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_so_many_and_for_each_once() {
+        let (second, job) = (Duration::from_secs(1), FailedAt::One(JobId(1)));
+        // As no image should have it.
+        let twice = [2, 1].map(|at| (WorkerId(7), at * second, job));
+        let mut suspects = Suspects::restored(twice.into());
+        suspects.advance(second + SUSPECTED_FOR);
+        assert_eq!(suspects, Suspects::default());
+        for worker in 0..=SUSPECTS_MAX as u64 {
+            suspects.failed(WorkerId(worker), second, JobId(1));
+        }
+        assert_eq!(suspects.iter().count(), SUSPECTS_MAX);
+        assert_eq!(suspects.by_time.len(), SUSPECTS_MAX);
+        assert_eq!(suspects.failed_at(WorkerId(0)), None);
     }
 }
