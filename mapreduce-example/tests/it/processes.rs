@@ -9,6 +9,7 @@ mod runs;
 mod staged;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -268,8 +269,8 @@ impl Drop for Running {
     }
 }
 
-/// Sends a signal, by the shell's own `kill`.
-fn signal(name: &str, process: u32) {
+/// Sends a signal to a process, or to a group by its negative number, by the shell's own `kill`.
+fn signal(name: &str, process: impl Display) {
     let status = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status();
     assert!(status.is_ok());
 }

@@ -23,7 +23,7 @@ fn a_straggler_near_the_end_of_a_phase_has_a_second_attempt_at_another_worker() 
     assert_eq!(table.begin(ANN, &maps[3..], 1), []);
     let second = table.begin(BOB, &[], 3);
     assert_eq!(second, [AttemptId { attempt: Attempt(2), ..maps[3] }]);
-    assert_eq!(table.begin(WorkerId(3), &[], 1), [], "never more than two at once");
+    assert_eq!(table.begin(CARL, &[], 1), [], "never more than two at once");
     // The first to finish wins, the other one is stopped.
     table.finish(BOB, &second);
     assert!(table.is_ready_for(ANN, &maps[3..]));

@@ -120,9 +120,15 @@ impl Stage {
 /// Ends, and no process of it died meanwhile: each worker was one process.
 #[track_caller]
 fn ends_well(running: Running) {
+    ends_after_deaths(running, 0);
+}
+
+/// Ends, and so many processes of it died meanwhile.
+#[track_caller]
+fn ends_after_deaths(running: Running, deaths: u32) {
     let ran = running.end().ok();
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!(report["processes_started_again"], 0, "{report}");
+    assert_eq!(report["processes_started_again"], deaths, "{report}");
 }
 
 /// Two workers really work at the same time.
@@ -211,9 +217,7 @@ fn workers_that_are_killed_in_the_middle_of_a_call() {
         calls.retain(|task, _| *task < last.start);
         assert_eq!(calls, done, "{phase}: a call that was done was begun again");
     }
-    let ran = running.end().ok();
-    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!(report["processes_started_again"], 4, "{report}");
+    ends_after_deaths(running, 4);
     stage.assert_is_done();
 }
 
@@ -230,10 +234,7 @@ fn a_signal_to_the_group_of_a_run_is_not_its_children_s() {
     stage.calls_of("map", 2);
     // So that it does nothing about what comes meanwhile.
     running.signal("STOP");
-    Command::new("sh")
-        .args(["-c", &format!("kill -INT -{}", running.child.id())])
-        .status()
-        .unwrap();
+    super::signal("INT", format_args!("-{}", running.child.id()));
     stage.release("map", 0..INPUTS);
     stage.calls_of("reduce", 2);
     running.signal("CONT");
@@ -252,9 +253,7 @@ fn a_worker_of_a_run_that_is_told_to_stop_is_started_again() {
     super::signal("TERM", first);
     running.process("worker 1", Some(first));
     stage.release("map", 0..INPUTS);
-    let ran = running.end().ok();
-    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!(report["processes_started_again"], 1, "{report}");
+    ends_after_deaths(running, 1);
     stage.assert_is_done();
 }
 
